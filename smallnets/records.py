@@ -1,0 +1,57 @@
+"""The row: one frozen record of plain numbers for each run, kept as one JSON file.
+
+A file is written beside its name and renamed onto it, so that a reader never meets half a row
+and many processes may write into one folder, on a network disk too.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+NAME = "row.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one training run was and what it gave.
+
+    ``metrics`` holds the numbers at the last step (``validation_error``, ``test_loss``, ...) and,
+    under ``best_...``, those at the step with the lowest validation loss. ``curves`` holds the same
+    metrics at every evaluation, beside ``step``. Errors are shares of wrong answers, losses nats.
+    A run whose loss left the finite numbers has ``status`` ``"diverged"`` and NaN metrics from
+    there on.
+    """
+
+    family: str
+    task: str
+    seed: int
+    parameters: int
+    status: str
+    metrics: dict[str, float]
+    curves: dict[str, list[float]]
+    seconds: float
+    compile_seconds: float
+    execution: str
+    members: int
+    device: str
+    commit: str
+    versions: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def write(row: Row, folder: Path) -> Path:
+    """Write ``row`` as ``folder/row.json`` in one step; return the path."""
+    path = Path(folder) / NAME
+    draft = path.with_name(f".{NAME}.{os.getpid()}")
+    draft.write_text(json.dumps(asdict(row), indent=1))
+    os.replace(draft, path)
+    return path
+
+
+def load(folder: Path) -> Iterator[Row]:
+    """Every row below ``folder``, in the order of their paths."""
+    for path in sorted(Path(folder).rglob(NAME)):
+        yield Row(**json.loads(path.read_text()))

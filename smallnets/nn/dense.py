@@ -1,0 +1,20 @@
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from smallnets.nn.parameter import kernel
+
+
+class Dense(nnx.Module):
+    """The full linear map, y = x W.
+
+    Shapes: x[..., d_in] -> y[..., d_out]; W[d_in, d_out].
+    Parameters: d_in * d_out
+    FLOPs: 2 * d_in * d_out
+    """
+
+    def __init__(self, d_in: int, d_out: int, *, rngs: nnx.Rngs):
+        self.kernel = kernel(rngs, d_in, d_out, fan_in=d_in)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jnp.einsum("...i,io->...o", x, self.kernel[...])

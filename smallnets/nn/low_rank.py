@@ -1,0 +1,48 @@
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from smallnets.nn.parameter import kernel
+
+
+class LowRank(nnx.Module):
+    """A linear map through a bottleneck, y = x U V.
+
+    Shapes: x[..., d_in] -> y[..., d_out]; U[d_in, rank], V[rank, d_out]. It saves parameters below
+    rank d_in d_out / (d_in + d_out); at rank min(d_in, d_out) it expresses any matrix.
+    Parameters: rank * (d_in + d_out)
+    FLOPs: 2 * rank * (d_in + d_out)
+
+    ``ratio`` is rank / min(d_in, d_out), rounded, at least 1: one of ``rank`` and ``ratio`` is
+    given. Raises ValueError for a rank outside 1 .. min(d_in, d_out).
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        *,
+        rank: int | None = None,
+        ratio: float | None = None,
+        rngs: nnx.Rngs,
+    ):
+        smaller = min(d_in, d_out)
+        if (rank is None) == (ratio is None):
+            raise ValueError(
+                f"low-rank takes one of rank and ratio, not rank={rank} with ratio={ratio}: "
+                "set the other to null"
+            )
+        if rank is None:
+            rank = max(1, round(ratio * smaller))
+        if not 1 <= rank <= smaller:
+            raise ValueError(
+                f"rank must lie between 1 and the smaller width, but rank={rank} for "
+                f"d_in={d_in}, d_out={d_out}: choose rank <= {smaller} or a larger width"
+            )
+        self.rank = rank
+        self.down = kernel(rngs, d_in, rank, fan_in=d_in)
+        self.up = kernel(rngs, rank, d_out, fan_in=rank)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        hidden = jnp.einsum("...i,ir->...r", x, self.down[...])
+        return jnp.einsum("...r,ro->...o", hidden, self.up[...])

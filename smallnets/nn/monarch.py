@@ -1,0 +1,41 @@
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from smallnets.nn.parameter import kernel
+
+# axes: b input block, p position in a block, q output group, c output position in a group
+
+
+class Monarch(nnx.Module):
+    """Two block-diagonal maps with a transpose between them: the Monarch matrix.
+
+    With x as [b, p], where b = blocks and d_in = blocks p, and y as [c, q], d_out = blocks q:
+
+        h[b, q] = sum_p x[b, p] L[b, p, q],    y[c, q] = sum_b h[b, q] R[q, b, c]
+
+    Shapes: x[..., d_in] -> y[..., d_out]; L[blocks, p, q], R[q, blocks, blocks]. With one block it
+    is the dense map with a scale for each output; with blocks = sqrt(d) both factors cost alike.
+    Parameters: d_in * d_out // blocks + d_out * blocks
+    FLOPs: 2 * (d_in * d_out // blocks + d_out * blocks)
+
+    Source: Dao et al. 2022, arXiv:2204.00595, definition 3.1 (here for rectangular maps).
+    Raises ValueError where ``blocks`` does not divide both widths.
+    """
+
+    def __init__(self, d_in: int, d_out: int, *, blocks: int, rngs: nnx.Rngs):
+        if blocks < 1 or d_in % blocks or d_out % blocks:
+            raise ValueError(
+                f"blocks must divide both widths, but blocks={blocks} for d_in={d_in}, "
+                f"d_out={d_out}: choose widths that are multiples of {max(blocks, 1)}"
+            )
+        self.blocks = blocks
+        p, q = d_in // blocks, d_out // blocks
+        self.left = kernel(rngs, blocks, p, q, fan_in=p)
+        self.right = kernel(rngs, q, blocks, blocks, fan_in=blocks)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        grouped = x.reshape(*x.shape[:-1], self.blocks, -1)
+        hidden = jnp.einsum("...bp,bpq->...bq", grouped, self.left[...])
+        y = jnp.einsum("...bq,qbc->...cq", hidden, self.right[...])
+        return y.reshape(*x.shape[:-1], -1)

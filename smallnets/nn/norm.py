@@ -1,0 +1,22 @@
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+class RMSNorm(nnx.Module):
+    """y = x / sqrt(mean(x^2) + epsilon) * scale.
+
+    Shapes: x[..., d] -> y[..., d]; scale[d], one at first.
+    Parameters: d
+
+    Source: Zhang & Sennrich 2019, arXiv:1910.07467, equation 4.
+    """
+
+    def __init__(self, d: int, *, epsilon: float = 1e-6):
+        self.epsilon = epsilon
+        self.scale = nnx.Param(jnp.ones(d))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        y = x * jax.lax.rsqrt(mean_square + self.epsilon)
+        return y * jnp.broadcast_to(self.scale[...], y.shape)

@@ -1,0 +1,54 @@
+"""The two kinds of leaf that a model has: what is trained, and what is merely carried along."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Factory = Callable[..., nnx.Module]  # (d_in, d_out, *, rngs) -> map
+
+
+class Constant(nnx.Variable):
+    """A number of a model that no optimiser touches; a leaf, so that it may be a tracer."""
+
+
+def kernel(rngs: nnx.Rngs, *shape: int, fan_in: int) -> nnx.Param:
+    """A weight array drawn from N(0, 1 / fan_in), so that products keep variance 1.
+
+    ``fan_in`` stays with the parameter as metadata, through ``vmap``, ``scan`` and ``jit``: only
+    parameters that have it are decayed.
+    """
+    return nnx.Param(jax.random.normal(rngs.params(), shape) / jnp.sqrt(fan_in), fan_in=fan_in)
+
+
+def constant(value: Any) -> Constant:
+    return Constant(jnp.asarray(value, float))
+
+
+def is_variable(leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Variable)
+
+
+def partition(model: nnx.Module) -> tuple[nnx.Module, nnx.Module]:
+    """Two trees of the model's shape: its parameters alone, and all the rest; None elsewhere."""
+
+    def keep(wanted: bool) -> nnx.Module:
+        return jax.tree.map(
+            lambda leaf: leaf if isinstance(leaf, nnx.Param) is wanted else None,
+            model,
+            is_leaf=is_variable,
+        )
+
+    return keep(True), keep(False)
+
+
+def combine(parameters: nnx.Module, rest: nnx.Module) -> nnx.Module:
+    """The inverse of :func:`partition`."""
+    return jax.tree.map(
+        lambda parameter, other: other if parameter is None else parameter,
+        parameters,
+        rest,
+        is_leaf=lambda leaf: leaf is None or is_variable(leaf),
+    )

@@ -1,0 +1,66 @@
+import math
+from functools import partial
+
+import jax
+from flax import nnx
+
+from smallnets.nn.dense import Dense
+from smallnets.nn.feed_forward import FeedForward
+from smallnets.nn.norm import RMSNorm
+from smallnets.nn.parameter import Factory
+from smallnets.nn.stack import Stack
+
+
+class Residual(nnx.Module):
+    """A map around which its input is carried, y = x + map(norm(x)).
+
+    Shapes: x[..., d] -> y[..., d].
+    Parameters: map + d
+    """
+
+    def __init__(self, d: int, *, map: Factory, rngs: nnx.Rngs):
+        self.norm = RMSNorm(d)
+        self.map = map(d, d, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x + self.map(self.norm(x))
+
+
+class ResidualNetwork(nnx.Module):
+    """A deep network of feed-forward blocks: embed, ``depth`` residual blocks, norm, head.
+
+    ``linear`` is the map inside the blocks; with ``mixture`` (a factory that takes ``expert``)
+    each block mixes such feed-forward maps. ``unique`` blocks are shared over the depth. The first
+    and the last map, which depend on the task, are dense in every family.
+
+    Shapes: x[..., *shape] -> logits[..., d_out]; each example is flattened.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        d_out: int,
+        *,
+        width: int,
+        depth: int,
+        linear: Factory,
+        unique: int | None = None,
+        expansion: int = 2,
+        mixture: Factory | None = None,
+        rngs: nnx.Rngs,
+    ):
+        feed_forward = partial(FeedForward, linear=linear, expansion=expansion)
+        block = partial(
+            Residual,
+            width,
+            map=feed_forward if mixture is None else partial(mixture, expert=feed_forward),
+        )
+        self.axes = len(shape)
+        self.embed = Dense(math.prod(shape), width, rngs=rngs)
+        self.stack = Stack(block=block, depth=depth, unique=unique, rngs=rngs)
+        self.norm = RMSNorm(width)
+        self.head = Dense(width, d_out, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        flat = x.reshape(*x.shape[: x.ndim - self.axes], -1)
+        return self.head(self.norm(self.stack(self.embed(flat))))

@@ -1,0 +1,82 @@
+"""One training run as a pure function: seed and numbers in, trained model and curves out."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from smallnets.nn.parameter import combine, partition
+
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Arrays(NamedTuple):
+    """A split on the device: ``inputs[n, ...]`` and ``labels[n]``."""
+
+    inputs: jax.Array
+    labels: jax.Array
+
+
+def fit(
+    network: Callable[..., nnx.Module],
+    train: Arrays,
+    held_out: dict[str, Arrays],
+    *,
+    seed: jax.Array | int,
+    optimizer: Callable[[int], optax.GradientTransformation],
+    loss: Loss,
+    steps: int,
+    batch_size: int,
+    evaluations: int,
+) -> tuple[nnx.Module, dict[str, jax.Array]]:
+    """Train for ``steps`` batches; evaluate ``evaluations`` times, evenly, the last at the end.
+
+    ``network(rngs=...)`` builds the model. Batches are drawn without replacement, in a new order
+    each epoch; what is left of an epoch after its last whole batch is skipped. The seed sets the
+    parameters and the orders.
+
+    Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the batches since
+    the evaluation before) and for each held-out split ``<name>_loss`` and ``<name>_error`` (share
+    of wrong answers). It is one ``lax.scan``, pure, and so may be ``vmap``-ed over everything
+    that is a number.
+    """
+    key_parameters, key_order = jax.random.split(jax.random.key(seed))
+    parameters, rest = partition(network(rngs=nnx.Rngs(params=key_parameters)))
+    transformation = optimizer(steps)
+    count = train.labels.shape[0]
+    batches = count // batch_size
+
+    def objective(parameters: nnx.Module, batch: Arrays) -> jax.Array:
+        return loss(combine(parameters, rest)(batch.inputs), batch.labels)
+
+    def order_of(epoch: jax.Array) -> jax.Array:
+        return jax.random.permutation(jax.random.fold_in(key_order, epoch), count)
+
+    def step(carry, index):
+        parameters, state, order = carry
+        order = jax.lax.cond(
+            index % batches == 0, lambda: order_of(index // batches), lambda: order
+        )
+        rows = jax.lax.dynamic_slice(order, [index % batches * batch_size], [batch_size])
+        batch = Arrays(train.inputs[rows], train.labels[rows])
+        value, gradient = jax.value_and_grad(objective)(parameters, batch)
+        updates, state = transformation.update(gradient, state, parameters)
+        return (optax.apply_updates(parameters, updates), state, order), value
+
+    def stretch(carry, indices):
+        carry, losses = jax.lax.scan(step, carry, indices)
+        model = combine(carry[0], rest)
+        metrics = {"train_loss": losses.mean()}
+        for name, split in held_out.items():
+            logits = model(split.inputs)
+            metrics[f"{name}_loss"] = loss(logits, split.labels)
+            metrics[f"{name}_error"] = jnp.mean(logits.argmax(axis=-1) != split.labels)
+        return carry, metrics
+
+    carry = (parameters, transformation.init(parameters), jnp.arange(count))
+    indices = jnp.arange(steps).reshape(evaluations, -1)
+    (parameters, _, _), curves = jax.lax.scan(stretch, carry, indices)
+    return combine(parameters, rest), curves

@@ -1,0 +1,62 @@
+"""Which numbers may vary inside one compiled program.
+
+A number that leaves every array shape as it is can be an input of the program, so that runs which
+differ only there are trained together. Who owns the number says so where it is declared::
+
+    def adamw(*, learning_rate: Varying, weight_decay: Varying = 0.0): ...
+
+and nobody keeps a list of names. Maps, losses and optimisers are built by ``functools.partial``
+trees (Hydra's ``_partial_: true``), in which :func:`assign` puts a value at a dotted path.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any, get_type_hints
+
+_MARK = "may vary inside a program"
+Varying = Annotated[float, _MARK]
+VaryingInt = Annotated[int, _MARK]
+
+
+def declared(tree: Any, path: str = "") -> Iterator[tuple[str, type]]:
+    """Dotted path and type (``float`` or ``int``) of every varying number in a tree of partials.
+
+    ``tree`` is a partial, or a mapping or sequence of them; a number counts also where the partial
+    leaves it at its default.
+    """
+    dot = f"{path}." if path else ""
+    if isinstance(tree, partial):
+        for name, kind in _marked(tree.func).items():
+            yield f"{dot}{name}", kind
+        tree = tree.keywords
+    if isinstance(tree, Mapping):
+        for name, branch in tree.items():
+            yield from declared(branch, f"{dot}{name}")
+    elif isinstance(tree, (list, tuple)):
+        for index, branch in enumerate(tree):
+            yield from declared(branch, f"{dot}{index}")
+
+
+def assign(tree: Any, path: str, value: Any) -> Any:
+    """``tree`` with ``value`` (a number or a tracer) at the dotted ``path``; the input is kept."""
+    name, _, rest = path.partition(".")
+    if isinstance(tree, partial):
+        keywords = tree.keywords
+        child = assign(keywords[name], rest, value) if rest else value
+        return partial(tree.func, *tree.args, **{**keywords, name: child})
+    if isinstance(tree, Mapping):
+        return {**tree, name: assign(tree[name], rest, value) if rest else value}
+    index = int(name)
+    child = assign(tree[index], rest, value) if rest else value
+    return [*tree[:index], child, *tree[index + 1 :]]
+
+
+def _marked(function: Callable[..., Any]) -> dict[str, type]:
+    target = function.__init__ if inspect.isclass(function) else function
+    hints = get_type_hints(target, include_extras=True)
+    return {
+        name: hint.__origin__
+        for name, hint in hints.items()
+        if _MARK in getattr(hint, "__metadata__", ())
+    }

@@ -1,0 +1,64 @@
+"""The folder where prepared data are kept: whole or not there, whoever else writes or dies."""
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from smallnets.tasks.quiet import quiet
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Make ``folder``, and turn what the system refuses inside into a ValueError of one line."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"cache: {folder} must be writable, but: {error.strerror or error}; "
+            "name another folder with cache=/path"
+        ) from None
+
+
+def prepare(
+    directory: Path, builder: Callable[[Path], "DatasetBuilder"], *, source: Path | None = None
+) -> Path:
+    """Prepare a TFDS dataset as ``directory``, unless it is there; return ``directory``.
+
+    ``builder(folder)`` gives the builder that writes below ``folder``; it reads ``source``, if
+    any, as TFDS's manual folder. Processes that call this at once wait for the first. The dataset
+    is written beside its name and renamed onto it, so that a directory that exists is whole; what
+    a killed process left is removed by the next. Raises ValueError if the folder can't be written.
+    """
+    if directory.exists():
+        return directory
+    draft = directory.with_name(f"{directory.name}.draft")
+    with writing(directory.parent), FileLock(directory.with_name(f"{directory.name}.lock")):
+        if directory.exists():
+            return directory
+        log.info("preparing %s (once)", directory)
+        shutil.rmtree(draft, ignore_errors=True)
+        _write(builder(draft), draft, source).rename(directory)
+        shutil.rmtree(draft)
+    return directory
+
+
+def _write(builder: "DatasetBuilder", draft: Path, source: Path | None) -> Path:
+    import tensorflow_datasets as tfds
+
+    with quiet():
+        builder.download_and_prepare(
+            download_dir=draft / "downloads",
+            download_config=tfds.download.DownloadConfig(manual_dir=source),
+        )
+    return Path(builder.data_path)

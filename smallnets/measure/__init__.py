@@ -1,0 +1,1 @@
+"""What a model costs: parameters, FLOPs, memory, latency, energy, one module each."""

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,14 +39,19 @@ def load(*, source: str, cache: str, validation: float) -> Data:
 
 
 def _digest(source: Path) -> str:
-    if not source.is_dir():
+    if not (os.access(source, os.R_OK | os.X_OK) and source.is_dir()):
         raise ValueError(
-            f"{source}: a folder of idx.gz files is needed, but it is not there; install Debian's "
-            "package dataset-fashion-mnist or name another with task.source=/path"
+            f"{source}: a readable folder of idx.gz files is needed, there is none; install "
+            "Debian's package dataset-fashion-mnist or name another with task.source=/path"
         )
     digest = hashlib.sha256()
     for path in sorted(source.glob("*-ubyte.gz")):
-        digest.update(path.name.encode() + path.read_bytes())
+        try:
+            digest.update(path.name.encode() + path.read_bytes())
+        except OSError as error:
+            raise ValueError(
+                f"{path}: a readable file is needed, but: {error.strerror}; put one there"
+            ) from None
     return digest.hexdigest()[:16]
 
 

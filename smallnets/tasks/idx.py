@@ -4,6 +4,7 @@ Format: LeCun, Cortes & Burges (1998), "The MNIST database", section "File forma
 """
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -29,12 +30,13 @@ def read(path: Path) -> np.ndarray:
             f"{path}: an idx file of unsigned bytes starts with 00 00 08, this one with "
             f"{content[:3].hex(' ') or 'nothing'}; {fix}"
         )
-    start = 4 + 4 * content[3]
-    shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
-    if len(shape) != content[3] or len(content) - start != np.prod(shape, dtype=np.int64):
+    rank = content[3]
+    start = 4 + 4 * rank
+    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
+    if len(content) - start != math.prod(shape):
         raise ValueError(
-            f"{path}: its header announces {content[3]} axes of sizes {shape}, but "
-            f"{max(len(content) - start, 0)} bytes follow; {fix}"
+            f"{path}: {rank} axes of sizes {shape} need {start + math.prod(shape)} bytes, it holds "
+            f"{len(content)}; {fix}"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 

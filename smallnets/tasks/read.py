@@ -17,6 +17,7 @@ from smallnets.tasks.data import Data, Split
 from smallnets.tasks.quiet import quiet
 
 INFO = "dataset_info.json"
+NAMES = {"train_inputs", "train_labels", "test_inputs", "test_labels", "classes"}
 Arrays = dict[str, np.ndarray]
 
 
@@ -42,8 +43,10 @@ def read(
     lacks a named feature or split, or holds what is no numeric input or no class; or if the cache
     can't be written.
     """
-    if not directory.is_dir():
-        raise ValueError(f"{directory}: a folder prepared by TFDS is needed, but it is not there")
+    if not (os.access(directory, os.R_OK | os.X_OK) and directory.is_dir()):
+        raise ValueError(
+            f"{directory}: a readable folder prepared by TFDS is needed, there is none; name one"
+        )
     if not (directory / INFO).is_file():
         found = sorted(path.parent.name for path in directory.glob(f"*/{INFO}"))
         raise ValueError(
@@ -52,11 +55,13 @@ def read(
         )
     kept = cache / "arrays" / f"{_digest(directory, inputs, labels, train, test)}.npz"
     arrays = _load(kept)
-    if arrays is None:
-        with quiet():
-            arrays = _decode(directory, inputs, labels, {"train": train, "test": test})
-        _keep(arrays, kept)
-    return _data(arrays)
+    if arrays is not None:
+        return _data(arrays)
+    with quiet():
+        arrays = _decode(directory, inputs, labels, {"train": train, "test": test})
+    data = _data(arrays)  # refuses what isn't right before anything is written
+    _keep(arrays, kept)
+    return data
 
 
 def _data(arrays: Arrays) -> Data:
@@ -79,11 +84,11 @@ def _digest(directory: Path, *options: str | None) -> str:
 
 
 def _load(kept: Path) -> Arrays | None:
-    """The arrays in ``kept``; None if they are not there or fail their checksums."""
+    """The arrays in ``kept``; None if they are not there or the file is damaged anywhere."""
     try:
-        with np.load(kept, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
+        with kept.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays) if set(arrays) == NAMES else None
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile):
         return None
 
 
@@ -112,7 +117,7 @@ def _decode(
             )
     arrays: Arrays = {}
     for name, split in splits.items():
-        examples = _examples(builder, split)
+        examples = _examples(builder, split, names)
         arrays[f"{name}_inputs"] = _stack(directory, names[0], examples)
         arrays[f"{name}_labels"] = _stack(directory, names[1], examples)
         if arrays[f"{name}_labels"].dtype.kind not in "iu" or arrays[f"{name}_labels"].ndim != 1:
@@ -144,6 +149,7 @@ def _stack(directory: Path, name: str, examples: list[dict[str, Any]]) -> np.nda
 def _open(directory: Path) -> Any:
     """TFDS's builder of ``directory``, checked as far as is possible without reading records."""
     import tensorflow_datasets as tfds
+    from array_record.python.array_record_module import ArrayRecordReader
     from google.protobuf.json_format import ParseError
 
     try:
@@ -151,36 +157,46 @@ def _open(directory: Path) -> Any:
     except (OSError, ValueError, ParseError) as error:
         raise ValueError(
             f"{directory}: its {INFO} and features.json must be whole, but: "
-            f"{str(error).splitlines()[0]}; prepare it again"
+            f"{_line(error)}; prepare it again"
         ) from None
-    formats = sorted(format.value for format in builder.info.available_file_formats())
-    if "array_record" not in formats:
+    file_format = builder.info.file_format
+    if file_format is None or file_format.value != "array_record":
         raise ValueError(
-            f"{directory}: written as {', '.join(formats)}, array_record is needed; prepare it "
-            "again with file_format='array_record'"
+            f"{directory}: written as {file_format and file_format.value}, array_record is needed; "
+            "prepare it again with file_format='array_record'"
         )
-    paths = [Path(path) for split in builder.info.splits.values() for path in split.filepaths]
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        raise ValueError(
-            f"{directory}: {len(missing)} of {len(paths)} files are missing, the first is "
-            f"{missing[0]}; prepare it again"
-        )
+    for split in builder.info.splits.values():
+        for path, length in zip(split.filepaths, split.shard_lengths, strict=True):
+            # A missing file counts as 0, and so does one that is cut between two blocks, which
+            # would give empty records without an error.
+            if (found := ArrayRecordReader(str(path)).num_records()) != length:
+                raise ValueError(
+                    f"{directory}: {path.name} must hold {length} records, {found} can be read; "
+                    "prepare it again"
+                )
     return builder
 
 
-def _examples(builder: Any, split: str) -> list[dict[str, Any]]:
+def _examples(builder: Any, split: str, names: tuple[str, str]) -> list[dict[str, Any]]:
+    import tensorflow_datasets as tfds
+
+    others = set(builder.info.features) - set(names)
+    skipped = {name: tfds.decode.SkipDecoding() for name in others}
     try:
-        source = builder.as_data_source(split, file_format="array_record")
+        source = builder.as_data_source(split, decoders=skipped)
     except (KeyError, ValueError):
         raise ValueError(
-            f"{builder.data_path}: no split {split!r}; choose among {sorted(builder.info.splits)} "
-            "or a slice of one, like 'train[80%:]'"
+            f"{builder.data_path}: no examples in split {split!r}; choose among "
+            f"{sorted(builder.info.splits)} or a slice of one, like 'train[80%:]'"
         ) from None
     try:
         return list(source.__getitems__(range(len(source))))
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, ValueError, OSError, ImportError) as error:
         raise ValueError(
-            f"{builder.data_path}: the records of split {split!r} are damaged "
-            f"({str(error).splitlines()[0]}); prepare it again"
+            f"{builder.data_path}: split {split!r} can't be decoded ({_line(error)}); prepare it "
+            "again, with features that need no TensorFlow"
         ) from None
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,65 @@
+"""MNIST-1D is the package's own data, whatever the state of the global generators."""
+
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mnist1d.data import get_dataset_args, make_dataset
+
+from smallnets.tasks import mnist1d
+from smallnets.tasks.builders.mnist1d import generate
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def made() -> dict:
+    states = random.getstate(), np.random.get_state()
+    made = make_dataset(get_dataset_args())
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    return made
+
+
+def test_it_equals_the_package_to_the_last_bit_of_float32(cache, made):
+    data = mnist1d.load(cache=cache, validation=0)
+    assert data.classes == 10
+    assert len(data.validation) == 0
+    for split, suffix in ((data.train, ""), (data.test, "_test")):
+        np.testing.assert_array_equal(split.inputs[..., 0], made[f"x{suffix}"].astype(np.float32))
+        np.testing.assert_array_equal(split.labels, made[f"y{suffix}"])
+    assert data.train.inputs.shape == (4000, 40, 1)
+    assert data.test.inputs.shape == (1000, 40, 1)
+
+
+def test_a_tenth_is_held_out_and_the_test_split_stays(cache):
+    whole, parted = (mnist1d.load(cache=cache, validation=share) for share in (0, 0.1))
+    assert (len(parted.train), len(parted.validation)) == (3600, 400)
+    np.testing.assert_array_equal(whole.test.inputs, parted.test.inputs)
+
+
+def test_generating_leaves_the_global_generators_alone(monkeypatch):
+    few = SimpleNamespace(**{**vars(get_dataset_args()), "num_samples": 50})
+    monkeypatch.setattr("mnist1d.data.get_dataset_args", lambda: few)
+    draws = []
+    for between in (dict, generate):
+        random.seed(7)
+        np.random.seed(7)
+        between()
+        draws.append((random.random(), np.random.random()))
+    assert draws[0] == draws[1]
+    assert len(generate()["train"][0]) == 40
+
+
+def test_the_second_call_gives_the_same_object(cache):
+    assert mnist1d.load(cache=cache, validation=0.1) is mnist1d.load(cache=cache, validation=0.1)
+
+
+def test_a_wrong_share_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="validation"):
+        mnist1d.load(cache=str(tmp_path / "cache"), validation=1)
+    assert not (tmp_path / "cache").exists()

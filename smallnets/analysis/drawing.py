@@ -1,0 +1,98 @@
+"""What both the print and the screen draw of a curve: points, means, segments, captions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from smallnets.analysis.bands import Band, band
+from smallnets.analysis.study import Columns, Curve, Study
+
+REACH = 2.5  # how far beyond the data, as a factor, a law is drawn (dashed)
+POINTS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A piece of a fitted curve, ``inside`` the sizes that were run or beyond them."""
+
+    band: Band
+    inside: bool
+
+
+def segments(curve: Curve, *, level: float) -> tuple[Segment, ...]:
+    """The law of ``curve`` below, within and above its data; empty where there is no law."""
+    if curve.choice is None:
+        return ()
+    fitted = curve.choice.best
+    low, high = fitted.x[0].min(), fitted.x[0].max()
+    pieces = ((low / REACH, low, False), (low, high, True), (high, high * REACH, False))
+    return tuple(
+        Segment(band=band(fitted, np.geomspace(a, b, POINTS), level=level), inside=inside)
+        for a, b, inside in pieces
+    )
+
+
+def asymptote(curve: Curve) -> float:
+    """The fitted E, zero for a law without one."""
+    return curve.choice.best.parameters.get("E", 0.0) if curve.choice else 0.0
+
+
+def means(curve: Curve, columns: Columns) -> pl.DataFrame:
+    """One line a size: geometric mean of the score (what is fitted), lowest, highest, runs."""
+    score = pl.col(columns.score).cast(pl.Float64)
+    return (
+        curve.runs.filter(score > 0)
+        .group_by(pl.col(columns.size).alias("size"))
+        .agg(
+            score.log().mean().exp().alias("mean"),
+            score.min().alias("lowest"),
+            score.max().alias("highest"),
+            pl.len().alias("runs"),
+        )
+        .sort("size")
+    )
+
+
+def caption(study: Study) -> str:
+    """The sentence that a reader needs: sizes x seeds, objective, interval method."""
+    counts = [
+        (len(points), int(points["runs"].max()))  # type: ignore[arg-type]
+        for points in (means(curve, study.columns) for curve in study.curves)
+        if len(points)
+    ]
+    if not counts:
+        return "No run finished."
+    sizes, seeds = (_span(values) for values in zip(*counts, strict=True))
+    fits = [curve for curve in study.curves if curve.choice]
+    text = (
+        f"{len(counts)} families, {sizes} sizes \N{MULTIPLICATION SIGN} {seeds} seeds each. "
+        if len(counts) > 1
+        else (f"{sizes} sizes \N{MULTIPLICATION SIGN} {seeds} seeds. ")
+    )
+    text += "Dots: runs; markers: geometric mean over seeds. "
+    if not fits:
+        return text + "No law was fitted."
+    return text + (
+        f"Lines: law fitted by {objective(study.delta)}, solid within the data, dashed beyond. "
+        f"Dark band: {study.level:.0%} for the mean; light band: for one further run. "
+        f"Parameter intervals: the wider of the profile likelihoods on runs and on size means."
+    )
+
+
+def objective(delta: float) -> str:
+    """The fitting objective in words."""
+    if delta == 0:
+        return "least absolute deviation of the log score"
+    if np.isinf(delta):
+        return "least squares on the log score"
+    return f"the sum of Huber's loss of the log score, delta = {delta:g}"
+
+
+def label(column: str) -> str:
+    """A column's name as an axis title: the last part of a dotted one, in words."""
+    return column.rsplit(".", 1)[-1].replace("_", " ")
+
+
+def _span(values: tuple[int, ...]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else f"{min(values)} to {max(values)}"

@@ -1,0 +1,252 @@
+"""Scaling laws, each as one function of the logarithms of its variables.
+
+A law says how the logarithm of a score (a loss or an error, lower is better) depends on sizes. It
+is written in *working* parameters that keep positive numbers positive and are centred at the
+geometric mean of the sizes, so that they hardly correlate: z = log(x / centre). Everything else
+(start, fit, intervals, bands) is the same code for every law, so a further law is one function
+that returns the logarithm of its prediction with derivatives, one that returns the features that
+enter linearly, and one line for each natural parameter.
+
+Axes: l lanes (data sets fitted side by side), p parameters, n runs, v variables, g grid points,
+j linear parameters, k shape parameters.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+Evaluate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Grid = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Natural = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """One scaling law.
+
+    ``evaluate(u, z)`` maps working parameters (l, p) and centred log variables (v, n) to the log
+    prediction (l, n) and its derivatives (l, p, n). ``grid(z)`` gives candidate shape parameters
+    (g, k) and the features (g, j, n) that enter linearly: into the score, or into its logarithm
+    where ``log_linear``. The working vector is the ``linear`` parameters (as logarithms unless
+    ``log_linear``), then the shapes. ``natural(centre)`` is the matrix (p, p) whose product with
+    the working vector gives ``parameters``, as logarithms where ``positive``.
+    """
+
+    name: str
+    formula: str
+    variables: tuple[str, ...]
+    parameters: tuple[str, ...]
+    positive: tuple[bool, ...]
+    linear: int
+    evaluate: Evaluate
+    grid: Grid
+    natural: Natural
+    centred: tuple[bool, ...] = (True, True)
+    log_linear: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many parameters the law has."""
+        return len(self.parameters)
+
+
+def _power(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    derivative = np.empty((len(u), 2, z.shape[1]))
+    derivative[:, 0] = 1
+    derivative[:, 1] = -z[0]
+    return u[:, :1] - u[:, 1:] * z[0], derivative
+
+
+def _power_grid(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    shapes = np.geomspace(0.005, 3, 80)[:, None]
+    return shapes, np.exp(-shapes * z[0])[:, None]
+
+
+def _asymptote(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    log_excess = u[:, 1:2] - u[:, 2:3] * z[0]
+    log_score = np.logaddexp(u[:, :1], log_excess)
+    share = np.exp(log_excess - log_score)
+    return log_score, np.stack([1 - share, share, -share * z[0]], axis=1)
+
+
+def _asymptote_grid(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    shapes, power = _power_grid(z)
+    return shapes, np.concatenate([np.ones_like(power), power], axis=1)
+
+
+def _two_axes(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    derivative = np.empty((len(u), 5, z.shape[1]))
+    floor, first, second = np.exp(u[:, :3]).T[..., None]
+    derivative[:, 0] = floor
+    np.multiply(first, np.exp(-u[:, 3:4] * z[0]), out=derivative[:, 1])
+    np.multiply(second, np.exp(-u[:, 4:5] * z[1]), out=derivative[:, 2])
+    score = derivative[:, :3].sum(axis=1)
+    derivative[:, :3] /= score[:, None]
+    np.multiply(derivative[:, 1], -z[0], out=derivative[:, 3])
+    np.multiply(derivative[:, 2], -z[1], out=derivative[:, 4])
+    return np.log(score), derivative
+
+
+def _two_axes_grid(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    exponents = np.geomspace(0.03, 2, 24)
+    shapes = np.array(list(product(exponents, exponents)))
+    first, second = np.exp(-exponents[:, None] * z[0]), np.exp(-exponents[:, None] * z[1])
+    features = np.ones((len(exponents), len(exponents), 3, z.shape[1]))
+    features[:, :, 1] = first[:, None]
+    features[:, :, 2] = second[None]
+    return shapes, features.reshape(len(shapes), 3, -1)
+
+
+def _broken(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    before, change, place, width = (u[:, i : i + 1] for i in (2, 3, 4, 5))
+    width = np.exp(width)
+    inside = (z[0] - place) / width
+    soft = np.logaddexp(0, inside)
+    step = np.exp(inside - soft)
+    log_excess = u[:, 1:2] - before * z[0] - change * width * soft
+    log_score = np.logaddexp(u[:, :1], log_excess)
+    share = np.exp(log_excess - log_score)
+    columns = [
+        1 - share,
+        share,
+        -share * z[0],
+        -share * width * soft,
+        share * change * step,
+        -share * change * width * (soft - inside * step),
+    ]
+    return log_score, np.stack(columns, axis=1)
+
+
+def _broken_grid(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    places = np.quantile(z[0], np.linspace(0.1, 0.9, 9))
+    changes = np.concatenate([-np.geomspace(1.6, 0.05, 6), np.geomspace(0.05, 1.6, 6)])
+    shapes = np.array(list(product(np.geomspace(0.02, 2, 12), changes, places, np.log([0.1, 0.4]))))
+    before, change, place, width = (shapes[:, i, None] for i in range(4))
+    width = np.exp(width)
+    power = np.exp(-before * z[0] - change * width * np.logaddexp(0, (z[0] - place) / width))
+    return shapes, np.stack([np.ones_like(power), power], axis=1)
+
+
+def _saturated(z: np.ndarray, start: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, ...]:
+    """log B-hat of Clark et al. 2022, equation 9, with its derivatives by log start, log limit."""
+    free = 1 / (np.expm1(z[1]) + np.exp(start))
+    bound = np.exp(-limit) + np.zeros_like(free)
+    log_ratio = -np.log(free + bound)
+    return log_ratio, np.exp(start) * free**2 / (free + bound), bound / (free + bound)
+
+
+def _mixture(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    log_ratio, by_start, by_limit = _saturated(z, u[:, 4:5], u[:, 5:6])
+    size, ratio, both = u[:, 1:2], u[:, 2:3], u[:, 3:4]
+    slope = ratio + both * z[0]
+    score = u[:, :1] + size * z[0] + slope * log_ratio
+    by_size = np.broadcast_to(z[0], score.shape)
+    columns = [
+        np.ones_like(score),
+        by_size,
+        log_ratio,
+        by_size * log_ratio,
+        slope * by_start,
+        slope * by_limit,
+    ]
+    return score, np.stack(columns, axis=1)
+
+
+def _mixture_grid(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    limits = np.log(np.geomspace(4, 4096, 12))
+    shapes = np.array(list(product(np.log([0.5, 1, 2, 4, 8]), limits)))
+    log_ratio, _, _ = _saturated(z, shapes[:, :1], shapes[:, 1:])
+    size = np.broadcast_to(z[0], log_ratio.shape)
+    return shapes, np.stack([np.ones_like(size), size, log_ratio, size * log_ratio], axis=1)
+
+
+def _natural(size: int, *moves: tuple[int, int, float], shift: int | None = None) -> Natural:
+    """Undo the centring of the first variables.
+
+    Each move is (row, column, sign): parameter ``row`` gains sign * log centre * parameter
+    ``column``, the centre being that of the move's own variable, in order. ``shift`` names a
+    parameter that is itself the logarithm of a size, so that it gains the log centre alone.
+    """
+
+    def natural(centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        matrix, offset = np.eye(size), np.zeros(size)
+        for axis, (row, column, sign) in enumerate(moves):
+            matrix[row, column] = sign * centre[min(axis, len(centre) - 1)]
+        if shift is not None:
+            offset[shift] = centre[0]
+        return matrix, offset
+
+    return natural
+
+
+POWER = Law(
+    name="power law",
+    formula="A N^-alpha",
+    variables=("N",),
+    parameters=("A", "alpha"),
+    positive=(True, False),
+    linear=1,
+    evaluate=_power,
+    grid=_power_grid,
+    natural=_natural(2, (0, 1, 1)),
+)
+
+ASYMPTOTE = Law(
+    name="power law with asymptote",
+    formula="E + A N^-alpha",
+    variables=("N",),
+    parameters=("E", "A", "alpha"),
+    positive=(True, True, False),
+    linear=2,
+    evaluate=_asymptote,
+    grid=_asymptote_grid,
+    natural=_natural(3, (1, 2, 1)),
+)
+
+# Hoffmann et al. 2022, arXiv:2203.15556, equation 2.
+TWO_AXES = Law(
+    name="law in parameters and data",
+    formula="E + A N^-alpha + B D^-beta",
+    variables=("N", "D"),
+    parameters=("E", "A", "B", "alpha", "beta"),
+    positive=(True, True, True, False, False),
+    linear=3,
+    evaluate=_two_axes,
+    grid=_two_axes_grid,
+    natural=_natural(5, (1, 3, 1), (2, 4, 1)),
+)
+
+# Caballero et al. 2022, arXiv:2210.14891, equation 1 with one break: d is the place of the break,
+# f the width of the turn in log N, c0 the exponent before the break and c0 + c1 the one after it.
+BROKEN = Law(
+    name="broken power law",
+    formula="E + A N^-c0 (1 + (N/d)^(1/f))^(-c1 f)",
+    variables=("N",),
+    parameters=("E", "A", "c0", "c1", "d", "f"),
+    positive=(True, True, False, False, True, True),
+    linear=2,
+    evaluate=_broken,
+    grid=_broken_grid,
+    natural=_natural(6, (1, 2, 1), shift=4),
+)
+
+# Clark et al. 2022, arXiv:2202.01169, equations 8 and 9, in their general form of section 5: N the
+# active parameters, T the total, T/N in the place of the number of experts. 1/s is their
+# 1/E_start - 1/E_max, kept whole because it stays positive.
+MIXTURE = Law(
+    name="law for mixtures",
+    formula="log L = d + a log N + b log R + c log N log R, 1/R = 1/(T/N - 1 + s) + 1/R_max",
+    variables=("N", "T/N"),
+    parameters=("d", "a", "b", "c", "s", "R_max"),
+    positive=(False, False, False, False, True, True),
+    linear=4,
+    evaluate=_mixture,
+    grid=_mixture_grid,
+    natural=_natural(6, (0, 1, -1), (2, 3, -1)),
+    centred=(True, False),
+    log_linear=True,
+)
+
+IN_SIZE = (POWER, ASYMPTOTE, BROKEN)

@@ -1,0 +1,79 @@
+"""The table that every analysis reads: one line a run, from rows of ours or anyone's file."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from smallnets import records
+
+NESTED = ("metrics", "curves", "versions", "config")
+
+
+def read(path: Path) -> pl.DataFrame:
+    """The runs in ``path``: a folder of rows, a CSV or a Parquet file.
+
+    Raises:
+        ValueError: if there is nothing there, nothing in it, or it can't be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return from_rows(path)
+    if not path.exists():
+        raise ValueError(f"{path} is not there: give a folder of rows, a .csv or a .parquet file")
+    readers = {".csv": pl.read_csv, ".parquet": pl.read_parquet}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path.name}: only folders of rows, .csv and .parquet can be read")
+    try:
+        table = readers[path.suffix.lower()](path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+        raise ValueError(f"{path} can't be read as {path.suffix[1:]}: {reason}") from error
+    if table.is_empty():
+        raise ValueError(f"{path} holds no runs: one line a run is needed")
+    return table
+
+
+def from_rows(folder: Path) -> pl.DataFrame:
+    """One line a run of every row below ``folder``.
+
+    Metrics become columns under their own names, the resolved configuration columns such as
+    ``config.optimizer.learning_rate``, versions columns such as ``versions.jax``. Curves over
+    training are left in the rows.
+
+    Raises:
+        ValueError: if there is no row, or one can't be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder of rows")
+    try:
+        rows = list(records.load(folder))
+    except (TypeError, ValueError, OSError) as error:
+        raise ValueError(f"{folder} holds a {records.NAME} that can't be read: {error}") from error
+    if not rows:
+        raise ValueError(f"{folder} holds no {records.NAME}: give the folder of a finished study")
+    plain = [field.name for field in fields(records.Row) if field.name not in NESTED]
+    lines = []
+    for row in rows:
+        line: dict[str, Any] = {name: getattr(row, name) for name in plain}
+        taken = sorted(set(line) & set(row.metrics))
+        if taken:
+            raise ValueError(
+                f"metrics may not be called like fields of the row: {', '.join(taken)}"
+            )
+        line |= row.metrics
+        line |= _flat("versions", row.versions)
+        line |= _flat("config", row.config)
+        lines.append(line)
+    return pl.DataFrame(lines, infer_schema_length=None, strict=False)
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {
+            k: v for key, item in value.items() for k, v in _flat(f"{name}.{key}", item).items()
+        }
+    return {name: json.dumps(value) if isinstance(value, list) else value}

@@ -1,0 +1,197 @@
+"""Joules of a training or of 1,000 inferences, each with its source: a meter, a model, or none.
+
+A meter (:mod:`smallnets.measure.meter`) reads what the device drew. Without one, the model says
+CPU-seconds times a stated power of a busy core, plus device-seconds times a stated power of the
+device, with a low and a high beside it: ratios between runs on one machine hold better than the
+joules themselves. Where neither can be said, all joules are None.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+
+from smallnets.measure.meter import Meter, start, stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """Watts that something draws while it is busy, and where the three numbers come from.
+
+    Raises ValueError unless 0 < low <= middle <= high.
+    """
+
+    low_watts: float
+    middle_watts: float
+    high_watts: float
+    source: str
+
+    def __post_init__(self):
+        if not 0 < self.low_watts <= self.middle_watts <= self.high_watts:
+            raise ValueError(
+                "power needs 0 < low <= middle <= high, but is "
+                f"{self.low_watts}, {self.middle_watts}, {self.high_watts} W"
+            )
+
+
+BUSY_CORE = Power(
+    low_watts=0.45,
+    middle_watts=1.9,
+    high_watts=4.0,
+    source=(
+        "a virtual core of a cloud machine, from SPECpower_ssj2008 by Cloud Carbon Footprint "
+        "(ccf-coefficients, coefficients-aws-use.csv): AMD EPYC of the third generation idle "
+        "(0.46 W) and busy (1.96 W), Intel Cascade Lake busy (4.06 W)"
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy:
+    """Joules of one piece of work.
+
+    ``source`` is ``"meter"`` or ``"model"``; None means absent, and then every number is None.
+    ``low_joules`` and ``high_joules`` are the model's bounds, None with a meter.
+    ``idle_joules`` is what was taken off a meter's reading; None where the idle power of each part
+    was not given, so that the joules hold idle power too. ``covers`` says what is in the number.
+    """
+
+    source: Literal["meter", "model"] | None
+    joules: float | None
+    low_joules: float | None
+    high_joules: float | None
+    idle_joules: float | None
+    covers: str
+
+    def times(self, factor: float) -> "Energy":
+        """The energy of ``factor`` times as much work: 1 / members for one run of a group."""
+
+        def scaled(joules: float | None) -> float | None:
+            return None if joules is None else joules * factor
+
+        return replace(
+            self,
+            joules=scaled(self.joules),
+            low_joules=scaled(self.low_joules),
+            high_joules=scaled(self.high_joules),
+            idle_joules=scaled(self.idle_joules),
+        )
+
+
+def absent(why: str) -> Energy:
+    """No number, and why there is none."""
+    return Energy(
+        source=None, joules=None, low_joules=None, high_joules=None, idle_joules=None, covers=why
+    )
+
+
+def modelled(
+    *,
+    cpu_seconds: float,
+    core: Power = BUSY_CORE,
+    device_seconds: float = 0.0,
+    device: Power | None = None,
+) -> Energy:
+    """E = cpu_seconds P_core + device_seconds P_device, at the low, middle and high powers.
+
+    ``cpu_seconds`` are summed over threads (``time.process_time``). Absent where a device was used
+    whose power is not given. Raises ValueError for negative seconds.
+    """
+    if cpu_seconds < 0 or device_seconds < 0:
+        raise ValueError(
+            f"seconds are at least 0, but cpu_seconds={cpu_seconds}, "
+            f"device_seconds={device_seconds}"
+        )
+    if device_seconds and device is None:
+        return absent("the device's power is not stated and it has no meter")
+    terms = [(cpu_seconds, core)] + ([(device_seconds, device)] if device else [])
+    return Energy(
+        source="model",
+        joules=sum(seconds * power.middle_watts for seconds, power in terms),
+        low_joules=sum(seconds * power.low_watts for seconds, power in terms),
+        high_joules=sum(seconds * power.high_watts for seconds, power in terms),
+        idle_joules=None,
+        covers="busy cores" + (" and device" if device else ""),
+    )
+
+
+def metered(
+    seconds: float, parts: Mapping[str, float], *, idle_watts: Mapping[str, float]
+) -> Energy:
+    """E = sum over parts of (joules - idle watts * seconds), of a meter's ``parts``.
+
+    Absent where a GPU or processor reads no joules (the window was shorter than the meter's
+    update), or where the sum is no more than idle.
+    """
+    if any(joules <= 0 for part, joules in parts.items() if not part.startswith("DRAM")):
+        return absent("the meter has no reading for a window this short")
+    known = parts.keys() <= idle_watts.keys()
+    idle = sum(idle_watts[part] for part in parts) * seconds if known else None
+    joules = sum(parts.values()) - (idle or 0.0)
+    if joules <= 0:
+        return absent("the meter read no more than idle power")
+    return Energy(
+        source="meter",
+        joules=joules,
+        low_joules=None,
+        high_joules=None,
+        idle_joules=idle,
+        covers=", ".join(parts) + ("" if known else ", idle power included"),
+    )
+
+
+def measure(
+    work: Callable[[], Any],
+    *,
+    meter: Meter | None,
+    idle_watts: Mapping[str, float] | None = None,
+    device: Power | None = None,
+) -> tuple[Any, Energy]:
+    """Run ``work()``, wait for its result, and say what it took: (result, energy).
+
+    The meter's parts count if they hold the device that JAX computes on: a GPU's meter says
+    nothing about work on the processor, and then the model answers.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    if meter is not None:
+        start(meter)
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        result = jax.block_until_ready(work())
+    finally:
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        seconds, parts = (0.0, {}) if meter is None else stop(meter)
+    if on_cpu:
+        parts = {part: joules for part, joules in parts.items() if not part.startswith("GPU")}
+    if any(part.startswith("CPU" if on_cpu else "GPU") for part in parts):
+        return result, metered(seconds, parts, idle_watts=idle_watts or {})
+    device_seconds = 0.0 if on_cpu else wall
+    return result, modelled(cpu_seconds=cpu, device_seconds=device_seconds, device=device)
+
+
+def thousand_inferences(
+    program: Callable[[], Any],
+    *,
+    batch_size: int,
+    meter: Meter | None,
+    idle_watts: Mapping[str, float] | None = None,
+    device: Power | None = None,
+    seconds: float = 2.0,
+) -> Energy:
+    """Energy of 1,000 inferences: ``program()``, which infers ``batch_size`` examples, repeated.
+
+    It runs once to warm up and then for at least ``seconds``, so that a meter can follow.
+    """
+
+    def repeated() -> int:
+        calls, end = 0, time.perf_counter() + seconds
+        while time.perf_counter() < end or not calls:
+            jax.block_until_ready(program())
+            calls += 1
+        return calls
+
+    jax.block_until_ready(program())
+    calls, energy = measure(repeated, meter=meter, idle_watts=idle_watts, device=device)
+    return energy.times(1000 / (calls * batch_size))

@@ -5,6 +5,7 @@ and many processes may write into one folder, on a network disk too.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -46,7 +47,7 @@ def write(row: Row, folder: Path) -> Path:
     """Write ``row`` as ``folder/row.json`` in one step; return the path."""
     path = Path(folder) / NAME
     draft = path.with_name(f".{NAME}.{os.getpid()}")
-    draft.write_text(json.dumps(asdict(row), indent=1))
+    draft.write_text(json.dumps(_without_nan(asdict(row)), indent=1, allow_nan=False))
     os.replace(draft, path)
     return path
 
@@ -54,4 +55,24 @@ def write(row: Row, folder: Path) -> Path:
 def load(folder: Path) -> Iterator[Row]:
     """Every row below ``folder``, in the order of their paths."""
     for path in sorted(Path(folder).rglob(NAME)):
-        yield Row(**json.loads(path.read_text()))
+        stored = json.loads(path.read_text())
+        stored["metrics"] = _with_nan(stored["metrics"])
+        stored["curves"] = _with_nan(stored["curves"])
+        yield Row(**stored)
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null stands for both."""
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_nan(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(each) for each in value]
+    return math.nan if value is None else value

@@ -1,9 +1,11 @@
+from functools import partial
+
 import jax
 from flax import nnx
 
 from smallnets.nn.dense import Dense
 from smallnets.nn.dispatch import CapacityDispatch, capacity
-from smallnets.nn.parameter import Factory, constant
+from smallnets.nn.parameter import Factory, constant, scale_active, stacked
 from smallnets.nn.routing import attach_loss, balance_loss, router_z_loss, top_k_routing
 from smallnets.varying import Varying
 
@@ -60,8 +62,8 @@ class Mixture(nnx.Module):
         self.top_k = top_k
         self.capacity_factor = capacity_factor
         self.router = Dense(d_in, experts, rngs=rngs)
-        keys = jax.random.split(rngs.params(), experts)
-        self.expert = jax.vmap(lambda key: expert(d_in, d_out, rngs=nnx.Rngs(params=key)))(keys)
+        build = partial(expert, d_in, d_out)
+        self.expert = scale_active(stacked(build, rngs.params(), experts), top_k / experts)
         self.balance_weight = constant(balance_weight)
         self.router_z_weight = constant(router_z_weight)
 

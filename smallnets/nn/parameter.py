@@ -27,6 +27,28 @@ def constant(value: Any) -> Constant:
     return Constant(jnp.asarray(value, float))
 
 
+def stacked(factory: Callable[..., nnx.Module], key: jax.Array, count: int) -> nnx.Module:
+    """``count`` independent modules as one, each parameter with a leading axis of that length."""
+    return jax.vmap(lambda key: factory(rngs=nnx.Rngs(params=key)))(jax.random.split(key, count))
+
+
+def scale_active(model: nnx.Module, share: float) -> nnx.Module:
+    """``model`` with the note, on each parameter, that one token uses only this share of it.
+
+    The note is the metadata ``active``; shares of nested mixtures multiply.
+    """
+
+    def note(variable: nnx.Variable) -> nnx.Variable:
+        if not isinstance(variable, nnx.Param):
+            return variable
+        metadata = variable.get_metadata()
+        return nnx.Param(
+            variable[...], **{**metadata, "active": share * metadata.get("active", 1.0)}
+        )
+
+    return jax.tree.map(note, model, is_leaf=is_variable)
+
+
 def is_variable(leaf: Any) -> bool:
     return isinstance(leaf, nnx.Variable)
 

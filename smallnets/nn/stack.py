@@ -3,6 +3,8 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
+from smallnets.nn.parameter import stacked
+
 
 class Stack(nnx.Module):
     """A block applied ``depth`` times, with ``unique`` distinct sets of parameters.
@@ -34,8 +36,7 @@ class Stack(nnx.Module):
                 "choose a divisor of the depth, or null for no sharing"
             )
         self.loops = depth // unique
-        keys = jax.random.split(rngs.params(), unique)
-        self.blocks = jax.vmap(lambda key: block(rngs=nnx.Rngs(params=key)))(keys)
+        self.blocks = stacked(block, rngs.params(), unique)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         def once(x: jax.Array, _) -> tuple[jax.Array, None]:

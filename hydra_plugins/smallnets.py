@@ -1,0 +1,70 @@
+"""What Hydra finds at every start: two light classes; the work is in ``smallnets.launch``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class TogetherLauncher(Launcher):
+    """Trains the jobs of a multirun together where they differ only in numbers that may vary.
+
+    See :mod:`smallnets.launch.launcher`.
+    """
+
+    def __init__(self, execution: str, memory_limit: int | None, workers: int | None):
+        self.settings = execution, memory_limit, workers
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.hydra_context = hydra_context
+        self.config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        from smallnets.launch.launcher import launch
+        from smallnets.launch.settings import Settings
+
+        return launch(
+            self.hydra_context,
+            self.config,
+            job_overrides,
+            initial_job_idx,
+            Settings(*self.settings),
+        )
+
+
+class TogetherSweeper(BasicSweeper):
+    """Hydra's basic sweeper, except that jobs are composed once: the launcher checks them all."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        del batch
+
+
+@dataclass
+class TogetherLauncherConf:
+    """``execution``: auto, vmap or map. ``memory_limit``: bytes for a program, null for half of
+    what is free. ``workers``: programs under way at once, null for one a core on a CPU."""
+
+    _target_: str = "hydra_plugins.smallnets.TogetherLauncher"
+    execution: str = "auto"
+    memory_limit: int | None = None
+    workers: int | None = None
+
+
+@dataclass
+class TogetherSweeperConf(BasicSweeperConf):
+    _target_: str = "hydra_plugins.smallnets.TogetherSweeper"
+
+
+_store: Any = ConfigStore.instance().store
+_store(group="hydra/launcher", name="smallnets", node=TogetherLauncherConf, provider="smallnets")
+_store(group="hydra/sweeper", name="smallnets", node=TogetherSweeperConf, provider="smallnets")

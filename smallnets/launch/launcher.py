@@ -1,0 +1,122 @@
+"""A multirun: jobs into groups, groups into programs, programs into rows."""
+
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from hydra.core.utils import JobReturn, configure_log, run_job
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from smallnets import records
+from smallnets.launch import environment
+from smallnets.launch.compilations import counted
+from smallnets.launch.compose import Job, compose
+from smallnets.launch.group import group
+from smallnets.launch.settings import Settings
+from smallnets.launch.train import Ready, prepare, put, rows, train
+from smallnets.records import Row
+from smallnets.train.program import Outcome
+
+
+def launch(
+    context: HydraContext,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    first: int,
+    settings: Settings,
+) -> list[JobReturn]:
+    """Train all jobs; give each its folder, its ``.hydra`` files and its row.
+
+    Every job is composed, grouped, built and checked before the first is compiled. On a CPU
+    several programs are under way at once: while one trains, the next compiles. A job's folder is
+    made by Hydra's own ``run_job`` once its program is done, so what is there is finished.
+
+    Raises UsageError for what the user can mend. On Ctrl-C what is finished stays.
+    """
+    folder = Path(config.hydra.sweep.dir)
+    environment.check_folder(folder)
+    console = Console()
+    with _progress(console) as progress:
+        composing = progress.add_task("composing", total=len(job_overrides))
+        jobs = compose(context, config, job_overrides, first)
+        groups = group(progress.track(jobs, task_id=composing))
+        checking = progress.add_task("checking", total=len(groups))
+        ready = [prepare(each) for each in progress.track(groups, task_id=checking)]
+        with counted(Path(ready[0].run.cache).expanduser()) as compilations:
+            returns = _train_all(context, ready, settings, progress)
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    console.print(f"{len(returns)} runs in {folder}: {compilations}")
+    return [returns[number] for number in sorted(returns)]
+
+
+def _train_all(
+    context: HydraContext, ready: list[Ready], settings: Settings, progress: Progress
+) -> dict[int, JobReturn]:
+    """Train the groups on a few threads; write each group's rows here as soon as it is done."""
+    chosen = settings.resolved()
+    commit = environment.commit()
+    training = progress.add_task("training", total=sum(each.work for each in ready))
+    returns: dict[int, JobReturn] = {}
+    arrays = {id(each.data): put(each.data) for each in ready}
+    with ThreadPoolExecutor(chosen.workers) as pool:
+        waiting: dict[Future[Outcome], Ready] = {
+            pool.submit(train, each, arrays[id(each.data)], chosen): each for each in ready
+        }
+        try:
+            while waiting:
+                done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    each, outcome = waiting.pop(future), future.result()
+                    written = rows(each, outcome, chosen.execution, commit)
+                    for job, row in zip(each.group.jobs, written, strict=True):
+                        returns[job.number] = _finish(context, job, row)
+                    progress.advance(training, each.work)
+                    progress.console.print(_said(each, outcome), highlight=False)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            total = sum(len(each.group.jobs) for each in ready)
+            progress.console.print(
+                f"stopped: {len(returns)} of {total} runs are finished, and their rows stay"
+            )
+            raise
+    return returns
+
+
+def _finish(context: HydraContext, job: Job, row: Row) -> JobReturn:
+    """The job's folder, Hydra's files and the row, by Hydra's own means."""
+
+    def write(config: DictConfig) -> float:
+        del config
+        records.write(row, Path(job.config.hydra.runtime.output_dir))
+        return row.metrics.get("validation_error", row.metrics["test_error"])
+
+    return run_job(
+        hydra_context=context,
+        task_function=write,
+        config=job.config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+
+
+def _said(ready: Ready, outcome: Outcome) -> str:
+    runs = len(ready.group.jobs)
+    return (
+        f"{ready.family}, {ready.parameters:,} parameters: {runs} runs, compiled in "
+        f"{outcome.compile_seconds:.1f} s, trained in {outcome.run_seconds:.1f} s"
+    )
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=console,
+    )

@@ -1,0 +1,42 @@
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import jax
+
+from smallnets.launch import environment
+from smallnets.launch.usage import UsageError
+from smallnets.train.program import Execution, fastest_execution
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How programs are run: what the launcher's config sets.
+
+    ``execution`` is vmap, map or auto (what is faster on the device); ``memory_limit`` the bytes
+    that a program may take (None: its share of half of what is free); ``workers`` the programs
+    under way at once (None: one a core on a CPU, else one).
+    """
+
+    execution: str = "auto"
+    memory_limit: int | None = None
+    workers: int | None = None
+
+    def __post_init__(self):
+        known = ("auto", *get_args(Execution))
+        if self.execution not in known:
+            raise UsageError(f"execution must be one of {', '.join(known)}, not {self.execution}")
+        for name in ("memory_limit", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, but is {value}: or leave it null")
+
+    def resolved(self) -> "Settings":
+        """The same for this machine, with nothing left open."""
+        platform = jax.default_backend()
+        workers = self.workers or (environment.cores() if platform == "cpu" else 1)
+        return replace(
+            self,
+            execution=fastest_execution(platform) if self.execution == "auto" else self.execution,
+            memory_limit=self.memory_limit or environment.free_memory() // 2 // workers,
+            workers=workers,
+        )

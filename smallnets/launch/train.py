@@ -1,0 +1,120 @@
+"""A group of jobs, checked and trained: configs in, rows out."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+
+from smallnets.launch import environment
+from smallnets.launch.build import build, check, load
+from smallnets.launch.group import Group
+from smallnets.launch.settings import Settings
+from smallnets.measure.count import parameters
+from smallnets.records import Row
+from smallnets.tasks.data import Data
+from smallnets.train.fit import Arrays
+from smallnets.train.program import Outcome, train_together
+from smallnets.train.run import Run, splits
+from smallnets.varying import assign
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A group that has passed every check: what it takes to train it and to write its rows."""
+
+    group: Group
+    tree: partial[Run]
+    run: Run
+    data: Data
+    parameters: int
+    family: str
+
+    @property
+    def work(self) -> float:
+        """What training costs, for the progress bar: parameters x examples, over all members."""
+        return len(self.group.jobs) * self.parameters * self.run.steps * self.run.batch_size
+
+
+def prepare(group: Group) -> Ready:
+    """Build and check without computing; raises UsageError for what the user can mend."""
+    tree = build(group.jobs[0].resolved)
+    run, data = load(tree)
+    family = _label(group, "model", but=("model.width",))
+    network = check(run, data, family)
+    return Ready(group, tree, run, data, parameters(network).stored, family)
+
+
+def put(data: Data) -> dict[str, Arrays]:
+    """The splits of the data, on the device."""
+    return jax.device_put(splits(data))
+
+
+def train(ready: Ready, arrays: dict[str, Arrays], settings: Settings) -> Outcome:
+    """Train the group's members as one program; ``arrays`` are its splits on the device."""
+
+    def member(values: dict[str, jax.Array], arrays: dict[str, Arrays]) -> dict[str, jax.Array]:
+        tree = ready.tree
+        for path, value in values.items():
+            tree = assign(tree, path, value)
+        return tree().fit(ready.data, arrays)[1]
+
+    return train_together(
+        member,
+        ready.group.values,
+        arrays,
+        execution=settings.execution,
+        memory_limit=settings.memory_limit,
+    )
+
+
+def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterator[Row]:
+    """The row of each member, in the order of the group's jobs."""
+    steps = np.arange(1, ready.run.evaluations + 1) * (ready.run.steps // ready.run.evaluations)
+    for index, job in enumerate(ready.group.jobs):
+        curves = {name: array[index].tolist() for name, array in outcome.results.items()}
+        diverged = not all(map(math.isfinite, curves["train_loss"]))
+        metrics = {name: curve[-1] for name, curve in curves.items()}
+        yield Row(
+            family=ready.family,
+            task=_label(ready.group, "task", but=("task.cache",)),
+            seed=int(ready.group.values["seed"][index]),
+            parameters=ready.parameters,
+            status="diverged" if diverged else "finished",
+            metrics={**metrics, **_best(curves, steps)},
+            curves={"step": steps.tolist(), **curves},
+            seconds=outcome.run_seconds / len(ready.group.jobs),
+            compile_seconds=outcome.compile_seconds,
+            execution=execution,
+            members=outcome.chunk,
+            device=environment.device(),
+            commit=commit,
+            versions=environment.versions(),
+            config=job.resolved,
+        )
+
+
+def _best(curves: dict[str, list[float]], steps: np.ndarray) -> dict[str, float]:
+    """The metrics at the lowest validation loss, as ``best_...``; none without validation."""
+    if "validation_loss" not in curves:
+        return {}
+    finite = [value if math.isfinite(value) else math.inf for value in curves["validation_loss"]]
+    index = finite.index(min(finite))
+    best = {f"best_{name}": curve[index] for name, curve in curves.items()}
+    return {"best_step": float(steps[index]), **best}
+
+
+def _label(group: Group, node: str, *, but: tuple[str, ...]) -> str:
+    """The chosen config of ``node`` and whatever else of it was set, except ``but`` and numbers
+    that vary: runs of one label differ in size alone."""
+    job = group.jobs[0]
+    hydra = job.config.hydra
+    changed = [
+        override
+        for override in hydra.overrides.task
+        if override.lstrip("+~").startswith((f"{node}.", f"{node}/"))
+        and override.partition("=")[0] not in {*but, *job.varying}
+    ]
+    return " ".join([hydra.runtime.choices[node], *changed])

@@ -1,0 +1,49 @@
+"""The command ``smallnets``: one run, or with ``-m`` a sweep. Nothing heavy is imported here, so
+that ``smallnets --help`` answers at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from smallnets.launch.usage import UsageError
+
+_HERE = Path(__file__).parent
+_CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
+
+
+@hydra.main(version_base="1.3", config_path=str(_CONF), config_name="config")
+def run(config: DictConfig) -> float:
+    """Train the run that ``config`` describes and write its row into Hydra's output folder."""
+    from smallnets.launch.single import train_alone
+
+    try:
+        return train_alone(config, HydraConfig.get())
+    except UsageError as error:
+        _leave(error)  # before Hydra adds lines of its own
+
+
+def main() -> None:
+    """Console script: what a user can mend is one line on standard error, with status 2."""
+    traceback_wanted = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
+    try:
+        run()
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        os._exit(130)  # programs under way on other threads can't be stopped otherwise
+    except (HydraException, OmegaConfBaseException, UsageError) as error:
+        if traceback_wanted:
+            raise
+        _leave(error)
+
+
+def _leave(error: Exception) -> NoReturn:
+    print(f"smallnets: {UsageError(error)}", file=sys.stderr)
+    sys.exit(2)

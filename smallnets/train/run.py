@@ -1,0 +1,101 @@
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from smallnets.tasks.data import Data
+from smallnets.train.fit import Arrays, Loss, fit
+from smallnets.varying import VaryingInt
+
+Network = Callable[..., nnx.Module]  # (shape, classes, *, rngs) -> network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run, described: the root of every config.
+
+    ``task()`` gives the data, ``model(shape, classes, rngs=...)`` the network, ``optimizer(steps)``
+    the transformation, ``loss(logits, labels)`` a scalar. The network is trained for ``steps``
+    batches of ``batch_size`` and evaluated ``evaluations`` times. ``cache`` is the folder of
+    prepared data and compiled programs; ``study`` holds what other values of the config refer to.
+    Raises ValueError where steps, batch size and evaluations do not fit each other.
+    """
+
+    seed: VaryingInt
+    task: Callable[[], Data]
+    model: Network
+    optimizer: Callable[[int], optax.GradientTransformation]
+    loss: Loss
+    steps: int
+    batch_size: int
+    evaluations: int
+    cache: str
+    study: Mapping[str, Any] | None = None
+
+    def __post_init__(self):
+        if self.steps < 1 or self.evaluations < 1 or self.steps % self.evaluations:
+            raise ValueError(
+                f"evaluations must divide steps, but evaluations={self.evaluations} for "
+                f"steps={self.steps}: choose a divisor of the steps"
+            )
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but is {self.batch_size}")
+
+    def network(self, data: Data) -> Callable[..., nnx.Module]:
+        """The factory ``(*, rngs) -> network`` for the examples and classes of ``data``."""
+
+        def build(*, rngs: nnx.Rngs) -> nnx.Module:
+            return self.model(data.train.inputs.shape[1:], data.classes, rngs=rngs)
+
+        return build
+
+    def fit(self, data: Data, arrays: dict[str, Arrays]) -> tuple[nnx.Module, dict[str, jax.Array]]:
+        """Train; ``arrays`` are the splits of ``data`` on the device. See :func:`fit`."""
+        return fit(
+            self.network(data),
+            arrays["train"],
+            {name: split for name, split in arrays.items() if name != "train"},
+            seed=self.seed,
+            optimizer=self.optimizer,
+            loss=self.loss,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            evaluations=self.evaluations,
+        )
+
+    def check(self, data: Data) -> nnx.Module:
+        """Build the network and call it without computing; return it, its arrays abstract.
+
+        Raises ValueError where the data have fewer examples than a batch, or the network does not
+        return logits; what the network's own factories raise goes through.
+        """
+        if self.batch_size > len(data.train):
+            raise ValueError(
+                f"batch_size must not exceed the train split, but batch_size={self.batch_size} "
+                f"for {len(data.train)} examples: choose a smaller batch"
+            )
+
+        def build_and_call(inputs: jax.Array) -> tuple[nnx.Module, jax.Array]:
+            network = self.network(data)(rngs=nnx.Rngs(params=jax.random.key(0)))
+            return network, network(inputs)
+
+        batch = jax.ShapeDtypeStruct(
+            (self.batch_size, *data.train.inputs.shape[1:]), data.train.inputs.dtype
+        )
+        network, logits = jax.eval_shape(build_and_call, batch)
+        if logits.shape != (self.batch_size, data.classes) or logits.dtype != jnp.float32:
+            raise ValueError(
+                f"the network must return float32 logits {(self.batch_size, data.classes)}, but "
+                f"returns {logits.dtype} {logits.shape}"
+            )
+        return network
+
+
+def splits(data: Data) -> dict[str, Any]:
+    """The splits that are not empty, by name, as :class:`Arrays` of numpy arrays."""
+    named = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {name: Arrays(s.inputs, s.labels) for name, s in named.items() if len(s)}

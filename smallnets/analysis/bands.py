@@ -35,25 +35,26 @@ class Band:
     level: float
 
 
-def covariances(fitted: Fit) -> tuple[Covariance, ...]:
-    """From the runs and from the size means; only those that have degrees of freedom left."""
+def covariances(fitted: Fit) -> dict[str, Covariance]:
+    """From the "runs" and from the "size means", where there are degrees of freedom left."""
     law, z = fitted.law, np.log(fitted.x) - fitted.centre[:, None]
     _, derivative = law.evaluate(fitted.working[None], z)
     slope, _ = influence(fitted.residuals, last_delta(fitted.delta))
     flat = np.abs(fitted.residuals) <= last_delta(fitted.delta)
     share = max((fitted.weights * flat).sum() / fitted.weights.sum(), 1 / len(flat))
     free = ~at_boundary(law, z, fitted.working[None])[0]
-    found = []
+    found = {}
     degrees = len(fitted.score) - law.size
     if degrees > 0:
         variance = (fitted.weights * slope**2).sum() / (degrees * share**2)
-        found.append(_covariance(derivative[0] * np.sqrt(fitted.weights), free, variance, degrees))
+        scaled = derivative[0] * np.sqrt(fitted.weights)
+        found["runs"] = _covariance(scaled, free, variance, degrees)
     sizes, means = size_means(fitted.x, np.stack([fitted.residuals, *derivative[0]]))
     degrees = sizes.shape[1] - law.size
     if degrees > 0:
         variance = (means[0] ** 2).sum() / degrees
-        found.append(_covariance(means[1:], free, variance, degrees))
-    return tuple(found)
+        found["size means"] = _covariance(means[1:], free, variance, degrees)
+    return found
 
 
 def _covariance(
@@ -70,7 +71,7 @@ def half_width(fitted: Fit, directions: np.ndarray, *, level: float) -> np.ndarr
     widths = [
         stats.t.ppf(0.5 + level / 2, c.degrees_of_freedom)
         * np.sqrt(np.maximum(np.einsum("pn,pq,qn->n", directions, c.matrix, directions), 0))
-        for c in covariances(fitted)
+        for c in covariances(fitted).values()
     ]
     return np.max(widths, axis=0) if widths else np.full(directions.shape[1], np.inf)
 

@@ -144,19 +144,18 @@ def last_delta(delta: float) -> float:
 
 def loss(residuals: np.ndarray, delta: float) -> np.ndarray:
     """rho of each residual."""
-    size = np.abs(residuals)
-    if np.isinf(delta):
-        return 0.5 * residuals**2
-    return np.where(size <= delta, 0.5 * residuals**2, delta * (size - 0.5 * delta))
+    slope = np.clip(residuals, -delta, delta)
+    return slope * (residuals - 0.5 * slope)
 
 
 def influence(residuals: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray]:
     """The slope rho' of each residual, and the curvature that the descent uses."""
-    if np.isinf(delta):
-        return residuals, np.ones_like(residuals)
     slope = np.clip(residuals, -delta, delta)
-    size = np.abs(residuals)
-    return slope, np.where(size <= delta, 1.0, TAIL * delta / np.maximum(size, delta))
+    if np.isinf(delta):
+        return slope, np.ones_like(residuals)
+    return slope, np.where(
+        slope == residuals, 1.0, TAIL * delta / np.maximum(np.abs(residuals), delta)
+    )
 
 
 def start(
@@ -169,8 +168,8 @@ def start(
     every subset of the terms is tried. The candidate with the lowest objective wins.
     """
     shapes, features = law.grid(z)
+    y, weights = np.broadcast_arrays(y, weights)
     lanes, terms = len(y), features.shape[1]
-    weights = np.broadcast_to(weights, y.shape)
     # Relative errors stand for logarithmic ones: weight 1 / score^2, target 1.
     scale = np.ones_like(y) if law.log_linear else np.exp(-y)
     target = y if law.log_linear else np.exp(y)
@@ -215,13 +214,14 @@ def descend(
     delta: float = np.inf,
     free: np.ndarray | None = None,
     tolerance: float = 1e-15,
+    limit: int = ITERATIONS,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Descend from ``u`` (l, p); return the optimum (l, p), Q (l,) and the iterations (l,).
 
     ``free`` (p, f) spans the directions that may change (all, by default): a profile holds the
     rest. y and weights are (l, n) or (1, n). A lane ends when a step promises less than
-    ``tolerance`` of Q. A threshold of zero is reached through a falling series of thresholds, each
-    starting where the one before ended.
+    ``tolerance`` of Q, or at the ``limit`` of iterations. A threshold of zero is reached through a
+    falling series of thresholds, each starting where the one before ended.
     """
     if delta == 0:
         spread = np.abs(y - law.evaluate(u, z)[0]).mean()
@@ -239,20 +239,19 @@ def descend(
     iterations = np.zeros(lanes, int)
     damping = np.full(lanes, 1e-4)
     residuals, derivative = _residuals(law, z, y, u)
-    value = (weights * loss(residuals, delta)).sum(axis=1)
+    value = np.einsum("ln,ln->l", weights, loss(residuals, delta))
     active = np.arange(lanes)
-    for _ in range(ITERATIONS):
+    identity = np.eye(law.size if free is None else free.shape[1])
+    for _ in range(limit):
         slope, curvature = influence(residuals, delta)
         w = weights[active]
         gradient = (derivative @ (w * slope)[..., None])[..., 0]
         hessian = (derivative * (w * curvature)[:, None]) @ derivative.transpose(0, 2, 1)
         if free is not None:
             gradient, hessian = gradient @ free, free.T @ hessian @ free
-        scale = np.einsum("lpp->lp", hessian)
+        scale = np.diagonal(hessian, axis1=1, axis2=2)
         lift = damping[active, None] * scale + 1e-14 * scale.max(axis=1, keepdims=True) + 1e-300
-        step = np.linalg.solve(
-            hessian + lift[..., None] * np.eye(lift.shape[1]), gradient[..., None]
-        )
+        step = np.linalg.solve(hessian + lift[..., None] * identity, gradient[..., None])
         step = step[..., 0]
         promise = (gradient * step).sum(axis=1)
         if free is not None:
@@ -261,7 +260,7 @@ def descend(
         step *= np.minimum(1, 2 / np.maximum(np.abs(step).max(axis=1), 1e-300))[:, None]
         trial = u[active] + step
         new_residuals, new_derivative = _residuals(law, z, y[active], trial)
-        new_value = (w * loss(new_residuals, delta)).sum(axis=1)
+        new_value = np.einsum("ln,ln->l", w, loss(new_residuals, delta))
         better = new_value <= value[active]
         moved = active[better]
         u[moved], value[moved] = trial[better], new_value[better]

@@ -77,16 +77,18 @@ def _asymptote_grid(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _two_axes(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    floor, by_size, by_data = np.exp(u[:, :3]).T[..., None]
+    first = by_size * np.exp(-u[:, 3:4] * z[0])
+    second = by_data * np.exp(-u[:, 4:5] * z[1])
+    score = first + second + floor
+    share = 1 / score
     derivative = np.empty((len(u), 5, z.shape[1]))
-    floor, first, second = np.exp(u[:, :3]).T[..., None]
-    derivative[:, 0] = floor
-    np.multiply(first, np.exp(-u[:, 3:4] * z[0]), out=derivative[:, 1])
-    np.multiply(second, np.exp(-u[:, 4:5] * z[1]), out=derivative[:, 2])
-    score = derivative[:, :3].sum(axis=1)
-    derivative[:, :3] /= score[:, None]
+    np.multiply(share, floor, out=derivative[:, 0])
+    np.multiply(share, first, out=derivative[:, 1])
+    np.multiply(share, second, out=derivative[:, 2])
     np.multiply(derivative[:, 1], -z[0], out=derivative[:, 3])
     np.multiply(derivative[:, 2], -z[1], out=derivative[:, 4])
-    return np.log(score), derivative
+    return np.log(score, out=score), derivative
 
 
 def _two_axes_grid(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -167,8 +167,9 @@ def _laws(study: Study) -> str:
     text = (
         "Intervals: profile likelihood with an F threshold, on runs and on size means; the wider "
         "counts and is named. The law is chosen by AICc; other laws within 4 of it are named, "
-        "because the data don't exclude them. Hold-out: how far the mean score at the largest size lies from the law "
-        f"fitted without it. Objective: {objective(study.delta)}."
+        "because the data don't exclude them. Hold-out: how far the mean score at the largest size "
+        "lies from the law fitted without it. "
+        f"Objective: {objective(study.delta)}."
     )
     return f'{html_table(table)}<p class="caption">{escape(text)}</p>'
 

@@ -53,10 +53,7 @@ def compose(
             template = _Template(config, dict(declared(build(resolve(config)))))
             paths = frozenset(template.varying)
             templates[paths, _rest(job, paths)] = template
-        config = _with_values(template, job)
-        with open_dict(config):
-            config.hydra.job.id = number
-            config.hydra.job.num = number
+        config = _with_values(template, job, number)
         yield Job(number, config, resolve(config), template.varying)
 
 
@@ -64,7 +61,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     """The plain values of a job's config, every reference followed, without Hydra's own node."""
     hydra = HydraConfig.instance()
     before = hydra.cfg
-    hydra.set_config(config)  # what ${hydra:...} looks at
+    hydra.set_config(config)  # what ${hydra:...} looks at; makes its hydra node read-only
     try:
         task = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
         return OmegaConf.to_container(task, resolve=True)
@@ -100,14 +97,15 @@ def _find(
     return None
 
 
-def _with_values(template: _Template, job: Sequence[str]) -> DictConfig:
+def _with_values(template: _Template, job: Sequence[str], number: int) -> DictConfig:
     config = copy.deepcopy(template.config)
     task = [override for override in job if not override.startswith(("hydra.", "hydra/"))]
-    with read_write(config), open_dict(config):
+    with read_write(config), read_write(config.hydra), open_dict(config):
         for key, value in map(_split, task):
             if key in template.varying and _is_number(value):
-                number = int(value) if _INTEGER.fullmatch(value) else float(value)
-                OmegaConf.update(config, key, number)
+                plain = int(value) if _INTEGER.fullmatch(value) else float(value)
+                OmegaConf.update(config, key, plain)
+        config.hydra.job.id = config.hydra.job.num = number
         config.hydra.overrides.task = task
         names = config.hydra.job.config.override_dirname
         kept = sorted(

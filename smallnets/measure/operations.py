@@ -123,10 +123,10 @@ OTHERS = _table(
     {
         _each: """
             abs acos acosh add add_any asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil
-            clamp cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt igamma
-            igamma_grad_a igammac integer_pow le lgamma log log1p logistic lt max min mul ne neg
-            nextafter polygamma pow regularized_incomplete_beta rem round rsqrt sign sin sinh sqrt
-            square sub tan tanh zeta""",
+            clamp cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma
+            igamma_grad_a igammac integer_pow le le_to lgamma log log1p logistic lt lt_to max min
+            mul ne neg nextafter polygamma pow regularized_incomplete_beta rem round rsqrt sign sin
+            sinh sqrt square sub tan tanh zeta""",
         _reduced: "argmax argmin reduce_max reduce_min reduce_prod reduce_sum",
         _taken_in: "cumlogsumexp cummax cummin cumprod cumsum",
         _sorted: "sort top_k",
@@ -135,7 +135,7 @@ OTHERS = _table(
         _scattered: "scatter-add scatter-max scatter-min scatter-mul",
         _nothing: """
             all_gather all_to_all and axis_index bitcast_convert_type broadcast_in_dim clz complex
-            concatenate conj convert_element_type copy create_token debug_callback debug_print
+            concatenate conj convert_element_type copy debug_callback debug_print
             device_put dynamic_slice dynamic_update_slice empty gather imag iota iota_2x32_shape
             is_finite mulhi name not optimization_barrier or pad platform_index pmax pmin
             population_count ppermute psum psum_invariant pvary random_bits random_clone

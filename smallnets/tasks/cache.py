@@ -47,7 +47,6 @@ def prepare(
         if directory.exists():
             return directory
         log.info("preparing %s (once)", directory)
-        shutil.rmtree(draft, ignore_errors=True)
         _write(builder(draft), draft, source).rename(directory)
         shutil.rmtree(draft)
     return directory

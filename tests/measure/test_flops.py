@@ -317,7 +317,7 @@ def test_ordinary_training_code_needs_no_rule_that_is_missing():
         x = jax.nn.dot_product_attention(x, x, x, is_causal=True)
         x = jax.nn.standardize(jax.nn.gelu(x)) * jax.nn.silu(x)
         best, index = lax.top_k(x.reshape(-1, 8), 2)
-        order = jnp.argsort(index[:, 0])
+        order = jnp.argsort(index[:, 0]) + jnp.searchsorted(jnp.arange(3.0), 1.0)
         spread = jnp.zeros((6, 2)).at[index[:, 0] % 6].add(best)
         x = jnp.where(x > 0, jax.nn.softmax(x), jnp.logaddexp(x, 1.0))
         clipped = jnp.clip(jnp.cumsum(x, 1), -1, 1)

@@ -97,6 +97,18 @@ def test_a_mixture_agrees_with_xla_up_to_what_is_elementwise():
 
 
 @settings(deadline=None, max_examples=15)
+@given(top_k=st.integers(1, 4), more=st.integers(0, 4), inner=st.integers(1, 3))
+def test_of_a_mixture_of_mixtures_the_chosen_experts_are_active(top_k, more, inner):
+    d, experts = 6, top_k + more
+    within = partial(Mixture, expert=Dense, experts=3, top_k=inner)
+    model = abstract(Mixture, d, d, expert=within, experts=experts, top_k=top_k)
+    counted = count.parameters(model)
+    router, inner_router = d * experts, d * 3
+    assert counted.unique == experts * (3 * d * d + inner_router) + router
+    assert counted.active == top_k * (inner * d * d + inner_router) + router
+
+
+@settings(deadline=None, max_examples=15)
 @given(size=st.integers(1, 3), stride=st.integers(1, 2), d_in=sizes, d_out=sizes)
 def test_a_convolution_of_patches(size, stride, d_in, d_out):
     model = abstract(

@@ -27,6 +27,7 @@ def example(index: int) -> dict:
         "name": f"number {index}",
         "picture": png(np.full((2 + index % 2, 3, 1), index, np.uint8)),
         "photo": png(np.full((2, 3, 3), index, np.uint8)),
+        "broken": io.BytesIO(b"no picture"),
     }
 
 
@@ -55,6 +56,7 @@ class Toy(tfds.core.GeneratorBasedBuilder):
                     "name": tfds.features.Text(),
                     "picture": tfds.features.Image(shape=(None, None, 1)),
                     "photo": tfds.features.Image(shape=(2, 3, 3)),
+                    "broken": tfds.features.Image(shape=(2, 3, 3)),
                 }
             ),
             supervised_keys=("image", "label"),
@@ -213,6 +215,7 @@ def test_the_folder_above_is_refused_with_the_folders_to_name(directory, cache):
             r"no examples in split 'validation'; choose among \['test', 'train'\]",
         ),
         ({"train": "train[90%"}, "no examples in split 'train.90%'"),
+        ({"inputs": "broken"}, "split 'train' can't be decoded .cannot identify image"),
         ({"labels": "shift"}, r"labels lie in \[0, 29\), these run from -1 to 28"),
         ({"test": "test[11:]"}, r"no examples in split 'test.11:.'"),
     ],

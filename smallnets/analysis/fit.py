@@ -153,9 +153,11 @@ def influence(residuals: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarr
     slope = np.clip(residuals, -delta, delta)
     if np.isinf(delta):
         return slope, np.ones_like(residuals)
-    return slope, np.where(
-        slope == residuals, 1.0, TAIL * delta / np.maximum(np.abs(residuals), delta)
-    )
+    curvature = np.abs(residuals)
+    flat = curvature <= delta
+    np.divide(TAIL * delta, np.maximum(curvature, delta, out=curvature), out=curvature)
+    curvature[flat] = 1.0
+    return slope, curvature
 
 
 def start(
@@ -236,43 +238,47 @@ def descend(
     u = u.copy()
     lanes = len(u)
     y, weights = (np.broadcast_to(a, (lanes, y.shape[-1])) for a in (y, weights))
+    identity = np.eye(law.size if free is None else free.shape[1])
     iterations = np.zeros(lanes, int)
-    damping = np.full(lanes, 1e-4)
+    damping = np.full(lanes, 1e-2)
+    active, y_active, w_active = np.arange(lanes), y, weights
     residuals, derivative = _residuals(law, z, y, u)
     value = np.einsum("ln,ln->l", weights, loss(residuals, delta))
-    active = np.arange(lanes)
-    identity = np.eye(law.size if free is None else free.shape[1])
     for _ in range(limit):
         slope, curvature = influence(residuals, delta)
-        w = weights[active]
-        gradient = (derivative @ (w * slope)[..., None])[..., 0]
-        hessian = (derivative * (w * curvature)[:, None]) @ derivative.transpose(0, 2, 1)
+        slope *= w_active
+        curvature *= w_active
+        gradient = (derivative @ slope[..., None])[..., 0]
+        hessian = (derivative * curvature[:, None]) @ derivative.transpose(0, 2, 1)
         if free is not None:
             gradient, hessian = gradient @ free, free.T @ hessian @ free
         scale = np.diagonal(hessian, axis1=1, axis2=2)
         lift = damping[active, None] * scale + 1e-14 * scale.max(axis=1, keepdims=True) + 1e-300
-        step = np.linalg.solve(hessian + lift[..., None] * identity, gradient[..., None])
-        step = step[..., 0]
+        step = np.linalg.solve(hessian + lift[..., None] * identity, gradient[..., None])[..., 0]
         promise = (gradient * step).sum(axis=1)
+        rows = np.flatnonzero(
+            (promise > tolerance * value[active] + 1e-30) & (damping[active] < 1e11)
+        )
+        if not rows.size:
+            break
+        if rows.size < active.size:
+            active, step = active[rows], step[rows]
+            y_active, w_active = y[active], weights[active]
         if free is not None:
             step = step @ free.T
         # Exponentials: no step may change a logarithm by more than two at once.
         step *= np.minimum(1, 2 / np.maximum(np.abs(step).max(axis=1), 1e-300))[:, None]
         trial = u[active] + step
-        new_residuals, new_derivative = _residuals(law, z, y[active], trial)
-        new_value = np.einsum("ln,ln->l", w, loss(new_residuals, delta))
+        new_residuals, new_derivative = _residuals(law, z, y_active, trial)
+        new_value = np.einsum("ln,ln->l", w_active, loss(new_residuals, delta))
         better = new_value <= value[active]
-        moved = active[better]
+        moved, worse = active[better], rows[~better]
         u[moved], value[moved] = trial[better], new_value[better]
-        residuals[better], derivative[better] = new_residuals[better], new_derivative[better]
+        new_residuals[~better], new_derivative[~better] = residuals[worse], derivative[worse]
+        residuals, derivative = new_residuals, new_derivative
         damping[active] *= np.where(better, 0.1, 10)
         np.clip(damping, 1e-12, 1e12, out=damping)
         iterations[active] += 1
-        going = (promise > tolerance * value[active] + 1e-30) & (damping[active] < 1e11)
-        if not going.all():
-            active, residuals, derivative = active[going], residuals[going], derivative[going]
-        if not active.size:
-            break
     return u, value, iterations
 
 

@@ -1,0 +1,108 @@
+"""Whether the order of families is more than luck: ranks over seeds, and means over tasks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """``probability`` (f, r): how often family f has rank r over the seeds, best rank first.
+
+    ``agreement`` is Kendall's W over the seeds: 1 if all give the same order, near 0 by luck.
+    """
+
+    families: tuple[str, ...]
+    probability: np.ndarray
+    agreement: float
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """An interquartile mean with its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    level: float
+
+
+def rank_stability(scores: np.ndarray, families: tuple[str, ...]) -> Ranks:
+    """Ranks from ``scores`` (seeds, families), lower being better; equal scores share ranks.
+
+    Kendall's W = 12 S / (m^2 (k^3 - k) - m T), S the sum of squared deviations of the rank sums of
+    k families over m seeds, T the correction for ties (Kendall & Babington Smith 1939).
+
+    Raises:
+        ValueError: if there are fewer than two seeds or two families.
+    """
+    scores = np.asarray(scores, float)
+    m, k = scores.shape
+    if m < 2 or k < 2:
+        raise ValueError(f"ranks need two seeds and two families, got {m} and {k}")
+    ranks = stats.rankdata(scores, axis=1)
+    deviations = ((ranks.sum(axis=0) - m * (k + 1) / 2) ** 2).sum()
+    ties = sum((c**3 - c).sum() for c in (np.unique(row, return_counts=True)[1] for row in ranks))
+    spread = m**2 * (k**3 - k) - m * ties
+    lowest, highest = np.floor(ranks), np.ceil(ranks)
+    place = np.arange(1, k + 1)
+    shares = 0.5 * (lowest[..., None] == place) + 0.5 * (highest[..., None] == place)
+    return Ranks(
+        families=families,
+        probability=shares.mean(axis=0),
+        agreement=float(12 * deviations / spread) if spread > 0 else 0.0,
+        seeds=m,
+    )
+
+
+def scores_at(
+    runs: pl.DataFrame, cost: float, *, size: str, score: str, family: str, seed: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Scores (seeds, families) at ``cost``: each seed's own runs, interpolated in logarithms.
+
+    Families whose sizes don't enclose ``cost``, and seeds that not every other family has, are
+    left out.
+    """
+    runs = runs.filter(pl.col(score).cast(pl.Float64) > 0)
+    found: dict[str, dict[object, float]] = {}
+    for (name, label), line in runs.sort(size).group_by(family, seed, maintain_order=True):
+        x = line[size].cast(pl.Float64).to_numpy()
+        if x[0] <= cost <= x[-1]:
+            y = np.log(line[score].cast(pl.Float64).to_numpy())
+            value = np.exp(np.interp(np.log(cost), np.log(x), y))
+            found.setdefault(str(name), {})[label] = float(value)
+    if not found:
+        return np.empty((0, 0)), ()
+    seeds = sorted(set.intersection(*(set(values) for values in found.values())), key=str)
+    families = tuple(found)
+    return np.array([[found[f][s] for f in families] for s in seeds]), families
+
+
+def interquartile_mean(
+    scores: np.ndarray, *, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> Mean:
+    """Mean of the middle half of ``scores`` (runs, tasks), runs resampled within each task.
+
+    The interval is the percentile of a stratified bootstrap (Agarwal et al. 2021,
+    arXiv:2108.13264), which with few runs a task is too narrow; scores must share a scale.
+
+    Raises:
+        ValueError: if a score is not finite.
+    """
+    scores = np.asarray(scores, float)
+    if not np.isfinite(scores).all() or not scores.size:
+        raise ValueError("an interquartile mean needs finite scores (runs, tasks)")
+    random = np.random.default_rng(seed)
+    runs, tasks = scores.shape
+    drawn = scores[random.integers(runs, size=(draws, runs, tasks)), np.arange(tasks)]
+    means = stats.trim_mean(drawn.reshape(draws, -1), 0.25, axis=1)
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    return Mean(
+        value=float(stats.trim_mean(scores.ravel(), 0.25)),
+        low=float(low),
+        high=float(high),
+        level=level,
+    )

@@ -1,7 +1,8 @@
 """How long one call of a compiled model takes, on this device, at stated batch sizes.
 
 A timing on a shared machine holds only beside another one taken with it. So all forms of a map
-(factorised and merged, say) are timed in turns, one call each, round after round.
+(factorised and merged, say) are timed in turns, one call each, round after round; each call then
+finds the caches as the other forms left them.
 """
 
 import time

@@ -70,6 +70,7 @@ CONVOLUTIONS = {
     "valid": {"window_strides": (1, 1), "padding": "VALID"},
     "same": {"window_strides": (1, 1), "padding": "SAME"},
     "strided": {"window_strides": (2, 2), "padding": "SAME"},
+    "lopsided": {"window_strides": (2, 2), "padding": ((2, 0), (0, 3))},
     "window dilated": {"window_strides": (1, 1), "padding": "SAME", "rhs_dilation": (2, 2)},
     "transposed": {"window_strides": (1, 1), "padding": ((2, 2), (2, 2)), "lhs_dilation": (2, 2)},
     "grouped": {"window_strides": (2, 1), "padding": "SAME", "feature_group_count": 2},

@@ -51,8 +51,9 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path, cache):
     )
 
 
-def test_a_wrong_share_is_refused(idx_folder, cache):
+def test_a_wrong_share_is_refused(idx_folder, cache, tmp_path):
     refused(idx_folder, cache, "validation", validation=-1)
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("part", ["train-images-idx3", "t10k-labels-idx1"])
@@ -68,13 +69,21 @@ def test_missing_and_half_written_files_are_refused(idx_folder, cache, tmp_path,
     assert not (tmp_path / "cache").exists()
 
 
-def test_images_of_another_size_and_labels_out_of_range_are_refused(tmp_path, cache, write_idx):
-    for name in ("train", "t10k"):
-        write_idx(tmp_path / f"{name}-images-idx3-ubyte.gz", np.zeros((3, 28, 28)))
-        write_idx(tmp_path / f"{name}-labels-idx1-ubyte.gz", np.array([0, 10, 9]))
-    refused(tmp_path, cache, r"'train' must hold .* labels up to 10")
-    write_idx(tmp_path / "train-images-idx3-ubyte.gz", np.zeros((3, 32, 32)))
-    refused(tmp_path, cache, r"found \(3, 32, 32\)")
+@pytest.mark.parametrize(
+    ("shape", "labels", "message"),
+    [
+        ((3, 32, 32), [0, 1, 2], r"found \(3, 32, 32\)"),
+        ((3, 28, 28), [0, 10, 2], "labels up to 10"),
+        ((0, 28, 28), [], r"found \(0, 28, 28\)"),
+    ],
+)
+def test_other_images_and_labels_are_refused(
+    idx_folder, cache, tmp_path, write_idx, shape, labels, message
+):
+    write_idx(idx_folder / "t10k-images-idx3-ubyte.gz", np.zeros(shape))
+    write_idx(idx_folder / "t10k-labels-idx1-ubyte.gz", np.array(labels))
+    refused(idx_folder, cache, f"'t10k' must hold .* {message}")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_real_files_have_the_published_counts_and_moments(fashion_folder, tmp_path):

@@ -33,6 +33,7 @@ def gz(content: bytes) -> bytes:
         pytest.param(gz(HEADER + b"abc")[:-9], "end-of-stream", id="half-written"),
         pytest.param(gz(HEADER + b"abc")[:12], "end-of-stream", id="barely begun"),
         pytest.param(gz(HEADER + b"abc")[:-8] + b"\1" * 8, "CRC check failed", id="checksum"),
+        pytest.param(gz(HEADER)[:10] + b"\xff" * 30, "invalid block type", id="garbage"),
         pytest.param(gz(b"\0\0\x0d\1" + bytes(4)), "this one with 00 00 0d", id="floats"),
         pytest.param(gz(HEADER + b"ab"), r"sizes \(3,\) need 11 bytes, it holds 10", id="short"),
         pytest.param(gz(HEADER + b"abcd"), r"sizes \(3,\) need 11 bytes, it holds 12", id="long"),

@@ -25,6 +25,12 @@ def test_a_prepared_directory_gives_the_same_data_as_the_task_that_prepared_it(
         np.testing.assert_array_equal(getattr(ours, name).labels, getattr(read, name).labels)
 
 
+@pytest.mark.parametrize("option", ["inputs", "labels", "train", "test"])
+def test_every_name_is_passed_on(prepared, tmp_path, option):
+    with pytest.raises(ValueError, match="'absent'"):
+        tfds.load(directory=str(prepared), cache=str(tmp_path), validation=0, **{option: "absent"})
+
+
 def test_bad_options_are_refused_before_anything_is_written(tmp_path):
     cache = tmp_path / "cache"
     with pytest.raises(ValueError, match="nowhere: a readable folder prepared by TFDS"):

@@ -3,11 +3,13 @@
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
-from smallnets.analysis import report
+from smallnets.analysis import report, tables
+from smallnets.analysis.claims import claims
 from smallnets.analysis.study import Study, analyse
 from smallnets.analysis.table import read
 
@@ -37,6 +39,7 @@ def main() -> None:
         "--delta", type=float, default=float("inf"), help="threshold of Huber's loss; 0: absolute"
     )
     parser.add_argument("--level", type=float, default=0.95, help="level of the intervals")
+    parser.add_argument("--reference", help="family that the others are compared with")
     parser.add_argument("--out", type=Path, help="folder of the report (default: beside the data)")
     given = parser.parse_args()
     try:
@@ -52,24 +55,32 @@ def main() -> None:
             delta=given.delta,
             level=given.level,
         )
-        show(study)
-        written = report.write(study, given.out or _beside(given.path))
+        compared = claims(study, reference=given.reference)
     except (ValueError, OSError) as error:
-        print(f"smallnets-analyse: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(error)
+    show(study)
+    try:
+        written = report.write(study, compared, given.out or _beside(given.path))
+    except OSError as error:
+        _refuse(error)
     print(f"report: {written}")
 
 
 def show(study: Study) -> None:
     """Print the laws with their intervals, then every note."""
     console = Console()
-    lines = report.laws(study).drop("other laws", "hold-out", strict=False)
+    lines = tables.law_lines(study).drop("other laws", "hold-out", strict=False)
     table = Table(*lines.columns, box=None, header_style="bold", pad_edge=False)
     for line in lines.iter_rows():
         table.add_row(*(str(value) for value in line))
     console.print(table)
-    for note in report.all_notes(study):
+    for note in tables.all_notes(study):
         console.print(f"- {note}", highlight=False, markup=False)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    print(f"smallnets-analyse: {error}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _beside(path: Path) -> Path:

@@ -54,6 +54,14 @@ def means(curve: Curve, columns: Columns) -> pl.DataFrame:
     )
 
 
+def staircase(points: pl.DataFrame) -> tuple[list[float], list[float]]:
+    """The front of ``pareto``'s table as the corners of a line, cheapest first."""
+    on = points.filter("front").sort("cost")
+    if on.is_empty():
+        return [], []
+    return [*on["cost"], float(points["cost"].max())], [*on["score"], on["score"][-1]]  # type: ignore[arg-type]
+
+
 def caption(study: Study) -> str:
     """The sentence that a reader needs: sizes x seeds, objective, interval method."""
     counts = [
@@ -96,3 +104,36 @@ def label(column: str) -> str:
 
 def _span(values: tuple[int, ...]) -> str:
     return str(values[0]) if len(set(values)) == 1 else f"{min(values)} to {max(values)}"
+
+
+RESIDUALS = "Each run's log score minus the law of its family. A pattern over size is a wrong law."
+
+
+def sweep_caption(study: Study) -> str:
+    """What the sweep shows."""
+    selection = study.selection
+    if selection is None:
+        return ""
+    return (
+        f"Mean {label(selection.score)} over seeds, one line a size, darker for larger; the star "
+        f"marks the {label(selection.setting)} chosen. Left out: settings at which a run diverged."
+    )
+
+
+def pareto_caption(study: Study) -> str:
+    """What the front shows, with its rule for ties."""
+    return (
+        "Geometric mean over seeds; filled: on the Pareto front, where no other point is at least "
+        f"as good in {label(study.columns.size)} and {label(study.columns.score)} and better in "
+        "one, so that equal points are on it together."
+    )
+
+
+def multiplier_caption(study: Study, reference: str) -> str:
+    """What the multiplier shows."""
+    return (
+        f"How many times fewer {label(study.columns.size)} a family needs than {reference} for "
+        f"the same {label(study.columns.score)}, from laws fitted apart, only where both have data "
+        f"within their own sizes. Bands: {study.level:.0%} pointwise, delta method with Student's "
+        "t on runs and on size means, whichever is wider."
+    )

@@ -88,8 +88,7 @@ def multiplier(
     """
     low, high = overlap(a, b)
     if score is None:
-        inner = np.array([low, high]) * np.exp([1e-9, -1e-9])
-        score = np.geomspace(*inner, points)
+        score = np.geomspace(low * (1 + 1e-9), high * (1 - 1e-9), points)
     score = np.atleast_1d(np.asarray(score, float))
     if not ((score >= low) & (score <= high)).all():
         raise ValueError(

@@ -35,7 +35,7 @@ def front(points: np.ndarray) -> np.ndarray:
     points = np.asarray(points, float)
     this, other = points[..., :, None, :], points[..., None, :, :]
     beaten = (other <= this).all(axis=-1) & (other < this).any(axis=-1)
-    return ~beaten.any(axis=-1)
+    return np.asarray(~beaten.any(axis=-1))
 
 
 def pareto(

@@ -1,0 +1,1 @@
+"""The pictures for print, by Matplotlib: PDF and PNG, legible in greyscale."""

@@ -1,0 +1,96 @@
+"""The looks that every printed figure shares, and how it is written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import fill
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+LOOKS = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "pdf.fonttype": 42,
+}
+BEYOND = "0.955"
+
+
+@contextmanager
+def printed(
+    folder: Path, name: str, caption: str, *, rows: int = 1, columns: int = 1, height: float = 3.9
+) -> Iterator[tuple[Figure, np.ndarray]]:
+    """Yield a figure with ``rows`` x ``columns`` axes, then write it as PDF and PNG."""
+    with mpl.rc_context(LOOKS):  # pyright: ignore[reportArgumentType]
+        figure = Figure(figsize=(7.2, height))
+        share = rows * columns > 2
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
+        yield figure, axes
+        handles, names = _families(axes)
+        inch = 1 / height
+        top = 1 - 0.12 * inch
+        if names:
+            figure.legend(
+                handles, names, loc="upper center", ncols=min(len(names), 5), frameon=False
+            )
+            top -= 0.22 * inch * -(-len(names) // 5)
+        if share:
+            top -= 0.12 * inch
+        text = fill(caption, 148)
+        figure.text(0.01, 0.05 * inch, text, fontsize=6.5, va="bottom")
+        bottom = (0.55 + 0.125 * (text.count("\n") + 1)) * inch
+        wide = columns == 1
+        figure.subplots_adjust(
+            left=0.16 if wide else 0.085,
+            right=0.84 if wide else 0.985,
+            wspace=0.08 if share else 0.24,
+            hspace=0.3,
+            top=top,
+            bottom=bottom,
+        )
+        for suffix in (".pdf", ".png"):
+            draft = folder / f".{name}{suffix}"
+            # No date inside, so that equal studies give equal files.
+            stamp = {"CreationDate": None} if suffix == ".pdf" else None
+            figure.savefig(draft, format=suffix[1:], dpi=220, metadata=stamp)
+            draft.replace(folder / f"{name}{suffix}")
+
+
+def logarithmic(axis: Axes, which: str) -> None:
+    """A logarithmic axis with plain numbers, at 1, 2, 5 or finer within one decade."""
+    axis.set_yscale("log") if which == "y" else axis.set_xscale("log")
+    if which == "y":
+        low, high = axis.get_ylim()
+        decades = float(np.log10(high / low))
+        subs = (1,) if decades > 2 else (1, 2, 5) if decades > 1.2 else (1, 1.5, 2, 3, 4, 5, 7)
+        if decades < 0.35:
+            subs = tuple(np.arange(10, 100) / 10) if decades < 0.1 else tuple(range(1, 10))
+        axis.yaxis.set_major_locator(LogLocator(subs=subs))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_minor_locator(NullLocator())
+    axis.grid(True, which="major", color="0.9", lw=0.4)
+    axis.set_axisbelow(True)
+
+
+def beyond(axis: Axes, low: float, high: float) -> None:
+    """Shade what lies outside the sizes that were run."""
+    left, right = axis.get_xlim()
+    axis.axvspan(left, low, color=BEYOND, zorder=0, lw=0)
+    axis.axvspan(high, right, color=BEYOND, zorder=0, lw=0)
+    axis.set_xlim(left, right)
+
+
+def _families(axes: np.ndarray) -> tuple[list, list[str]]:
+    found: dict = {}
+    for axis in axes.flat:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    return list(found.values()), list(found)

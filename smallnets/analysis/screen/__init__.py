@@ -1,0 +1,1 @@
+"""The pictures for the screen, as Plotly figures."""

@@ -1,0 +1,210 @@
+"""The tables of the report."""
+
+from html import escape
+
+import polars as pl
+
+from smallnets.analysis.claims import Claims
+from smallnets.analysis.drawing import label, means, objective
+from smallnets.analysis.shared import Shared
+from smallnets.analysis.study import Curve, Study
+
+
+def subtitle(study: Study) -> str:
+    """How many runs, of what, where."""
+    parts = [f"{len(study.table):,} runs, {len(study.curves)} families"]
+    for column in ("task", "device", "commit"):
+        if column in study.table.columns:
+            values = study.table[column].drop_nulls().unique(maintain_order=True).to_list()
+            parts.append(f"{column} {', '.join(str(value) for value in values[:4])}")
+    return " \N{MIDDLE DOT} ".join(parts)
+
+
+def notes(study: Study, compared: Claims) -> str:
+    """What a reader must be told before anything else, as a list."""
+    lines = [*all_notes(study), *(f"{reason}." for reason in compared.refused)]
+    if not lines:
+        return ""
+    return '<ul class="notes">' + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def all_notes(study: Study) -> list[str]:
+    """What a reader must be told, of the whole study and then of families, equal notes as one."""
+    families: dict[str, list[str]] = {}
+    for curve in study.curves:
+        for note in curve.notes:
+            families.setdefault(note, []).append(curve.family)
+    return [*study.notes, *(f"{', '.join(names)}: {note}." for note, names in families.items())]
+
+
+def law_lines(study: Study) -> pl.DataFrame:
+    """One line for each parameter of each family's law, with its interval."""
+    lines = []
+    for curve in study.curves:
+        if curve.choice is None:
+            continue
+        best = curve.choice.best
+        for place, interval in enumerate(curve.intervals):
+            lines.append(
+                {
+                    "family": curve.family if place == 0 else "",
+                    "law": best.law.formula if place == 0 else "",
+                    "parameter": interval.parameter,
+                    "estimate": f"{interval.estimate:.4g}",
+                    f"{study.level:.0%} interval": str(interval),
+                    "wider of two": interval.method if str(interval) != interval.method else "",
+                    "other laws": _others(curve) if place == 0 else "",
+                    "hold-out": _percent(curve.choice.hold_out[0]) if place == 0 else "",
+                }
+            )
+    return pl.DataFrame(lines)
+
+
+def _others(curve: Curve) -> str:
+    choice = curve.choice
+    if choice is None:
+        return ""
+    texts = [
+        f"{fitted.law.formula} (AICc +{difference:.1f})"
+        for fitted, difference in zip(choice.fits[1:], choice.differences[1:], strict=True)
+        if fitted in choice.alternatives
+    ]
+    return "; ".join(texts)
+
+
+def _percent(log_ratio: float) -> str:
+    return "" if log_ratio != log_ratio else f"{100 * log_ratio:+.1f} %"
+
+
+def laws(study: Study) -> str:
+    """The laws with their intervals, and how they came about."""
+    table = law_lines(study)
+    if table.is_empty():
+        return "<p>No law was fitted.</p>"
+    text = (
+        "Intervals: profile likelihood with an F threshold, on runs and on size means; the wider "
+        "counts and is named. The law is chosen by AICc; other laws within 4 of it are named, "
+        "because the data don't exclude them. Hold-out: how far the mean score at the largest size "
+        "lies from the law fitted without it. "
+        f"Objective: {objective(study.delta)}."
+    )
+    return f'{html(table)}<p class="caption">{escape(text)}</p>'
+
+
+def comparisons(study: Study, compared: Claims) -> str:
+    """Every pair of families at the middle of the scores that both reached."""
+    lines = []
+    for pair in compared.comparisons:
+        shared = compared.shared.get((pair.family, pair.other))
+        lines.append(
+            {
+                "family": pair.family,
+                "against": pair.other,
+                "at score": "" if pair.reason else f"{pair.score:.4g}",
+                "times fewer": "" if pair.reason else f"{pair.value:.3g}",
+                f"{study.level:.0%} interval": pair.reason or f"{pair.low:.3g} to {pair.high:.3g}",
+                "p against 1": "" if pair.reason else f"{pair.p_value:.2g}",
+                "p (Holm)": "" if pair.reason else f"{pair.p_adjusted:.2g}",
+                "common E and alpha": "" if shared is None else _shared(shared),
+            }
+        )
+    if not lines:
+        return ""
+    text = (
+        "All pairs, at the geometric middle of the scores that both reached. Holm: p-values that "
+        "hold for all pairs together. Common E and alpha: where an F test doesn't reject one shape "
+        "for both (p > .05), the narrower multiplier that it gives."
+    )
+    return f'{html(pl.DataFrame(lines))}<p class="caption">{escape(text)}</p>'
+
+
+def _shared(shared: Shared) -> str:
+    if not shared.allowed:
+        return f"rejected (p = {shared.p_value:.2g})"
+    return f"{shared.value:.3g}, {shared.low:.3g} to {shared.high:.3g} (p = {shared.p_value:.2g})"
+
+
+def budgets(study: Study, compared: Claims) -> str:
+    """The families at three equal budgets, best first, and how stable their order is."""
+    lines = []
+    for cut in compared.slices:
+        for place, family in enumerate(cut.families):
+            lines.append(
+                {
+                    label(study.columns.size): f"{cut.cost:,.4g}" if place == 0 else "",
+                    "family": family,
+                    label(study.columns.score): f"{cut.score[place]:.4g}",
+                    f"{study.level:.0%} band of the mean": f"{cut.low[place]:.4g} to "
+                    f"{cut.high[place]:.4g}",
+                }
+            )
+    if not lines:
+        return ""
+    text = "The laws at equal budgets, best first."
+    if compared.ranks is not None:
+        first = compared.ranks.probability[:, 0]
+        order = first.argsort(kind="stable")[::-1]
+        wins = [f"{compared.ranks.families[i]} {first[i]:.0%}" for i in order if first[i] > 0]
+        text += (
+            f" At the middle one, over {compared.ranks.seeds} seeds: first by seed "
+            f"{', '.join(wins)}; agreement of the orders W = {compared.ranks.agreement:.2f} "
+            "(Kendall; 1 is the same order in every seed)."
+        )
+    return f"<h2>At equal {label(study.columns.size)}</h2>{html(pl.DataFrame(lines))}" + (
+        f'<p class="caption">{escape(text)}</p>'
+    )
+
+
+def html(table: pl.DataFrame) -> str:
+    """A plain HTML table."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in line) + "</tr>"
+        for line in table.iter_rows()
+    )
+    return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+
+
+def scores(study: Study) -> str:
+    """Means over seeds at each size."""
+    frames = [
+        means(curve, study.columns).select(
+            pl.lit(curve.family).alias("family"),
+            pl.col("size").cast(pl.Int64).alias(label(study.columns.size)),
+            "runs",
+            *(pl.col(name).round_sig_figs(4) for name in ("mean", "lowest", "highest")),
+        )
+        for curve in study.curves
+        if len(curve.runs)
+    ]
+    return html(pl.concat(frames)) if frames else ""
+
+
+def configuration(table: pl.DataFrame) -> str:
+    """The resolved configuration: what all runs share, and what varied."""
+    names = [name for name in table.columns if name.startswith("config.")]
+    if not names:
+        return ""
+    common, varying = [], []
+    for name in names:
+        values = table[name].unique(maintain_order=True).to_list()
+        key = name.removeprefix("config.")
+        if len(values) == 1:
+            common.append(f"{key}: {values[0]}")
+        else:
+            shown = ", ".join(str(value) for value in values[:12])
+            varying.append(f"{key}: {shown}" + (", ..." if len(values) > 12 else ""))
+    return (
+        f"<p>The same in every run:</p><pre>{escape(chr(10).join(common))}</pre>"
+        f"<p>Varied:</p><pre>{escape(chr(10).join(varying))}</pre>"
+    )
+
+
+def versions(table: pl.DataFrame) -> str:
+    """What ran where."""
+    lines = []
+    for name in table.columns:
+        if name.startswith("versions.") or name in ("commit", "device", "execution"):
+            values = table[name].drop_nulls().unique(maintain_order=True).to_list()
+            lines.append(f"{name.removeprefix('versions.')}: {', '.join(map(str, values))}")
+    return f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""

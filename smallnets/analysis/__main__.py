@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--family", default="family", help="column of families")
     parser.add_argument("--seed", default="seed", help="column of seeds")
     parser.add_argument("--task", help="which task, where there are several")
+    parser.add_argument("--cost", help="another axis than the size, such as milliseconds")
     parser.add_argument(
         "--setting",
         default="config.optimizer.learning_rate",
@@ -50,6 +51,7 @@ def main() -> None:
             family=given.family,
             seed=given.seed,
             task=given.task,
+            cost=given.cost,
             setting=given.setting,
             validation=given.validation,
             delta=given.delta,

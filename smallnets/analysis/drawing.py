@@ -97,6 +97,11 @@ def objective(delta: float) -> str:
     return f"the sum of Huber's loss of the log score, delta = {delta:g}"
 
 
+def number(value: float) -> str:
+    """A size or cost in full digits where they are few, else to four."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def label(column: str) -> str:
     """A column's name as an axis title: the last part of a dotted one, in words."""
     return column.rsplit(".", 1)[-1].replace("_", " ")

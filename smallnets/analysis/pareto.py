@@ -92,7 +92,7 @@ def at_cost(fits: dict[str, Fit], cost: float, *, level: float = 0.95) -> Slice:
     for family, fitted in fits.items():
         low, high = fitted.x[0].min(), fitted.x[0].max()
         if not low <= cost <= high:
-            reasons.append(f"{family} was run from {low:,.4g} to {high:,.4g}, not at {cost:,.4g}")
+            reasons.append(f"{family} was run from {low:.6g} to {high:.6g}, not at {cost:.6g}")
             continue
         b = band(fitted, np.array([cost]), level=level)
         found.append((float(b.curve[0]), float(b.mean_low[0]), float(b.mean_high[0]), family))

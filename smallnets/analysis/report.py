@@ -66,7 +66,7 @@ def page(study: Study, compared: Claims) -> str:
             f"{pareto_caption(study)} Hover for the probability of being on it.",
             tables.budgets(study, compared),
         ),
-        "sweep": ("Choice of the setting", sweep_caption(study), ""),
+        "sweep": (_sweep_title(study), sweep_caption(study), ""),
         "residuals": ("Residuals", RESIDUALS, ""),
     }
     body = [tables.notes(study, compared)]
@@ -91,6 +91,11 @@ def page(study: Study, compared: Claims) -> str:
         plotly=_packed(get_plotlyjs()),
         figures=_packed(_json(drawn)),
     )
+
+
+def _sweep_title(study: Study) -> str:
+    name = study.selection.setting if study.selection else ""
+    return f"Choice of the {label(name)}"
 
 
 def _packed(text: str) -> str:

@@ -96,5 +96,5 @@ def best_rate(
         sweep=sweep,
         setting=setting,
         score=score,
-        failed=tuple(f"{name} at {size} {count:,}" for name, count, _ in failed.iter_rows()),
+        failed=tuple(f"{name} at {count:,}" for name, count, _ in failed.iter_rows()),
     )

@@ -1,6 +1,6 @@
 """From a table of runs to a curve for each family, with everything that a reader must be told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -53,6 +53,7 @@ def analyse(
     family: str = "family",
     seed: str = "seed",
     task: str | None = None,
+    cost: str | None = None,
     setting: str = "config.optimizer.learning_rate",
     validation: str = "validation_error",
     laws: tuple[Law, ...] = IN_SIZE,
@@ -66,29 +67,27 @@ def analyse(
     choose by errors: the validation loss of a small network keeps rising, from overconfidence,
     while its error still falls, and would choose rates that are too small.
 
+    ``cost`` names another axis to draw and compare along (FLOPs, milliseconds, joules): each family
+    and size is placed at its median over runs, because a clock differs between seeds.
+
     Raises:
         ValueError: in one line, if columns or values are missing, negative, infinite or
             duplicated, if there are several tasks and none is named, or fewer than two sizes.
     """
     columns = Columns(size=size, score=score, family=family, seed=seed)
     table = _one_task(_present(table, columns), task)
+    families = table[family].unique(maintain_order=True).to_list()
     selection, runs, notes = None, table, []
     if setting in table.columns and table[setting].n_unique() > 1:
         selection = best_rate(table, setting=setting, score=validation, size=size, family=family)
         runs = selection.runs
         notes += _selection_notes(selection, family, size)
-        kept = set(runs[family].unique())
-        lost = [name for name in table[family].unique(maintain_order=True) if name not in kept]
-    else:
-        lost = []
     check(runs, columns)
+    if cost is not None:
+        runs, columns = _priced(runs, columns, cost)
     curves = [
         _curve(name, runs.filter(pl.col(family) == name), columns, laws, delta, level)
-        for name in runs[family].unique(maintain_order=True)
-    ]
-    curves += [
-        Curve(family=name, runs=runs.clear(), choice=None, intervals=(), notes=("all diverged",))
-        for name in lost
+        for name in families
     ]
     if all(curve.choice is None for curve in curves):
         notes.append("no family has enough sizes for a curve: at least two are needed")
@@ -102,6 +101,16 @@ def analyse(
         level=level,
         notes=tuple(notes),
     )
+
+
+def _priced(runs: pl.DataFrame, columns: Columns, cost: str) -> tuple[pl.DataFrame, Columns]:
+    """The runs with ``cost`` as its median at each (family, size), and that as the axis."""
+    if cost not in runs.columns:
+        raise ValueError(f"no column {cost} to use as a cost; there are {', '.join(runs.columns)}")
+    if not runs[cost].dtype.is_numeric() or not (runs[cost] > 0).all():
+        raise ValueError(f"column {cost} must hold a positive number for every run")
+    median = pl.col(cost).cast(pl.Float64).median().over(columns.family, columns.size)
+    return runs.with_columns(median.alias(cost)), replace(columns, size=cost)
 
 
 def check(table: pl.DataFrame, columns: Columns) -> None:
@@ -185,7 +194,7 @@ def _selection_notes(selection: Selection, family: str, size: str) -> list[str]:
         )
     if selection.failed:
         notes.append(
-            f"Every {name} had a diverged run, so that none was chosen: {_some(selection.failed)}."
+            f"No {name} was chosen where each had a diverged run: {_some(selection.failed)}."
         )
     return notes
 
@@ -211,7 +220,11 @@ def _curve(
     score = usable[columns.score].cast(pl.Float64).to_numpy()
     sizes = usable.filter(pl.col(columns.score) > 0)[columns.size].n_unique()
     if sizes < 2:
-        notes.append(f"no curve: {sizes} sizes with a positive score, at least two are needed")
+        notes.append(
+            "no curve: every run diverged"
+            if sizes == 0
+            else "no curve: a single size with a positive score, at least two are needed"
+        )
         return Curve(family=family, runs=usable, choice=None, intervals=(), notes=tuple(notes))
     choice = choose(x, score, laws=laws, delta=delta)
     best = choice.best
@@ -221,7 +234,7 @@ def _curve(
             f"not identifiable: {best.sizes} sizes, a {best.law.name} needs {best.law.size + 2} "
             "for an interval"
         )
-    if usable[columns.seed].n_unique() < 2:
+    if best.identifiable and usable[columns.seed].n_unique() < 2:
         notes.append("one seed only: the interval rests on the scatter about the law")
     if best.boundary:
         notes.append(f"{' and '.join(best.boundary)} at the boundary, zero")

@@ -5,7 +5,7 @@ from html import escape
 import polars as pl
 
 from smallnets.analysis.claims import Claims
-from smallnets.analysis.drawing import label, means, objective
+from smallnets.analysis.drawing import label, means, number, objective
 from smallnets.analysis.shared import Shared
 from smallnets.analysis.study import Curve, Study
 
@@ -131,7 +131,7 @@ def budgets(study: Study, compared: Claims) -> str:
         for place, family in enumerate(cut.families):
             lines.append(
                 {
-                    label(study.columns.size): f"{cut.cost:,.4g}" if place == 0 else "",
+                    label(study.columns.size): number(cut.cost) if place == 0 else "",
                     "family": family,
                     label(study.columns.score): f"{cut.score[place]:.4g}",
                     f"{study.level:.0%} band of the mean": f"{cut.low[place]:.4g} to "
@@ -170,7 +170,7 @@ def scores(study: Study) -> str:
     frames = [
         means(curve, study.columns).select(
             pl.lit(curve.family).alias("family"),
-            pl.col("size").cast(pl.Int64).alias(label(study.columns.size)),
+            pl.col("size").map_elements(number, pl.String).alias(label(study.columns.size)),
             "runs",
             *(pl.col(name).round_sig_figs(4) for name in ("mean", "lowest", "highest")),
         )

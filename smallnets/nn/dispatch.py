@@ -34,11 +34,12 @@ class CapacityDispatch(NamedTuple):
     def plan(cls, assignment: Assignment, *, experts: int, slots: int) -> "CapacityDispatch":
         tokens = assignment.experts.shape[0]
         expert = assignment.experts.T.reshape(-1)  # [k T], all first choices first
-        order = jnp.argsort(expert, stable=True)
-        counts = jnp.sum(expert == jnp.arange(experts)[:, None], axis=1, dtype=expert.dtype)
-        starts = jnp.cumsum(counts) - counts
-        place = jnp.argsort(order) - starts[expert]  # the how-many-eth of its expert
-        c = jnp.arange(slots)
+        order = jnp.argsort(expert, stable=True).astype(expert.dtype)
+        index = jnp.arange(experts, dtype=expert.dtype)
+        counts = jnp.sum(expert[None] == index[:, None], axis=1, dtype=expert.dtype)
+        starts = jnp.cumsum(counts, dtype=expert.dtype) - counts
+        place = jnp.argsort(order).astype(expert.dtype) - starts[expert]  # in its expert's queue
+        c = jnp.arange(slots, dtype=expert.dtype)
         source = order[jnp.minimum(starts[:, None] + c[None], expert.size - 1)]
         kept = (place < slots).reshape(-1, tokens)
         return cls(

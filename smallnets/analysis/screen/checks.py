@@ -73,6 +73,7 @@ def sweep(study: Study) -> go.Figure | None:
                         "color": [grey if not c else "#D55E00" for c in chosen],
                         "size": [11 if c else 5 for c in chosen],
                         "symbol": ["star" if c else "circle" for c in chosen],
+                        "opacity": 1,
                     },
                     customdata=[f"{d} diverged" if d else "" for d in diverged],
                     name=f"{count:,.0f}",

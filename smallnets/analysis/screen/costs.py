@@ -38,6 +38,8 @@ def pareto(study: Study, claims: Claims) -> go.Figure:
                 y=points["score"].to_list() or [None],
                 mode="markers",
                 name=curve.family,
+                legendgroup=curve.family,
+                showlegend=False,
                 customdata=chance,
                 marker={
                     "color": look.colour,
@@ -49,6 +51,17 @@ def pareto(study: Study, claims: Claims) -> go.Figure:
                 },
                 hovertemplate="%{x:,} %{y:.4g}<br>on the front: %{customdata}"
                 + f"<extra>{curve.family}</extra>",
+            )
+        )
+        # The legend takes a trace's first marker, which may be an open one.
+        figure.add_trace(
+            go.Scatter(
+                x=[None],
+                y=[None],
+                mode="markers",
+                name=curve.family,
+                legendgroup=curve.family,
+                marker={"color": look.colour, "symbol": look.symbol, "size": 10},
             )
         )
     dress(figure, height=440)

@@ -1,0 +1,16 @@
+"""Strict everywhere: ranks are not promoted silently, nor are types; no program is kept."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _strict(request: pytest.FixtureRequest):
+    if "analysis" in request.path.parts:  # that part of the package never loads JAX
+        yield
+        return
+    import jax
+
+    import smallnets.nn  # noqa: F401  sets NNX's tree mode
+
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield

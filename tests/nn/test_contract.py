@@ -1,0 +1,121 @@
+"""What every family of maps promises; a new family is tested because its YAML file exists."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from families import FAMILIES, factory
+from jax.test_util import check_grads
+
+from smallnets.nn.parameter import Constant, combine, is_variable, partition
+from smallnets.varying import assign
+
+WIDTHS = [(16, 16), (16, 32), (32, 16)]
+
+
+def build(family: str, d_in: int = 16, d_out: int = 32, seed: int = 0) -> nnx.Module:
+    return factory(family)(d_in, d_out, rngs=nnx.Rngs(params=jax.random.key(seed)))
+
+
+def inputs(*shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(1), shape)
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
+@pytest.mark.parametrize(("d_in", "d_out"), WIDTHS)
+def test_shapes(family: str, lead: tuple[int, ...], d_in: int, d_out: int):
+    y = build(family, d_in, d_out)(inputs(*lead, d_in))
+    assert y.shape == (*lead, d_out)
+    assert y.dtype == jnp.float32
+
+
+def test_no_parameter_is_held_twice(family: str):
+    assert not list(nnx.find_duplicates(build(family)))
+
+
+def test_two_keys_give_equal_trees_and_other_numbers(family: str):
+    one, other = build(family, seed=0), build(family, seed=1)
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(parameters(one), parameters(other), strict=True):
+        assert a.shape == b.shape
+        assert not np.array_equal(a, b)
+
+
+def test_models_side_by_side_equal_each_alone(family: str):
+    models = [build(family, seed=seed) for seed in range(3)]
+    x = inputs(5, 16)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+    together = jax.vmap(lambda model: model(x))(stacked)
+    for model, y in zip(models, together, strict=True):
+        np.testing.assert_allclose(model(x), y, rtol=1e-5, atol=1e-5)
+
+
+def test_compiled_equals_eager(family: str):
+    model, x = build(family), inputs(5, 16)
+    np.testing.assert_allclose(
+        jax.jit(lambda model, x: model(x))(model, x), model(x), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("d_in", "d_out"), [(64, 64), (64, 128), (128, 64)])
+def test_variance_at_initialisation_is_about_one(family: str, d_in: int, d_out: int):
+    """Within sampling error of [1/2, 1]: maps keep 1, a top-2 mixture of maps sum g^2 of it."""
+    x = jax.random.normal(jax.random.key(7), (256, d_in))
+    variances = [float(build(family, d_in, d_out, seed)(x).var()) for seed in range(4)]
+    low = 0.5 if family.startswith("mixture") else 0.85
+    assert low <= np.mean(variances) <= 1.15
+
+
+@pytest.mark.parametrize(("d_in", "d_out"), WIDTHS)
+def test_parameters_are_as_the_docstring_says(family: str, d_in: int, d_out: int):
+    model = build(family, d_in, d_out)
+    formula = re.search(r"^\s*Parameters: (.+)$", type(model).__doc__ or "", re.MULTILINE)
+    assert formula, f"{type(model).__name__} states no formula for its parameters"
+    sizes = {name: value for name, value in vars(model).items() if isinstance(value, int)}
+    names = {"d_in": d_in, "d_out": d_out, **sizes}
+    if family.startswith("mixture"):
+        names["expert"] = d_in * d_out
+    assert sum(leaf.size for leaf in parameters(model)) == eval(formula[1], {}, names)
+
+
+def test_gradient_equals_finite_differences(family: str):
+    """In double precision; without the auxiliary losses, whose point is to be in no value."""
+    with jax.enable_x64(True):
+        silent = jax.tree.map(
+            lambda leaf: Constant(jnp.zeros(())) if isinstance(leaf, Constant) else leaf,
+            build(family),
+            is_leaf=is_variable,
+        )
+        trained, rest = partition(silent)
+        x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16)))
+
+        def call(trained, x):
+            return combine(trained, rest)(x)
+
+        check_grads(jax.jit(call), (trained, x), order=1, modes=["rev"], eps=1e-6)
+
+
+def test_a_varying_number_may_be_traced(family: str):
+    from smallnets.varying import declared
+
+    for path, kind in declared(factory(family)):
+
+        def output(value: jax.Array, path: str = path) -> jax.Array:
+            traced = assign(factory(family), path, value)
+            return traced(16, 32, rngs=nnx.Rngs(params=jax.random.key(0)))(inputs(5, 16))
+
+        values = jnp.asarray([0.25, 0.5]) if kind is float else jnp.asarray([1, 2])
+        assert jax.vmap(output)(values).shape == (2, 5, 32)
+
+
+def parameters(model: nnx.Module) -> list[jax.Array]:
+    leaves = jax.tree.leaves(model, is_leaf=is_variable)
+    return [leaf[...] for leaf in leaves if isinstance(leaf, nnx.Param)]

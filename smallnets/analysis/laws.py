@@ -164,18 +164,17 @@ def _mixture_grid(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return shapes, np.stack([np.ones_like(size), size, log_ratio, size * log_ratio], axis=1)
 
 
-def _natural(size: int, *moves: tuple[int, int, float], shift: int | None = None) -> Natural:
-    """Undo the centring of the first variables.
+def _natural(size: int, *moves: tuple[int, int, int, int], shift: int | None = None) -> Natural:
+    """Undo the centring of the variables.
 
-    Each move is (row, column, sign): parameter ``row`` gains sign * log centre * parameter
-    ``column``, the centre being that of the move's own variable, in order. ``shift`` names a
-    parameter that is itself the logarithm of a size, so that it gains the log centre alone.
+    Each move (row, column, axis, sign) adds sign * log centre of ``axis`` * parameter ``column`` to
+    parameter ``row``. ``shift`` names a parameter that is itself the logarithm of a size.
     """
 
     def natural(centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         matrix, offset = np.eye(size), np.zeros(size)
-        for axis, (row, column, sign) in enumerate(moves):
-            matrix[row, column] = sign * centre[min(axis, len(centre) - 1)]
+        for row, column, axis, sign in moves:
+            matrix[row, column] = sign * centre[axis]
         if shift is not None:
             offset[shift] = centre[0]
         return matrix, offset
@@ -192,7 +191,7 @@ POWER = Law(
     linear=1,
     evaluate=_power,
     grid=_power_grid,
-    natural=_natural(2, (0, 1, 1)),
+    natural=_natural(2, (0, 1, 0, 1)),
 )
 
 ASYMPTOTE = Law(
@@ -204,7 +203,7 @@ ASYMPTOTE = Law(
     linear=2,
     evaluate=_asymptote,
     grid=_asymptote_grid,
-    natural=_natural(3, (1, 2, 1)),
+    natural=_natural(3, (1, 2, 0, 1)),
 )
 
 # Hoffmann et al. 2022, arXiv:2203.15556, equation 2.
@@ -217,7 +216,7 @@ TWO_AXES = Law(
     linear=3,
     evaluate=_two_axes,
     grid=_two_axes_grid,
-    natural=_natural(5, (1, 3, 1), (2, 4, 1)),
+    natural=_natural(5, (1, 3, 0, 1), (2, 4, 1, 1)),
 )
 
 # Caballero et al. 2022, arXiv:2210.14891, equation 1 with one break: d is the place of the break,
@@ -231,7 +230,7 @@ BROKEN = Law(
     linear=2,
     evaluate=_broken,
     grid=_broken_grid,
-    natural=_natural(6, (1, 2, 1), shift=4),
+    natural=_natural(6, (1, 2, 0, 1), shift=4),
 )
 
 # Clark et al. 2022, arXiv:2202.01169, equations 8 and 9, in their general form of section 5: N the
@@ -246,7 +245,7 @@ MIXTURE = Law(
     linear=4,
     evaluate=_mixture,
     grid=_mixture_grid,
-    natural=_natural(6, (0, 1, -1), (2, 3, -1)),
+    natural=_natural(6, (0, 1, 0, -1), (2, 3, 0, -1)),
     centred=(True, False),
     log_linear=True,
 )

@@ -21,6 +21,7 @@ class Selection:
     sweep: pl.DataFrame
     setting: str
     score: str
+    size: str
     failed: tuple[str, ...]
 
     @property
@@ -96,5 +97,6 @@ def best_rate(
         sweep=sweep,
         setting=setting,
         score=score,
+        size=size,
         failed=tuple(f"{name} at {count:,}" for name, count, _ in failed.iter_rows()),
     )

@@ -43,7 +43,7 @@ def sweep(study: Study, folder: Path) -> None:
     columns = min(len(names), 3)
     rows = -(-len(names) // columns)
     table = selection.sweep
-    sizes = np.log(table[study.columns.size].to_numpy().astype(float))
+    sizes = np.log(table[selection.size].to_numpy().astype(float))
     caption = sweep_caption(study)
     with printed(folder, "sweep", caption, rows=rows, columns=columns, height=1 + 1.7 * rows) as (
         _,
@@ -51,7 +51,7 @@ def sweep(study: Study, folder: Path) -> None:
     ):
         for axis, name in zip(axes.flat, names, strict=False):
             lines = table.filter(pl.col(study.columns.family) == name)
-            for (size,), line in lines.group_by(study.columns.size, maintain_order=True):
+            for (size,), line in lines.group_by(selection.size, maintain_order=True):
                 share = (np.log(float(size)) - sizes.min()) / max(np.ptp(sizes), 1e-9)  # type: ignore[arg-type]
                 line = line.filter(pl.col("mean").is_finite())
                 x, y = line[selection.setting], line["mean"]

@@ -52,11 +52,11 @@ def sweep(study: Study) -> go.Figure | None:
         horizontal_spacing=0.03,
         vertical_spacing=0.12,
     )
-    sizes = selection.sweep[columns.size].to_numpy().astype(float)
+    sizes = selection.sweep[selection.size].to_numpy().astype(float)
     low, high = np.log(sizes.min()), np.log(sizes.max())
     for place, name in enumerate(names):
         lines = selection.sweep.filter(pl.col(columns.family) == name)
-        for size, line in lines.group_by(columns.size, maintain_order=True):
+        for size, line in lines.group_by(selection.size, maintain_order=True):
             count = float(size[0])  # type: ignore[arg-type]
             share = (np.log(count) - low) / (high - low) if high > low else 1.0
             grey = f"hsl(205, 70%, {75 - 55 * share:.0f}%)"
@@ -78,7 +78,7 @@ def sweep(study: Study) -> go.Figure | None:
                     customdata=[f"{d} diverged" if d else "" for d in diverged],
                     name=f"{count:,.0f}",
                     showlegend=False,
-                    hovertemplate=f"{label(columns.size)} {count:,.0f}"
+                    hovertemplate=f"{label(selection.size)} {count:,.0f}"
                     f"<br>{label(selection.setting)} %{{x:.3g}}"
                     f"<br>{label(selection.score)} %{{y:.4g}}<br>%{{customdata}}<extra></extra>",
                 ),

@@ -1,0 +1,54 @@
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from smallnets.analysis.ranks import interquartile_mean, rank_stability, scores_at
+
+FAMILIES = ("a", "b", "c")
+
+
+def test_the_same_order_in_every_seed_agrees_fully():
+    found = rank_stability(np.array([[1, 2, 3], [2, 4, 9], [0.1, 0.2, 0.3]]), FAMILIES)
+    assert found.agreement == pytest.approx(1)
+    assert np.array_equal(found.probability, np.eye(3))
+
+
+def test_agreement_equals_friedmans_statistic():
+    scores = np.random.default_rng(0).integers(0, 5, (8, 3)).astype(float)
+    statistic = stats.friedmanchisquare(*scores.T).statistic
+    assert rank_stability(scores, FAMILIES).agreement == pytest.approx(statistic / (8 * 2))
+
+
+def test_a_tie_of_two_shares_both_ranks():
+    found = rank_stability(np.array([[1.0, 1.0, 2.0], [1.0, 1.0, 2.0]]), FAMILIES)
+    assert found.probability[0].tolist() == [0.5, 0.5, 0]
+
+
+def test_one_seed_has_no_stability():
+    with pytest.raises(ValueError, match="two seeds"):
+        rank_stability(np.ones((1, 3)), FAMILIES)
+
+
+def test_each_seed_is_interpolated_within_its_own_runs():
+    lines = [
+        {"family": f, "n": n, "seed": s, "e": k * n**-0.5}
+        for f, k, sizes in (("a", 1.0, (10, 1000)), ("b", 2.0, (10, 1000)), ("far", 1.0, (1, 5)))
+        for n in sizes
+        for s in (0, 1)
+    ]
+    scores, families = scores_at(
+        pl.DataFrame(lines), 100.0, size="n", score="e", family="family", seed="seed"
+    )
+    assert families == ("a", "b")
+    assert scores == pytest.approx(np.array([[0.1, 0.2], [0.1, 0.2]]))
+
+
+def test_the_interquartile_mean_ignores_the_outer_quarters():
+    scores = np.arange(16.0).reshape(4, 4)
+    scores[3, 3] = 1e9
+    found = interquartile_mean(scores)
+    assert found.value == pytest.approx(7.5)
+    assert found.low <= found.value <= found.high
+    with pytest.raises(ValueError, match="finite"):
+        interquartile_mean(np.array([[1.0, np.nan]]))

@@ -1,4 +1,6 @@
-"""Strict everywhere: ranks are not promoted silently, nor are types; no program is kept."""
+"""Strict everywhere: ranks are not promoted silently, nor are types."""
+
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +16,9 @@ def _strict(request: pytest.FixtureRequest):
 
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of data and programs for this test run alone."""
+    return tmp_path_factory.mktemp("cache")

@@ -63,7 +63,8 @@ def fit(
         rows = jax.lax.dynamic_slice(order, [index % batches * batch_size], [batch_size])
         batch = Arrays(train.inputs[rows], train.labels[rows])
         value, gradient = jax.value_and_grad(objective)(parameters, batch)
-        updates, state = transformation.update(gradient, state, parameters)
+        with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer counts
+            updates, state = transformation.update(gradient, state, parameters)
         return (optax.apply_updates(parameters, updates), state, order), value
 
     def stretch(carry, indices):

@@ -1,0 +1,25 @@
+"""The command ``smallnets`` inside this process."""
+
+import sys
+from pathlib import Path
+from unittest import mock
+
+from hydra.core.global_hydra import GlobalHydra
+
+from smallnets import run
+
+TINY = ["steps=20", "evaluations=2", "batch_size=16"]
+
+
+def smallnets(*arguments: object) -> None:
+    """What a user would type; raises SystemExit as the command would end."""
+    GlobalHydra.instance().clear()
+    with (
+        mock.patch.object(sys, "argv", ["smallnets", *map(str, arguments)]),
+        mock.patch.dict("os.environ"),  # main() sets a variable of Hydra's
+    ):
+        run.main()
+
+
+def folders(cache: Path, out: Path) -> list[str]:
+    return [f"cache={cache}", f"hydra.sweep.dir={out}", f"hydra.run.dir={out}"]

@@ -1,0 +1,108 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from smallnets.nn.dense import Dense
+from smallnets.nn.parameter import partition
+from smallnets.train.fit import Arrays, fit
+from smallnets.train.loss import cross_entropy
+from smallnets.train.optimizer import adamw
+
+
+class Sum(nnx.Module):
+    """Learns by how much each example was drawn: one weight an example."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.weight = nnx.Param(jnp.zeros(12))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x @ self.weight[...]
+
+
+def drawn(steps: int, batch_size: int) -> np.ndarray:
+    """How often each of 12 examples was drawn: the sum of the one-hot inputs in the gradient."""
+    arrays = Arrays(jnp.eye(12), jnp.zeros(12, int))
+    model, _ = fit(
+        Sum,
+        arrays,
+        {},
+        seed=0,
+        optimizer=lambda steps: optax.sgd(1.0),
+        loss=lambda y, _: -y.sum(),
+        steps=steps,
+        batch_size=batch_size,
+        evaluations=1,
+    )
+    return np.asarray(model.weight[...])
+
+
+def test_an_epoch_draws_every_example_once_and_the_next_in_another_order():
+    np.testing.assert_array_equal(drawn(3, 4), np.ones(12))
+    np.testing.assert_array_equal(drawn(9, 4), np.full(12, 3.0))
+    first, second = drawn(1, 4), drawn(4, 4) - drawn(3, 4)
+    assert first.sum() == second.sum() == 4
+    assert not np.array_equal(first, second)
+
+
+def test_what_an_epoch_leaves_over_is_skipped():
+    counts = drawn(4, 5)  # two batches of 5 an epoch
+    assert counts.sum() == 20
+    assert counts.max() <= 2
+
+
+def test_cross_entropy_by_hand():
+    logits = jnp.log(jnp.asarray([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]]))
+    labels = jnp.asarray([0, 2])
+    plain = -(np.log(0.7) + np.log(0.1)) / 2
+    assert cross_entropy(logits, labels) == pytest.approx(plain, rel=1e-6)
+    target = 0.9 * np.eye(3)[[0, 2]] + 0.1 / 3
+    smooth = -(target * np.asarray(logits)).sum(axis=1).mean()
+    assert cross_entropy(logits, labels, label_smoothing=0.1) == pytest.approx(smooth, rel=1e-6)
+
+
+@pytest.fixture
+def _as_optax_computes():
+    """Optax raises floats to integer counts."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.mark.usefixtures("_as_optax_computes")
+def test_only_matrices_are_decayed():
+    class Both(nnx.Module):
+        def __init__(self):
+            self.map = Dense(2, 2, rngs=nnx.Rngs(0))
+            self.scale = nnx.Param(jnp.ones(2))
+
+    parameters, _ = partition(Both())
+    transformation = adamw(10, learning_rate=0.1, weight_decay=0.5, warmup=0.0)
+    still = jax.tree.map(jnp.zeros_like, parameters)
+    updates, _ = transformation.update(still, transformation.init(parameters), parameters)
+    np.testing.assert_array_equal(updates.scale[...], np.zeros(2))
+    np.testing.assert_allclose(
+        updates.map.kernel[...], -0.1 * 0.5 * parameters.map.kernel[...], rtol=1e-6
+    )
+
+
+@pytest.mark.usefixtures("_as_optax_computes")
+def test_the_rate_warms_up_and_falls_to_zero():
+    transformation = adamw(100, learning_rate=1.0, warmup=0.1)
+    parameters, _ = partition(Dense(1, 1, rngs=nnx.Rngs(0)))
+    gradient = jax.tree.map(jnp.ones_like, parameters)
+    state = transformation.init(parameters)
+    sizes = []
+    for _ in range(101):
+        updates, state = transformation.update(gradient, state, parameters)
+        sizes.append(float(-updates.kernel[0, 0]))
+    np.testing.assert_allclose(sizes[0], 1 / 11, rtol=1e-4)
+    np.testing.assert_allclose(sizes[10], 1.0, rtol=1e-4)
+    np.testing.assert_allclose(sizes[55], 0.5, rtol=1e-4)
+    np.testing.assert_allclose(sizes[100], 0.0, atol=1e-6)
+
+
+def test_a_warm_up_that_is_no_share_gets_one_line():
+    with pytest.raises(ValueError, match="warmup must be a share"):
+        adamw(100, learning_rate=1.0, warmup=1.0)

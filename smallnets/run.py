@@ -38,7 +38,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stdout.flush()
         os._exit(130)  # programs under way on other threads can't be stopped otherwise
-    except (HydraException, OmegaConfBaseException, UsageError) as error:
+    except (HydraException, OmegaConfBaseException, UsageError, OSError) as error:
         if traceback_wanted:
             raise
         _leave(error)

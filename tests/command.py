@@ -8,6 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from smallnets import run
 
+QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]  # the test runner's logs stay
 TINY = ["steps=20", "evaluations=2", "batch_size=16"]
 
 
@@ -15,7 +16,7 @@ def smallnets(*arguments: object) -> None:
     """What a user would type; raises SystemExit as the command would end."""
     GlobalHydra.instance().clear()
     with (
-        mock.patch.object(sys, "argv", ["smallnets", *map(str, arguments)]),
+        mock.patch.object(sys, "argv", ["smallnets", *map(str, arguments), *QUIET]),
         mock.patch.dict("os.environ"),  # main() sets a variable of Hydra's
     ):
         run.main()

@@ -114,6 +114,14 @@ def _span(values: tuple[int, ...]) -> str:
 RESIDUALS = "Each run's log score minus the law of its family. A pattern over size is a wrong law."
 
 
+def swept_families(study: Study) -> list[str]:
+    """The families that a sweep can be drawn of: those with a setting at which no run diverged."""
+    if study.selection is None:
+        return []
+    shown = study.selection.sweep.filter(pl.col("mean").is_finite())[study.columns.family]
+    return [curve.family for curve in study.curves if curve.family in set(shown)]
+
+
 def sweep_caption(study: Study) -> str:
     """What the sweep shows."""
     selection = study.selection

@@ -6,7 +6,7 @@ in lightness; the cycle of markers has another length, so that many families sta
 
 from dataclasses import dataclass
 
-COLOURS = ("#0072B2", "#E69F00", "#000000", "#D55E00", "#56B4E9", "#009E73", "#CC79A7")
+COLOURS = ("#0072B2", "#E69F00", "#000000", "#CC79A7", "#D55E00", "#56B4E9", "#009E73")
 # Matplotlib's name and Plotly's name of one marker.
 MARKERS = (
     ("o", "circle"),

@@ -40,7 +40,7 @@ def fit(
 
     Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the batches since
     the evaluation before) and for each held-out split ``<name>_loss`` and ``<name>_error`` (share
-    of wrong answers). It is one ``lax.scan``, pure, and so may be ``vmap``-ed over everything
+    of wrong answers, NaN where the loss is). It is one ``lax.scan``, pure, and so may be ``vmap``-ed over everything
     that is a number.
     """
     key_parameters, key_order = jax.random.split(jax.random.key(seed))
@@ -73,8 +73,10 @@ def fit(
         metrics = {"train_loss": losses.mean()}
         for name, split in held_out.items():
             logits = model(split.inputs)
-            metrics[f"{name}_loss"] = loss(logits, split.labels)
-            metrics[f"{name}_error"] = jnp.mean(logits.argmax(axis=-1) != split.labels)
+            value = loss(logits, split.labels)
+            wrong = jnp.mean(logits.argmax(axis=-1) != split.labels)
+            metrics[f"{name}_loss"] = value
+            metrics[f"{name}_error"] = jnp.where(jnp.isnan(value), value, wrong)
         return carry, metrics
 
     carry = (parameters, transformation.init(parameters), jnp.arange(count))

@@ -10,6 +10,13 @@ from smallnets.analysis.laws import ASYMPTOTE, POWER
 SIZE = np.repeat(np.geomspace(1e3, 1e5, 6), 5)
 
 
+def regression(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
+    """Intercept, slope, the slope's standard error and the residual standard deviation."""
+    slope, intercept = np.polyfit(x, y, 1)
+    spread = np.sqrt(((y - intercept - slope * x) ** 2).sum() / (len(x) - 2))
+    return intercept, slope, spread / np.sqrt(((x - x.mean()) ** 2).sum()), spread
+
+
 def draw(datasets: int, *, noise: float, shared: float = 0.0, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     y = np.log(0.3 + 0.6 * (SIZE / 1e3) ** -0.5) + noise * random.standard_normal(
@@ -20,14 +27,14 @@ def draw(datasets: int, *, noise: float, shared: float = 0.0, seed: int = 0) -> 
 
 def test_the_interval_of_a_power_law_equals_linear_regression():
     y = np.log(3 * SIZE**-0.3) + 0.05 * np.random.default_rng(0).standard_normal(len(SIZE))
-    line = stats.linregress(np.log(SIZE), y)
-    half = stats.t.ppf(0.975, len(SIZE) - 2) * line.stderr
+    _, slope, error, _ = regression(np.log(SIZE), y)
+    half = stats.t.ppf(0.975, len(SIZE) - 2) * error
     alpha = intervals(fit(POWER, SIZE, np.exp(y)))[1]
-    assert alpha.runs == pytest.approx((-line.slope - half, -line.slope + half), rel=1e-4)
+    assert alpha.runs == pytest.approx((-slope - half, -slope + half), rel=1e-4)
     x, means = size_means(np.log(SIZE)[None], y)
-    line = stats.linregress(x[0], means)
-    half = stats.t.ppf(0.975, 4) * line.stderr
-    assert alpha.means == pytest.approx((-line.slope - half, -line.slope + half), rel=1e-4)
+    _, slope, error, _ = regression(x[0], means)
+    half = stats.t.ppf(0.975, 4) * error
+    assert alpha.means == pytest.approx((-slope - half, -slope + half), rel=1e-4)
 
 
 def test_the_wider_of_the_two_is_the_headline():
@@ -84,9 +91,7 @@ def test_bands_of_a_power_law_equal_linear_regression():
     found = band(fitted, at)
     half = []
     for a, b in ((np.log(SIZE), y), (x[0], means)):
-        line = stats.linregress(a, b)
-        residual = b - line.intercept - line.slope * a
-        spread = np.sqrt((residual**2).sum() / (len(a) - 2))
+        spread = regression(a, b)[3]
         away = (np.log(at) - a.mean()) ** 2 / ((a - a.mean()) ** 2).sum()
         half.append(stats.t.ppf(0.975, len(a) - 2) * spread * np.sqrt(1 / len(a) + away))
     assert np.log(found.mean_high / found.curve) == pytest.approx(np.max(half, axis=0), rel=1e-6)

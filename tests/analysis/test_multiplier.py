@@ -63,9 +63,9 @@ def test_outside_the_overlap_it_refuses_with_the_reason():
     few = SIZE < 1e4
     with pytest.raises(ValueError, match="leave no interval"):
         multiplier(a, study(0.6, size=SIZE[few]))
+    x = np.stack([SIZE, np.tile(np.geomspace(1e6, 1e8, 5), 6)])
+    both = fit(TWO_AXES, x, 1 + 3 * x[0] ** -0.3 + 5 * x[1] ** -0.3)
     with pytest.raises(ValueError, match="one variable"):
-        x = np.stack([SIZE, np.tile(np.geomspace(1e6, 1e8, 5), 6)])
-        both = fit(TWO_AXES, x, 1 + 3 * x[0] ** -0.3 + 5 * x[1] ** -0.3)
         multiplier(a, both)
     assert high > low
 

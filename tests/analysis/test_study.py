@@ -1,3 +1,5 @@
+from functools import partial
+
 import polars as pl
 import pytest
 
@@ -5,7 +7,7 @@ from smallnets.analysis.claims import claims
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import from_rows
 
-COLUMNS = {"size": "n", "score": "loss", "family": "arch", "seed": "run"}
+analyse_runs = partial(analyse, size="n", score="loss", family="arch", seed="run")
 
 
 def runs(**change) -> pl.DataFrame:
@@ -76,7 +78,7 @@ def test_few_sizes_give_a_curve_without_an_interval(write_study):
 )
 def test_bad_data_get_one_line(change, message):
     with pytest.raises(ValueError, match=message) as caught:
-        analyse(runs(**change), **COLUMNS)
+        analyse_runs(runs(**change))
     assert "\n" not in str(caught.value)
 
 
@@ -88,23 +90,23 @@ def test_a_column_that_is_not_there_is_named():
 def test_several_tasks_ask_for_one():
     table = runs(task=pl.when(pl.col("run") == 0).then(pl.lit("x")).otherwise(pl.lit("y")))
     with pytest.raises(ValueError, match="there are x, y: name one"):
-        analyse(table, **COLUMNS)
-    assert set(analyse(table, **COLUMNS, task="y").runs["run"]) == {1}
+        analyse_runs(table)
+    assert set(analyse_runs(table, task="y").runs["run"]) == {1}
     with pytest.raises(ValueError, match="no task z"):
-        analyse(table, **COLUMNS, task="z")
+        analyse_runs(table, task="z")
 
 
 def test_a_cost_that_differs_between_seeds_is_taken_at_its_median():
     table = runs(ms=pl.col("n") * 2.0 + pl.col("run"))
-    study = analyse(table, **COLUMNS, cost="ms")
+    study = analyse_runs(table, cost="ms")
     assert study.columns.size == "ms"
     assert study.curves[0].choice is not None
     assert study.curves[0].choice.best.sizes == 5
     assert set(study.runs["ms"]) == {20.5, 60.5, 200.5, 600.5, 2000.5}
     with pytest.raises(ValueError, match="positive number"):
-        analyse(runs(ms=pl.lit(0.0)), **COLUMNS, cost="ms")
+        analyse_runs(runs(ms=pl.lit(0.0)), cost="ms")
 
 
 def test_a_reference_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="no family c"):
-        claims(analyse(runs(), **COLUMNS), reference="c")
+        claims(analyse_runs(runs()), reference="c")

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from families import FAMILIES, factory
+from flax import nnx
 from jax.test_util import check_grads
 
 from smallnets.nn.parameter import Constant, combine, is_variable, partition

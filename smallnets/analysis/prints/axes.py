@@ -64,20 +64,27 @@ def printed(
 
 
 def logarithmic(axis: Axes, which: str) -> None:
-    """A logarithmic axis with plain numbers, at 1, 2, 5 or finer within one decade."""
-    axis.set_yscale("log") if which == "y" else axis.set_xscale("log")
-    if which == "y":
-        low, high = axis.get_ylim()
-        decades = float(np.log10(high / low))
-        subs = (1,) if decades > 2 else (1, 2, 5) if decades > 1.2 else (1, 1.5, 2, 3, 4, 5, 7)
-        if decades < 0.35:
-            subs = tuple(np.arange(10, 100) / 10) if decades < 0.1 else tuple(range(1, 10))
-        axis.yaxis.set_major_locator(LogLocator(subs=subs))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.yaxis.set_minor_formatter(NullFormatter())
-        axis.yaxis.set_minor_locator(NullLocator())
+    """A logarithmic axis; the vertical one with plain numbers, finer within one decade."""
     axis.grid(True, which="major", color="0.9", lw=0.4)
     axis.set_axisbelow(True)
+    if which == "x":
+        axis.set_xscale("log")
+        return
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    decades = float(np.log10(high / low))
+    if decades > 2:
+        digits = (1.0,)
+    elif decades > 1.2:
+        digits = (1.0, 2.0, 5.0)
+    elif decades > 0.35:
+        digits = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    else:
+        digits = tuple(np.arange(10, 100, 5 if decades > 0.1 else 1) / 10)
+    axis.yaxis.set_major_locator(LogLocator(subs=digits))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def beyond(axis: Axes, low: float, high: float) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from smallnets.analysis.drawing import RESIDUALS, label, sweep_caption
+from smallnets.analysis.drawing import RESIDUALS, label, sweep_caption, swept_families
 from smallnets.analysis.prints.axes import logarithmic, printed
 from smallnets.analysis.study import Study
 from smallnets.analysis.style import style
@@ -37,9 +37,9 @@ def residuals(study: Study, folder: Path) -> None:
 def sweep(study: Study, folder: Path) -> None:
     """Write ``sweep.pdf`` and ``sweep.png``, if a setting was swept."""
     selection = study.selection
-    if selection is None:
+    names = swept_families(study)
+    if selection is None or not names:
         return
-    names = [curve.family for curve in study.curves]
     columns = min(len(names), 3)
     rows = -(-len(names) // columns)
     table = selection.sweep
@@ -59,6 +59,7 @@ def sweep(study: Study, folder: Path) -> None:
                 chosen = line.filter("chosen")
                 axis.plot(chosen[selection.setting], chosen["mean"], "*", color="#D55E00", ms=6)
             axis.set_title(name, fontsize=8, pad=3)
+        for axis in axes.flat:
             logarithmic(axis, "x")
             logarithmic(axis, "y")
         for axis in axes.flat[len(names) :]:

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from smallnets.analysis.drawing import label
+from smallnets.analysis.drawing import label, swept_families
 from smallnets.analysis.screen.axes import dress, scores_axis, sizes_axis
 from smallnets.analysis.study import Study
 from smallnets.analysis.style import style
@@ -38,10 +38,9 @@ def residuals(study: Study) -> go.Figure:
 def sweep(study: Study) -> go.Figure | None:
     """Mean validation score over the swept setting, a panel a family, a line a size."""
     selection = study.selection
-    if selection is None:
+    columns, names = study.columns, swept_families(study)
+    if selection is None or not names:
         return None
-    columns = study.columns
-    names = [curve.family for curve in study.curves]
     across = min(len(names), 3)
     figure = make_subplots(
         rows=-(-len(names) // across),

@@ -1,0 +1,87 @@
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+
+from smallnets.analysis.__main__ import main
+
+
+def runs(**change) -> pl.DataFrame:
+    lines = [
+        {"arch": arch, "params": n, "seed": seed, "loss": 0.5 + scale * n**-0.3 + 0.01 * seed}
+        for arch, scale in (("mlp", 3.0), ("cnn", 2.0))
+        for n in (10, 30, 100, 300, 1000)
+        for seed in (0, 1, 2)
+    ]
+    return pl.DataFrame(lines).with_columns(**change)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["smallnets-analyse", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as exit_:
+            status = exit_.code if isinstance(exit_.code, int) else 1
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+NAMES = ("--size", "params", "--score", "loss", "--family", "arch", "--seed", "seed")
+
+
+def test_anyones_file_gives_fits_with_intervals_and_a_report(tmp_path, call):
+    runs().write_csv(tmp_path / "runs.csv")
+    status, out, err = call(tmp_path / "runs.csv", *NAMES)
+    assert (status, err) == (0, "")
+    assert "E + A N^-alpha" in out
+    assert " to " in out
+    assert (tmp_path / "runs-report" / "report.html").stat().st_size > 1e6
+
+
+def test_rows_of_ours_need_no_option(write_study, call):
+    folder = write_study()
+    status, out, _ = call(folder)
+    assert status == 0
+    assert out.rstrip().endswith("report.html")
+    assert (folder / "curves.pdf").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": pl.lit(None, dtype=pl.Float64)}, "missing"),
+        ({"loss": -pl.col("loss")}, "negative"),
+        ({"loss": pl.lit(float("inf"))}, "infinite"),
+        ({"seed": pl.lit(0)}, "share their"),
+        ({"params": pl.lit(10), "seed": pl.int_range(30)}, "single params"),
+    ],
+)
+def test_bad_data_end_in_one_line_status_two_and_no_file(tmp_path, call, change, message):
+    runs(**change).write_parquet(tmp_path / "runs.parquet")
+    status, out, err = call(tmp_path / "runs.parquet", *NAMES)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("smallnets-analyse: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.parquet"]
+
+
+def test_an_output_that_cannot_be_written_ends_in_one_line(tmp_path, call):
+    runs().write_csv(tmp_path / "runs.csv")
+    (tmp_path / "file").write_text("")
+    status, _, err = call(tmp_path / "runs.csv", *NAMES, "--out", tmp_path / "file")
+    assert status == 2
+    assert err.count("\n") == 1
+
+
+def test_the_analysis_never_loads_jax():
+    code = "import sys, smallnets.analysis.__main__; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

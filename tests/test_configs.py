@@ -1,0 +1,59 @@
+"""Every YAML composes, builds and shape-checks without computing, and opens with its command."""
+
+from pathlib import Path
+
+import jax
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from smallnets.launch.build import build
+from smallnets.tasks.data import Data, Split
+
+CONF = Path(__file__).parents[1] / "conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+CHOICES = {  # how a file is chosen, by its folder
+    "model/linear": "model=residual model/linear={}",
+    "model/mixture": "model=residual +model/mixture={}",
+    "experiment": "+experiment={}",
+    "task": "task={} task.directory=/a",
+}
+
+
+def overrides(path: Path) -> list[str]:
+    folder = str(path.parent.relative_to(CONF))
+    if folder == ".":
+        return []
+    chosen = CHOICES.get(folder, f"{folder}={{}}").format(path.stem).split()
+    return [each for each in chosen if "directory" not in each or path.stem == "tfds"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
+def test_it_builds_and_shape_checks(path: Path):
+    """On MNIST-1D's shapes, whatever the task: the data are not what is checked."""
+    import numpy as np
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides(path), return_hydra_config=True)
+    from hydra.core.hydra_config import HydraConfig
+
+    HydraConfig.instance().set_config(config)
+    task = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
+    run = build(OmegaConf.to_container(task, resolve=True))()
+    split = Split(np.zeros((4000, 40, 1), np.float32), np.zeros(4000, np.int32))
+    network = run.check(Data(split, split, split, classes=10))
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(network))
+    assert jax.tree.leaves(network)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
+def test_it_opens_with_what_it_is_and_its_command(path: Path):
+    lines = path.read_text().splitlines()
+    head = [line for line in lines if not line.startswith("# @package")]
+    comment = []
+    for line in head:
+        if not line.startswith("#"):
+            break
+        comment.append(line.removeprefix("#"))
+    assert comment[0].strip()
+    assert any(line.startswith("   smallnets") for line in comment)

@@ -14,10 +14,14 @@ POINTS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A piece of a fitted curve, ``inside`` the sizes that were run or beyond them."""
+    """A piece of a fitted curve, ``inside`` the sizes that were run or beyond them.
+
+    ``banded`` says whether its bands mean anything: not where the law is not identifiable.
+    """
 
     band: Band
     inside: bool
+    banded: bool
 
 
 def segments(curve: Curve, *, level: float) -> tuple[Segment, ...]:
@@ -28,7 +32,11 @@ def segments(curve: Curve, *, level: float) -> tuple[Segment, ...]:
     low, high = fitted.x[0].min(), fitted.x[0].max()
     pieces = ((low / REACH, low, False), (low, high, True), (high, high * REACH, False))
     return tuple(
-        Segment(band=band(fitted, np.geomspace(a, b, POINTS), level=level), inside=inside)
+        Segment(
+            band=band(fitted, np.geomspace(a, b, POINTS), level=level),
+            inside=inside,
+            banded=fitted.identifiable,
+        )
         for a, b, inside in pieces
     )
 
@@ -84,6 +92,7 @@ def caption(study: Study) -> str:
     return text + (
         f"Lines: law fitted by {objective(study.delta)}, solid within the data, dashed beyond. "
         f"Dark band: {study.level:.0%} for the mean; light band: for one further run. "
+        "Right: the score less the fitted E, of laws that have one. "
         f"Parameter intervals: the wider of the profile likelihoods on runs and on size means."
     )
 

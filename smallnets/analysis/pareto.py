@@ -94,6 +94,9 @@ def at_cost(fits: dict[str, Fit], cost: float, *, level: float = 0.95) -> Slice:
         if not low <= cost <= high:
             reasons.append(f"{family} was run from {low:.6g} to {high:.6g}, not at {cost:.6g}")
             continue
+        if not fitted.identifiable:
+            reasons.append(f"{family} has {fitted.sizes} sizes, too few for a band")
+            continue
         b = band(fitted, np.array([cost]), level=level)
         found.append((float(b.curve[0]), float(b.mean_low[0]), float(b.mean_high[0]), family))
     found.sort()

@@ -141,6 +141,8 @@ def budgets(study: Study, compared: Claims) -> str:
     if not lines:
         return ""
     text = "The laws at equal budgets, best first."
+    reasons = sorted({reason for cut in compared.slices for reason in cut.reasons})
+    text += "".join(f" Not shown: {reason}." for reason in reasons)
     if compared.ranks is not None:
         first = compared.ranks.probability[:, 0]
         order = first.argsort(kind="stable")[::-1]

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
@@ -16,8 +15,8 @@ def curves(study: Study, folder: Path) -> None:
     """Write ``curves.pdf`` and ``curves.png`` into ``folder``."""
     with printed(folder, "curves", caption(study), columns=2) as (_, ((score, excess),)):
         for place, curve in enumerate(study.curves):
-            _curve(score, study, curve, style(place), subtract=0.0)
-            _curve(excess, study, curve, style(place), subtract=asymptote(curve))
+            _curve(score, study, curve, style(place), subtract=0.0, bands=True)
+            _curve(excess, study, curve, style(place), subtract=asymptote(curve), bands=False)
         finished = [p for curve in study.curves if len(p := means(curve, study.columns))]
         for axis in (score, excess):
             logarithmic(axis, "x")
@@ -30,7 +29,9 @@ def curves(study: Study, folder: Path) -> None:
         excess.set_ylabel(f"{label(study.columns.score)} \N{MINUS SIGN} E")
 
 
-def _curve(axis: Axes, study: Study, curve: Curve, look: Style, *, subtract: float) -> None:
+def _curve(
+    axis: Axes, study: Study, curve: Curve, look: Style, *, subtract: float, bands: bool
+) -> None:
     points = means(curve, study.columns).filter(pl.col("mean") > subtract)
     runs = curve.runs.select(
         pl.col(study.columns.size).cast(pl.Float64), pl.col(study.columns.score).cast(pl.Float64)
@@ -54,7 +55,7 @@ def _curve(axis: Axes, study: Study, curve: Curve, look: Style, *, subtract: flo
         ok = lines.curve > subtract
         dash = "-" if segment.inside else (0, (3, 2))
         axis.plot(x[ok], lines.curve[ok] - subtract, ls=dash, color=look.colour, lw=1.1, zorder=3)
-        if subtract == 0.0 and np.isfinite(lines.mean_high).all():
+        if segment.banded and bands:
             axis.fill_between(
                 x, lines.run_low, lines.run_high, color=look.colour, alpha=0.07, lw=0, zorder=1
             )

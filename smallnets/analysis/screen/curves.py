@@ -59,7 +59,7 @@ def _curve(
     for segment in segments(curve, level=study.level):
         lines = segment.band
         x = lines.x[0]
-        if first and np.isfinite(lines.mean_high).all():
+        if first and segment.banded:
             bands = ((0.07, lines.run_low, lines.run_high), (0.17, lines.mean_low, lines.mean_high))
             for opacity, low, high in bands:
                 traces.append(

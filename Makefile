@@ -1,21 +1,27 @@
-# make study: the default study, from nothing to curves.   make test: the tests.
+# make study: the default study, from a clone to scaling curves.   make test: every check.
+# Both first set up .venv, once. PYTHON chooses the interpreter (3.11 to 3.13).
 PYTHON ?= python3
 BIN := .venv/bin
+STUDY := multirun/mnist1d/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: study test
+.PHONY: study test proofs
 
 study: .venv/installed
-	$(BIN)/smallnets -m +experiment=mnist1d
+	$(BIN)/smallnets -m +experiment=mnist1d hydra.sweep.dir=$(STUDY)
 
 test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
+
+proofs: .venv/installed
+	$(BIN)/pytest -n auto -m slow
 
 .venv/installed: requirements.lock pyproject.toml
-	@echo "smallnets: setting up .venv (once, about 700 MB)"
+	@echo "smallnets: setting up .venv, once (1.6 GB; a minute or two)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check --progress-bar on -r requirements.lock
+	$(BIN)/pip install --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+	@echo "smallnets: .venv is ready"

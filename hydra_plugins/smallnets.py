@@ -18,7 +18,7 @@ class TogetherLauncher(Launcher):
     See :mod:`smallnets.launch.launcher`.
     """
 
-    def __init__(self, execution: str, memory_limit: int | None, workers: int | None):
+    def __init__(self, execution: Any, memory_limit: int | None, workers: int | None):
         self.settings = execution, memory_limit, workers
 
     def setup(

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from smallnets.launch.build import build
+from smallnets.launch.compose import resolve
 from smallnets.tasks.data import Data, Split
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -31,15 +32,9 @@ def overrides(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
 def test_it_builds_and_shape_checks(path: Path):
     """On MNIST-1D's shapes, whatever the task: the data are not what is checked."""
-    import numpy as np
-
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides(path), return_hydra_config=True)
-    from hydra.core.hydra_config import HydraConfig
-
-    HydraConfig.instance().set_config(config)
-    task = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
-    run = build(OmegaConf.to_container(task, resolve=True))()
+    run = build(resolve(config))()
     split = Split(np.zeros((4000, 40, 1), np.float32), np.zeros(4000, np.int32))
     network = run.check(Data(split, split, split, classes=10))
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(network))

@@ -63,8 +63,9 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     before = hydra.cfg
     hydra.set_config(config)  # what ${hydra:...} looks at; makes its hydra node read-only
     try:
-        task = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
-        return OmegaConf.to_container(task, resolve=True)
+        task = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+        plain: Any = OmegaConf.to_container(task, resolve=True)
+        return plain
     finally:
         hydra.cfg = before
 

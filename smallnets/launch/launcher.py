@@ -56,21 +56,21 @@ def _train_all(
     context: HydraContext, ready: list[Ready], settings: Settings, progress: Progress
 ) -> dict[int, JobReturn]:
     """Train the groups on a few threads; write each group's rows here as soon as it is done."""
-    chosen = settings.resolved()
+    means = settings.here()
     commit = environment.commit()
     training = progress.add_task("training", total=sum(each.work for each in ready))
     returns: dict[int, JobReturn] = {}
     arrays = {id(each.data): put(each.data) for each in ready}
-    with ThreadPoolExecutor(chosen.workers) as pool:
+    with ThreadPoolExecutor(means.workers) as pool:
         waiting: dict[Future[Outcome], Ready] = {
-            pool.submit(train, each, arrays[id(each.data)], chosen): each for each in ready
+            pool.submit(train, each, arrays[id(each.data)], means): each for each in ready
         }
         try:
             while waiting:
                 done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
                     each, outcome = waiting.pop(future), future.result()
-                    written = rows(each, outcome, chosen.execution, commit)
+                    written = rows(each, outcome, means.execution, commit)
                     for job, row in zip(each.group.jobs, written, strict=True):
                         returns[job.number] = _finish(context, job, row)
                     progress.advance(training, each.work)

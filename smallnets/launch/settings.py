@@ -1,11 +1,19 @@
-from dataclasses import dataclass, replace
-from typing import get_args
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
 
 import jax
 
 from smallnets.launch import environment
 from smallnets.launch.usage import UsageError
 from smallnets.train.program import Execution, fastest_execution
+
+
+class Means(NamedTuple):
+    """What programs are run with on this machine; see :class:`Settings`."""
+
+    execution: Execution
+    memory_limit: int
+    workers: int
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,7 @@ class Settings:
     under way at once (None: one a core on a CPU, else one).
     """
 
-    execution: str = "auto"
+    execution: Execution | Literal["auto"] = "auto"
     memory_limit: int | None = None
     workers: int | None = None
 
@@ -30,12 +38,11 @@ class Settings:
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, but is {value}: or leave it null")
 
-    def resolved(self) -> "Settings":
+    def here(self) -> Means:
         """The same for this machine, with nothing left open."""
         platform = jax.default_backend()
         workers = self.workers or (environment.cores() if platform == "cpu" else 1)
-        return replace(
-            self,
+        return Means(
             execution=fastest_execution(platform) if self.execution == "auto" else self.execution,
             memory_limit=self.memory_limit or environment.free_memory() // 2 // workers,
             workers=workers,

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -14,7 +15,7 @@ from smallnets.launch.train import prepare, put, rows, train
 from smallnets.varying import declared
 
 
-def train_alone(config: DictConfig, hydra: DictConfig) -> float:
+def train_alone(config: DictConfig, hydra: Any) -> float:
     """Train the one run of ``config``, write its row into Hydra's folder; return its score.
 
     The score is the validation error at the last step, or the test error without a validation
@@ -25,8 +26,8 @@ def train_alone(config: DictConfig, hydra: DictConfig) -> float:
     launcher = hydra.launcher
     settings = Settings(
         launcher.get("execution", "auto"), launcher.get("memory_limit"), launcher.get("workers")
-    ).resolved()
-    resolved = OmegaConf.to_container(config, resolve=True)
+    ).here()
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
     whole = OmegaConf.create({"hydra": hydra})
     job = Job(0, whole, resolved, dict(declared(build(resolved))))
     ready = prepare(group([job])[0])

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
-import numpy as np
 
 from smallnets.launch import environment
 from smallnets.launch.build import build, check, load
 from smallnets.launch.group import Group
-from smallnets.launch.settings import Settings
+from smallnets.launch.settings import Means
 from smallnets.measure.count import parameters
 from smallnets.records import Row
 from smallnets.tasks.data import Data
@@ -52,7 +51,7 @@ def put(data: Data) -> dict[str, Arrays]:
     return jax.device_put(splits(data))
 
 
-def train(ready: Ready, arrays: dict[str, Arrays], settings: Settings) -> Outcome:
+def train(ready: Ready, arrays: dict[str, Arrays], means: Means) -> Outcome:
     """Train the group's members as one program; ``arrays`` are its splits on the device."""
 
     def member(values: dict[str, jax.Array], arrays: dict[str, Arrays]) -> dict[str, jax.Array]:
@@ -65,14 +64,15 @@ def train(ready: Ready, arrays: dict[str, Arrays], settings: Settings) -> Outcom
         member,
         ready.group.values,
         arrays,
-        execution=settings.execution,
-        memory_limit=settings.memory_limit,
+        execution=means.execution,
+        memory_limit=means.memory_limit,
     )
 
 
 def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterator[Row]:
     """The row of each member, in the order of the group's jobs."""
-    steps = np.arange(1, ready.run.evaluations + 1) * (ready.run.steps // ready.run.evaluations)
+    stride = ready.run.steps // ready.run.evaluations
+    steps = [float(stride * (index + 1)) for index in range(ready.run.evaluations)]
     for index, job in enumerate(ready.group.jobs):
         curves = {name: array[index].tolist() for name, array in outcome.results.items()}
         diverged = not all(map(math.isfinite, curves["train_loss"]))
@@ -84,7 +84,7 @@ def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterato
             parameters=ready.parameters,
             status="diverged" if diverged else "finished",
             metrics={**metrics, **_best(curves, steps)},
-            curves={"step": steps.tolist(), **curves},
+            curves={"step": steps, **curves},
             seconds=outcome.run_seconds / len(ready.group.jobs),
             compile_seconds=outcome.compile_seconds,
             execution=execution,
@@ -96,14 +96,14 @@ def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterato
         )
 
 
-def _best(curves: dict[str, list[float]], steps: np.ndarray) -> dict[str, float]:
+def _best(curves: dict[str, list[float]], steps: list[float]) -> dict[str, float]:
     """The metrics at the lowest validation loss, as ``best_...``; none without validation."""
     if "validation_loss" not in curves:
         return {}
     finite = [value if math.isfinite(value) else math.inf for value in curves["validation_loss"]]
     index = finite.index(min(finite))
     best = {f"best_{name}": curve[index] for name, curve in curves.items()}
-    return {"best_step": float(steps[index]), **best}
+    return {"best_step": steps[index], **best}
 
 
 def _label(group: Group, node: str, *, but: tuple[str, ...]) -> str:

@@ -27,13 +27,13 @@ class LowRank(nnx.Module):
         rngs: nnx.Rngs,
     ):
         smaller = min(d_in, d_out)
-        if (rank is None) == (ratio is None):
+        if rank is None and ratio is not None:
+            rank = max(1, round(ratio * smaller))
+        elif rank is None or ratio is not None:
             raise ValueError(
                 f"low-rank takes one of rank and ratio, not rank={rank} with ratio={ratio}: "
                 "set the other to null"
             )
-        if rank is None:
-            rank = max(1, round(ratio * smaller))
         if not 1 <= rank <= smaller:
             raise ValueError(
                 f"rank must lie between 1 and the smaller width, but rank={rank} for "

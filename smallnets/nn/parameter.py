@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-Factory = Callable[..., nnx.Module]  # (d_in, d_out, *, rngs) -> map
+Factory = Callable[..., Any]  # (d_in, d_out, *, rngs) -> map; a map is called like a function
 
 
 class Constant(nnx.Variable):
@@ -27,12 +27,12 @@ def constant(value: Any) -> Constant:
     return Constant(jnp.asarray(value, float))
 
 
-def stacked(factory: Callable[..., nnx.Module], key: jax.Array, count: int) -> nnx.Module:
+def stacked(factory: Factory, key: jax.Array, count: int) -> Any:
     """``count`` independent modules as one, each parameter with a leading axis of that length."""
     return jax.vmap(lambda key: factory(rngs=nnx.Rngs(params=key)))(jax.random.split(key, count))
 
 
-def scale_active(model: nnx.Module, share: float) -> nnx.Module:
+def scale_active(model: Any, share: float) -> Any:
     """``model`` with the note, on each parameter, that one token uses only this share of it.
 
     The note is the metadata ``active``; shares of nested mixtures multiply.
@@ -53,10 +53,10 @@ def is_variable(leaf: Any) -> bool:
     return isinstance(leaf, nnx.Variable)
 
 
-def partition(model: nnx.Module) -> tuple[nnx.Module, nnx.Module]:
+def partition(model: Any) -> tuple[Any, Any]:
     """Two trees of the model's shape: its parameters alone, and all the rest; None elsewhere."""
 
-    def keep(wanted: bool) -> nnx.Module:
+    def keep(wanted: bool) -> Any:
         return jax.tree.map(
             lambda leaf: leaf if isinstance(leaf, nnx.Param) is wanted else None,
             model,
@@ -66,7 +66,7 @@ def partition(model: nnx.Module) -> tuple[nnx.Module, nnx.Module]:
     return keep(True), keep(False)
 
 
-def combine(parameters: nnx.Module, rest: nnx.Module) -> nnx.Module:
+def combine(parameters: Any, rest: Any) -> Any:
     """The inverse of :func:`partition`."""
     return jax.tree.map(
         lambda parameter, other: other if parameter is None else parameter,

@@ -1,9 +1,7 @@
-from collections.abc import Callable
-
 import jax
 from flax import nnx
 
-from smallnets.nn.parameter import stacked
+from smallnets.nn.parameter import Factory, stacked
 
 
 class Stack(nnx.Module):
@@ -24,7 +22,7 @@ class Stack(nnx.Module):
     def __init__(
         self,
         *,
-        block: Callable[..., nnx.Module],
+        block: Factory,
         depth: int,
         unique: int | None = None,
         rngs: nnx.Rngs,

@@ -1,7 +1,7 @@
 """One training run as a pure function: seed and numbers in, trained model and curves out."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 class Arrays(NamedTuple):
     """A split on the device: ``inputs[n, ...]`` and ``labels[n]``."""
 
-    inputs: jax.Array
-    labels: jax.Array
+    inputs: Any
+    labels: Any
 
 
 def fit(
-    network: Callable[..., nnx.Module],
+    network: Callable[..., Any],
     train: Arrays,
     held_out: dict[str, Arrays],
     *,
@@ -31,7 +31,7 @@ def fit(
     steps: int,
     batch_size: int,
     evaluations: int,
-) -> tuple[nnx.Module, dict[str, jax.Array]]:
+) -> tuple[Any, dict[str, jax.Array]]:
     """Train for ``steps`` batches; evaluate ``evaluations`` times, evenly, the last at the end.
 
     ``network(rngs=...)`` builds the model. Batches are drawn without replacement, in a new order
@@ -40,8 +40,8 @@ def fit(
 
     Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the batches since
     the evaluation before) and for each held-out split ``<name>_loss`` and ``<name>_error`` (share
-    of wrong answers, NaN where the loss is). It is one ``lax.scan``, pure, and so may be ``vmap``-ed over everything
-    that is a number.
+    of wrong answers, NaN where the loss is). It is one ``lax.scan``, pure, and so may be
+    ``vmap``-ed over everything that is a number.
     """
     key_parameters, key_order = jax.random.split(jax.random.key(seed))
     parameters, rest = partition(network(rngs=nnx.Rngs(params=key_parameters)))
@@ -49,7 +49,7 @@ def fit(
     count = train.labels.shape[0]
     batches = count // batch_size
 
-    def objective(parameters: nnx.Module, batch: Arrays) -> jax.Array:
+    def objective(parameters: Any, batch: Arrays) -> jax.Array:
         return loss(combine(parameters, rest)(batch.inputs), batch.labels)
 
     def order_of(epoch: jax.Array) -> jax.Array:

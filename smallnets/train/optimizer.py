@@ -1,6 +1,7 @@
+from typing import Any
+
 import jax
 import optax
-from flax import nnx
 
 from smallnets.nn.parameter import is_variable
 from smallnets.varying import Varying
@@ -40,7 +41,7 @@ def adam(steps: int, *, learning_rate: Varying) -> optax.GradientTransformation:
     return optax.adam(learning_rate)
 
 
-def _has_fan_in(parameters: nnx.Module) -> nnx.Module:
+def _has_fan_in(parameters: Any) -> Any:
     return jax.tree.map(
         lambda variable: "fan_in" in variable.get_metadata(), parameters, is_leaf=is_variable
     )

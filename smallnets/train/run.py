@@ -11,7 +11,7 @@ from smallnets.tasks.data import Data
 from smallnets.train.fit import Arrays, Loss, fit
 from smallnets.varying import VaryingInt
 
-Network = Callable[..., nnx.Module]  # (shape, classes, *, rngs) -> network
+Network = Callable[..., Any]  # (shape, classes, *, rngs) -> network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +45,15 @@ class Run:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but is {self.batch_size}")
 
-    def network(self, data: Data) -> Callable[..., nnx.Module]:
+    def network(self, data: Data) -> Callable[..., Any]:
         """The factory ``(*, rngs) -> network`` for the examples and classes of ``data``."""
 
-        def build(*, rngs: nnx.Rngs) -> nnx.Module:
+        def build(*, rngs: nnx.Rngs) -> Any:
             return self.model(data.train.inputs.shape[1:], data.classes, rngs=rngs)
 
         return build
 
-    def fit(self, data: Data, arrays: dict[str, Arrays]) -> tuple[nnx.Module, dict[str, jax.Array]]:
+    def fit(self, data: Data, arrays: dict[str, Arrays]) -> tuple[Any, dict[str, jax.Array]]:
         """Train; ``arrays`` are the splits of ``data`` on the device. See :func:`fit`."""
         return fit(
             self.network(data),
@@ -67,7 +67,7 @@ class Run:
             evaluations=self.evaluations,
         )
 
-    def check(self, data: Data) -> nnx.Module:
+    def check(self, data: Data) -> Any:
         """Build the network and call it without computing; return it, its arrays abstract.
 
         Raises ValueError where the data have fewer examples than a batch, or the network does not
@@ -79,7 +79,7 @@ class Run:
                 f"for {len(data.train)} examples: choose a smaller batch"
             )
 
-        def build_and_call(inputs: jax.Array) -> tuple[nnx.Module, jax.Array]:
+        def build_and_call(inputs: jax.Array) -> tuple[Any, jax.Array]:
             network = self.network(data)(rngs=nnx.Rngs(params=jax.random.key(0)))
             return network, network(inputs)
 

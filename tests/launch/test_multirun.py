@@ -35,9 +35,9 @@ class Study:
 def sweep(cache: Path, folder: Path) -> Study:
     compiled = []
 
-    def listen(event: str, seconds: float, **details: object) -> None:
+    def listen(event: str, duration_secs: float, **details: str | int) -> None:
         if event == COMPILED:
-            compiled.append(seconds)
+            compiled.append(duration_secs)
 
     said = io.StringIO()
     jax.monitoring.register_event_duration_secs_listener(listen)

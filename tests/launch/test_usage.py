@@ -81,12 +81,14 @@ def test_an_output_folder_that_can_not_be_written(mode, cache: Path, tmp_path: P
     assert str(taken / "out") in line
 
 
+START = "from smallnets.run import main; main()"
+
+
 def test_control_c_leaves_what_was_finished_and_says_so(cache: Path, tmp_path: Path):
     """Interrupted when the first rows are there, while the next programs are under way."""
     sweep = ["-m", "model.width=8,9,10,11,12,13,14,15", "seed=0,1", *TINY]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from smallnets.run import main; main()"]
-        + [*sweep, *folders(cache, tmp_path)],
+        [sys.executable, "-c", START, *sweep, *folders(cache, tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

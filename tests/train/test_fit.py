@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,7 +82,7 @@ def test_only_matrices_are_decayed():
     parameters, _ = partition(Both())
     transformation = adamw(10, learning_rate=0.1, weight_decay=0.5, warmup=0.0)
     still = jax.tree.map(jnp.zeros_like, parameters)
-    updates, _ = transformation.update(still, transformation.init(parameters), parameters)
+    updates: Any = transformation.update(still, transformation.init(parameters), parameters)[0]
     np.testing.assert_array_equal(updates.scale[...], np.zeros(2))
     np.testing.assert_allclose(
         updates.map.kernel[...], -0.1 * 0.5 * parameters.map.kernel[...], rtol=1e-6
@@ -95,6 +97,7 @@ def test_the_rate_warms_up_and_falls_to_zero():
     state = transformation.init(parameters)
     sizes = []
     for _ in range(101):
+        updates: Any = None
         updates, state = transformation.update(gradient, state, parameters)
         sizes.append(float(-updates.kernel[0, 0]))
     np.testing.assert_allclose(sizes[0], 1 / 11, rtol=1e-4)

@@ -16,8 +16,8 @@ MARKERS = (
     ("v", "triangle-down"),
     ("P", "cross"),
     ("X", "x"),
-    ("p", "pentagon"),
     ("*", "star"),
+    ("p", "pentagon"),
     ("h", "hexagon"),
     ("<", "triangle-left"),
 )

@@ -65,6 +65,8 @@ def test_print_files_lie_beside_it_and_equal_studies_give_equal_files(write_stud
         for suffix in ("pdf", "png"):
             file = f"{name}.{suffix}"
             assert (folder / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+    html = (folder / "report.html").read_text()
+    assert html == (tmp_path / "again" / "report.html").read_text()
     written = {path.name for path in (tmp_path / "again").iterdir()}
     assert written == {"report.html"} | {f"{n}.{s}" for n in names for s in ("pdf", "png")}
     picture = imread(folder / "curves.png")

@@ -6,7 +6,7 @@ from smallnets.analysis.select import best_rate
 RATE = "config.optimizer.learning_rate"
 
 
-def sweep(values: dict[float, list[float]], **more) -> pl.DataFrame:
+def sweep(values: dict[float, list], **more) -> pl.DataFrame:
     lines = [
         {"family": "dense", "parameters": 100, "seed": seed, RATE: rate, "validation_error": value}
         for rate, seeds in values.items()
@@ -35,6 +35,11 @@ def test_a_diverged_seed_counts_as_worst():
         status=pl.when(pl.col(RATE) == 0.2).then(pl.lit("diverged")).otherwise(pl.lit("finished"))
     )
     assert best_rate(by_status).runs[RATE].unique().to_list() == [0.1]
+
+
+def test_a_missing_score_counts_as_worst_and_not_as_absent():
+    table = sweep({0.1: [0.5, 0.5], 0.2: [0.1, None]})
+    assert best_rate(table).runs[RATE].unique().to_list() == [0.1]
 
 
 def test_where_all_diverged_nothing_is_chosen_and_it_is_named():

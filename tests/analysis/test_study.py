@@ -97,12 +97,13 @@ def test_several_tasks_ask_for_one():
 
 
 def test_a_cost_that_differs_between_seeds_is_taken_at_its_median():
-    table = runs(ms=pl.col("n") * 2.0 + pl.col("run"))
+    third = runs().filter(pl.col("run") == 0).with_columns(run=pl.lit(2, pl.Int64))
+    table = pl.concat([runs(), third]).with_columns(ms=pl.col("n") * 2.0 + pl.col("run") ** 2)
     study = analyse_runs(table, cost="ms")
     assert study.columns.size == "ms"
     assert study.curves[0].choice is not None
     assert study.curves[0].choice.best.sizes == 5
-    assert set(study.runs["ms"]) == {20.5, 60.5, 200.5, 600.5, 2000.5}
+    assert set(study.runs["ms"]) == {21.0, 61.0, 201.0, 601.0, 2001.0}
     with pytest.raises(ValueError, match="positive number"):
         analyse_runs(runs(ms=pl.lit(0.0)), cost="ms")
 

@@ -73,7 +73,7 @@ def logarithmic(axis: Axes, which: str) -> None:
     axis.set_yscale("log")
     low, high = axis.get_ylim()
     decades = float(np.log10(high / low))
-    if decades > 2:
+    if decades > 2.6:
         digits = (1.0,)
     elif decades > 1.2:
         digits = (1.0, 2.0, 5.0)

@@ -122,9 +122,10 @@ def _intervals(datasets: int, random: np.random.Generator) -> list[str]:
     return [
         "## Intervals of alpha",
         "Share of intervals that hold the true alpha of E + A N^-alpha. *Seeds resampled* is "
-        f"common practice, the percentile bootstrap of seeds within a size ({RESAMPLES} resamples); the "
-        "next two are profile likelihood with an F threshold; the wider of them is what "
-        "`intervals` reports first.",
+        "common practice, the percentile bootstrap of seeds within a size "
+        f"({RESAMPLES} resamples); the next two are profile likelihood with an F threshold; the "
+        "wider of them is what `intervals` reports first. It covers more than either where runs "
+        "are independent, and that is its price for holding where they are not.",
         "\n".join(lines),
         "\n".join(summary),
     ]

@@ -16,9 +16,10 @@ import numpy as np
 
 from smallnets.analysis.fit import Fit, fit, predict
 from smallnets.analysis.intervals import size_means
-from smallnets.analysis.laws import IN_SIZE, Law
+from smallnets.analysis.laws import BROKEN, IN_SIZE, Law
 
 WITHIN = 4.0
+BESIDE = 3  # sizes that a break needs on either side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +52,9 @@ def choose(
 ) -> Choice:
     """Fit every law that the sizes allow and order them by AICc.
 
-    A law takes part where it leaves two sizes more than it has parameters; where none does, the
-    smallest that can be fitted at all stands alone.
+    A law takes part where it leaves two sizes more than it has parameters, a broken one where its
+    break has three sizes on either side; where none does, the smallest that can be fitted at all
+    stands alone.
 
     Raises:
         ValueError: if no law can be fitted.
@@ -69,6 +71,10 @@ def choose(
     if not allowed:
         allowed = [min(laws, key=lambda law: law.size)]
     fits = [fit(law, x, score, delta=delta) for law in allowed]
+    weak = [_weak(fitted) for fitted in fits]
+    if not all(weak):
+        fits = [fitted for fitted, reason in zip(fits, weak, strict=True) if not reason]
+        skipped += tuple(reason for reason in weak if reason)
     effective = effective_runs(max(fits, key=lambda fitted: fitted.law.size))
     values = np.array([aicc(fitted, effective) for fitted in fits])
     order = np.argsort(values, kind="stable")
@@ -104,6 +110,19 @@ def effective_runs(fitted: Fit) -> float:
     total = between + (seeds - 1) * within
     rho = (between - within) / total if total > 0 else 0.0
     return n / (1 + (seeds - 1) * min(max(rho, 0.0), 1.0))
+
+
+def _weak(fitted: Fit) -> str:
+    """Why a break can't be believed: with few sizes on a side it follows their errors."""
+    if fitted.law is not BROKEN:
+        return ""
+    place, sizes = fitted.parameters["d"], np.unique(fitted.x[0])
+    fewer = min((sizes < place).sum(), (sizes > place).sum())
+    if fewer >= BESIDE:
+        return ""
+    return (
+        f"{fitted.law.name}: its break at {place:,.0f} has {fewer} sizes on one side, not {BESIDE}"
+    )
 
 
 def _hold_out(fitted: Fit) -> float:

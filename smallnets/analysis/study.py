@@ -164,6 +164,10 @@ def _present(table: pl.DataFrame, columns: Columns) -> pl.DataFrame:
         raise ValueError(
             f"no column {', '.join(missing)}; there are {', '.join(table.columns[:20])}"
         )
+    for name in (columns.family, columns.seed):
+        if count := table[name].null_count():
+            raise ValueError(f"column {name} is missing in {count} of {len(table)} runs: name it")
+    table = table.with_columns(pl.col(columns.family).cast(pl.String))
     return table.sort(columns.family, columns.size, columns.seed, maintain_order=True)
 
 

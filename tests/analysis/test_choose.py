@@ -62,3 +62,11 @@ def test_laws_that_the_sizes_do_not_allow_are_named():
     choice = choose(SIZE[few], TRUTH[POWER.name][few])
     assert choice.best.law is POWER
     assert any(BROKEN.name in text for text in choice.skipped)
+
+
+def test_a_break_beside_the_first_sizes_is_not_believed():
+    score = TRUTH[POWER.name].copy()
+    score[:5] *= 1.3  # the smallest size alone is off
+    choice = choose(SIZE, score * np.exp(0.001 * np.random.default_rng(0).standard_normal(50)))
+    assert all(fitted.law is not BROKEN for fitted in choice.fits)
+    assert any("on one side" in text for text in choice.skipped)

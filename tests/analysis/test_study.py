@@ -74,6 +74,7 @@ def test_few_sizes_give_a_curve_without_an_interval(write_study):
         ({"n": pl.lit(10), "run": pl.int_range(20)}, "single n: a curve needs at least two"),
         ({"run": pl.lit(0)}, "20 runs share their arch, n, run"),
         ({"loss": pl.col("loss").cast(pl.String)}, "must hold numbers"),
+        ({"arch": pl.when(pl.col("n") == 10).then(None).otherwise("arch")}, "arch is missing in 4"),
     ],
 )
 def test_bad_data_get_one_line(change, message):
@@ -111,3 +112,8 @@ def test_a_cost_that_differs_between_seeds_is_taken_at_its_median():
 def test_a_reference_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="no family c"):
         claims(analyse_runs(runs()), reference="c")
+
+
+def test_families_may_be_numbers():
+    study = analyse_runs(runs(arch=pl.when(pl.col("arch") == "a").then(1).otherwise(2)))
+    assert [curve.family for curve in study.curves] == ["1", "2"]

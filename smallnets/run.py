@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from smallnets.launch import help
 from smallnets.launch.usage import UsageError
 
 _HERE = Path(__file__).parent
@@ -31,6 +32,9 @@ def run(config: DictConfig) -> float:
 
 def main() -> None:
     """Console script: what a user can mend is one line on standard error, with status 2."""
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(help.page(_CONF), end="")
+        return
     traceback_wanted = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
     try:

@@ -47,9 +47,9 @@ def rank_stability(scores: np.ndarray, families: tuple[str, ...]) -> Ranks:
     deviations = ((ranks.sum(axis=0) - m * (k + 1) / 2) ** 2).sum()
     ties = sum((c**3 - c).sum() for c in (np.unique(row, return_counts=True)[1] for row in ranks))
     spread = m**2 * (k**3 - k) - m * ties
-    lowest, highest = np.floor(ranks), np.ceil(ranks)
+    first, last = (stats.rankdata(scores, axis=1, method=end)[..., None] for end in ("min", "max"))
     place = np.arange(1, k + 1)
-    shares = 0.5 * (lowest[..., None] == place) + 0.5 * (highest[..., None] == place)
+    shares = ((place >= first) & (place <= last)) / (last - first + 1)
     return Ranks(
         families=families,
         probability=shares.mean(axis=0),

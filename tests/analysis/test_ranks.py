@@ -20,7 +20,10 @@ def test_agreement_equals_friedmans_statistic():
     assert rank_stability(scores, FAMILIES).agreement == pytest.approx(statistic / (8 * 2))
 
 
-def test_a_tie_of_two_shares_both_ranks():
+def test_equal_scores_share_all_their_ranks():
+    three = rank_stability(np.ones((2, 3)), FAMILIES)
+    assert three.probability == pytest.approx(np.full((3, 3), 1 / 3))
+    assert three.agreement == 0.0
     found = rank_stability(np.array([[1.0, 1.0, 2.0], [1.0, 1.0, 2.0]]), FAMILIES)
     assert found.probability[0].tolist() == [0.5, 0.5, 0]
 

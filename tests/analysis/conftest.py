@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from smallnets.analysis.report import build as build_report
 from smallnets.records import Row, write
 
 FAMILIES = {"dense": (0.2, 0.6, 0.5), "monarch": (0.2, 0.4, 0.5)}
@@ -14,6 +15,18 @@ FAMILIES = {"dense": (0.2, 0.6, 0.5), "monarch": (0.2, 0.4, 0.5)}
 @pytest.fixture
 def write_study(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes rows of E + A (N / 1000)^-alpha and returns their folder."""
+    return _writer(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one study with its report, built once: read it, don't write there."""
+    folder = _writer(tmp_path_factory.mktemp("reported"))()
+    assert build_report(folder) == folder / "report.html"
+    return folder
+
+
+def _writer(root: Path) -> Callable[..., Path]:
 
     def build(
         *,
@@ -27,7 +40,7 @@ def write_study(tmp_path: Path) -> Callable[..., Path]:
         name="study",
     ) -> Path:
         random = np.random.default_rng(1)
-        folder = tmp_path / name
+        folder = root / name
         for family, (floor, scale, alpha) in families.items():
             for size in np.geomspace(1000, 100_000, sizes).astype(int):
                 for rate in rates:

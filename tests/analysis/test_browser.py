@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from smallnets.analysis.report import build
-
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), ""
 )
@@ -95,8 +93,8 @@ def chromium(tmp_path_factory):
     return visit
 
 
-def test_it_draws_hovers_and_switches_a_family_off(write_study, tmp_path, chromium):
-    html = build(write_study()).read_text()
+def test_it_draws_hovers_and_switches_a_family_off(reported, tmp_path, chromium):
+    html = (reported / "report.html").read_text()
     html = html.replace("<head>", f"<head>{LISTEN}", 1).replace("</body>", f"{PROBE}</body>", 1)
     page = tmp_path / "probed.html"
     page.write_text(html)
@@ -115,8 +113,8 @@ def test_it_draws_hovers_and_switches_a_family_off(write_study, tmp_path, chromi
     assert set(result["after"]) == {"monarch"}
 
 
-def test_a_page_that_cannot_draw_says_so(write_study, tmp_path, chromium):
-    html = build(write_study()).read_text()
+def test_a_page_that_cannot_draw_says_so(reported, tmp_path, chromium):
+    html = (reported / "report.html").read_text()
     page = tmp_path / "broken.html"
     page.write_text(re.sub(r'(id="figures">).{40}', r"\1", html))
     assert "can't draw the figure" in chromium(page)

@@ -45,7 +45,7 @@ def test_anyones_file_gives_fits_with_intervals_and_a_report(tmp_path, call):
 
 
 def test_rows_of_ours_need_no_option(write_study, call):
-    folder = write_study()
+    folder = write_study(sizes=4, seeds=1)
     status, out, _ = call(folder)
     assert status == 0
     assert out.rstrip().endswith("report.html")

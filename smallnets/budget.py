@@ -112,7 +112,8 @@ def solve(
     ``network(sizes)`` is the factory ``(*, rngs) -> network``; what raises ValueError when it is
     built is not admissible and passed over. ``batch`` is the shape and type of a training batch,
     ``[examples, ...]``. Costs must not fall as a size grows. Counts are found by ``jax.eval_shape``
-    and allocate nothing; a latency is measured, on parameters that are all zero.
+    and allocate nothing. A latency is measured, on parameters that are all zero, and by the first
+    knob alone: it is met as well as this machine repeats a timing.
 
     Of the values of the first knob, the two neighbours of the budget are candidates, the nearer
     first; where neither is near enough, at each of them the neighbours by the next knob; the first
@@ -129,11 +130,17 @@ def solve(
     def cost(sizes: Sizes) -> Cost | None:
         try:
             model = built(sizes)
-        except ValueError:
+        except ValueError as error:
+            # Of two sizes the same is wrong: then it is not the size, and no other will do.
+            if refused.setdefault(str(error), sizes) != sizes:
+                raise
             return None
         return AXES[axis](model, batch)
 
-    leap = 2 if axis == "latency_ms" else math.inf  # no network is timed far beyond its budget
+    leap = math.inf
+    if axis == "latency_ms":  # no network is timed far beyond its budget, nor timings told apart
+        leap, knobs = 2, knobs[:1]  # that differ by less than they scatter
+    refused: dict[str, Sizes] = {}
     seen: list[Candidate] = []
     for candidate in _candidates(cost, target, knobs, {}, leap=leap):
         if candidate.cost.meets(target, budget.tolerance):
@@ -295,6 +302,12 @@ def _refusal(axis: str, target: float, tolerance: float, seen: list[Candidate]) 
     below = max(under, key=lambda candidate: candidate.cost.amount, default=None)
     above = min(over, key=lambda candidate: candidate.cost.amount, default=None)
     asked = f"budget.{axis}={_said(target)}"
+    if below and above and above.cost.spread:
+        return (
+            f"{asked} can't be measured on this machine now: neighbouring networks took "
+            f"{_cost(below)} and {_cost(above)}: close other programs and try again, or set a "
+            "budget that is counted, such as budget.params"
+        )
     if below and above:
         return (
             f"no size meets {asked} within {tolerance:.2%}: the nearest are {_cost(below)} and "

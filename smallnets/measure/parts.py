@@ -32,7 +32,8 @@ class Part(NamedTuple):
 def parts(model: Any, *inputs: Any) -> dict[str, Part]:
     """The costs of ``model`` and of ``model(*inputs)``, by the module that holds the parameters.
 
-    Keys are dotted paths of modules, in the order of the tree. A product belongs to the module
+    Keys are dotted paths of modules, in the order of the tree; a parameter that ``model`` itself
+    holds stands alone. A product belongs to the module
     whose parameters it multiplies; those that multiply none, or those of two modules, stand under
     ``""``, and so do those inside ``while`` and ``cond``. The products sum to those of
     :func:`smallnets.measure.flops.count`, which see for what raises ValueError. ``model`` and
@@ -41,7 +42,7 @@ def parts(model: Any, *inputs: Any) -> dict[str, Part]:
     leaves = jax.tree_util.tree_leaves_with_path(
         model, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
     )
-    names = [jax.tree_util.keystr(path[:-1], simple=True, separator=".") for path, _ in leaves]
+    names = [_dotted(path[:-1]) or _dotted(path) for path, _ in leaves]
     found: dict[str, Part] = {}
     labels: list[str | None] = []
     for name, (_, leaf) in zip(names, leaves, strict=True):
@@ -60,6 +61,10 @@ def parts(model: Any, *inputs: Any) -> dict[str, Part]:
     whole = flops.count(_call, model, *inputs).products
     rest = whole - sum(part.products for part in found.values())
     return {**found, WITHOUT_PARAMETERS: Part(products=rest)} if rest else found
+
+
+def _dotted(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _call(model: Any, *inputs: Any) -> Any:

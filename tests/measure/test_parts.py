@@ -106,4 +106,5 @@ class Recurrent(nnx.Module):
 def test_a_learned_start_of_a_loop_owns_no_product_of_its_turns():
     found = parts(abstract(Recurrent), jax.ShapeDtypeStruct((5, 1, 6), "float32"))
     assert found["step"].products == 5 * 2 * 36
+    assert found["start"] == Part(6, 6, 24, 0)
     assert WITHOUT_PARAMETERS not in found

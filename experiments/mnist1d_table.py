@@ -27,7 +27,7 @@ SOURCES = {
 }
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "multirun/mnist1d_table")
-if not any(folder.rglob("row.json")):
+if len(list(folder.rglob("row.json"))) < 15:
     command = ["smallnets", "-m", "+experiment=mnist1d_table", f"hydra.sweep.dir={folder}"]
     with mock.patch.object(sys, "argv", command):
         main()

@@ -23,7 +23,8 @@ class Row:
     under ``best_...``, those at the step with the lowest validation loss. ``curves`` holds the same
     metrics at every evaluation, beside ``step``. Errors are shares of wrong answers, losses nats.
     A run whose loss left the finite numbers has ``status`` ``"diverged"`` and NaN metrics from
-    there on.
+    there on. ``seconds`` is the run's share of its program's wall time, ``compile_seconds`` the
+    whole program's; other programs may have run beside it, so neither is a cost to compare by.
     """
 
     family: str
@@ -47,8 +48,11 @@ def write(row: Row, folder: Path) -> Path:
     """Write ``row`` as ``folder/row.json`` in one step; return the path."""
     path = Path(folder) / NAME
     draft = path.with_name(f".{NAME}.{os.getpid()}")
-    draft.write_text(json.dumps(_without_nan(asdict(row)), indent=1, allow_nan=False))
-    os.replace(draft, path)
+    try:
+        draft.write_text(json.dumps(_without_nan(asdict(row)), indent=1, allow_nan=False))
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
     return path
 
 

@@ -19,6 +19,9 @@ _HERE = Path(__file__).parent
 _CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
 
 
+_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
+
+
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="config")
 def run(config: DictConfig) -> float:
     """Train the run that ``config`` describes and write its row into Hydra's output folder."""
@@ -26,28 +29,36 @@ def run(config: DictConfig) -> float:
 
     try:
         return train_alone(config, HydraConfig.get())
-    except UsageError as error:
+    except Exception as error:
         _leave(error)  # before Hydra adds lines of its own
 
 
 def main() -> None:
-    """Console script: what a user can mend is one line on standard error, with status 2."""
+    """Console script: what goes wrong is one line on standard error, with status 2.
+
+    HYDRA_FULL_ERROR=1 in the environment shows the traceback instead.
+    """
     if sys.argv[1:] in (["--help"], ["-h"]):
         print(help.page(_CONF), end="")
         return
-    traceback_wanted = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
     try:
         run()
     except KeyboardInterrupt:
-        sys.stdout.flush()
+        print("smallnets: stopped", flush=True)
         os._exit(130)  # programs under way on other threads can't be stopped otherwise
-    except (HydraException, OmegaConfBaseException, UsageError, OSError) as error:
-        if traceback_wanted:
-            raise
+    except Exception as error:
         _leave(error)
 
 
 def _leave(error: Exception) -> NoReturn:
-    print(f"smallnets: {UsageError(error)}", file=sys.stderr)
+    if _TRACEBACK:
+        raise error
+    if isinstance(error, OSError) and error.filename:
+        said = f"{error.filename} can't be read or written ({error.strerror}): choose another path"
+    elif isinstance(error, (UsageError, HydraException, OmegaConfBaseException, ValueError)):
+        said = error
+    else:
+        said = f"{type(error).__name__}: {error} (HYDRA_FULL_ERROR=1 shows where)"
+    print(f"smallnets: {UsageError(said)}", file=sys.stderr)
     sys.exit(2)

@@ -22,8 +22,8 @@ VaryingInt = Annotated[int, _MARK]
 def declared(tree: Any, path: str = "") -> Iterator[tuple[str, type]]:
     """Dotted path and type (``float`` or ``int``) of every varying number in a tree of partials.
 
-    ``tree`` is a partial, or a mapping or sequence of them; a number counts also where the partial
-    leaves it at its default.
+    ``tree`` is a partial or a mapping of them; a number counts also where the partial leaves it at
+    its default.
     """
     dot = f"{path}." if path else ""
     if isinstance(tree, partial):
@@ -33,9 +33,6 @@ def declared(tree: Any, path: str = "") -> Iterator[tuple[str, type]]:
     if isinstance(tree, Mapping):
         for name, branch in tree.items():
             yield from declared(branch, f"{dot}{name}")
-    elif isinstance(tree, (list, tuple)):
-        for index, branch in enumerate(tree):
-            yield from declared(branch, f"{dot}{index}")
 
 
 def assign(tree: Any, path: str, value: Any) -> Any:
@@ -45,11 +42,7 @@ def assign(tree: Any, path: str, value: Any) -> Any:
         keywords = tree.keywords
         child = assign(keywords[name], rest, value) if rest else value
         return partial(tree.func, *tree.args, **{**keywords, name: child})
-    if isinstance(tree, Mapping):
-        return {**tree, name: assign(tree[name], rest, value) if rest else value}
-    index = int(name)
-    child = assign(tree[index], rest, value) if rest else value
-    return [*tree[:index], child, *tree[index + 1 :]]
+    return {**tree, name: assign(tree[name], rest, value) if rest else value}
 
 
 def _marked(function: Callable[..., Any]) -> dict[str, type]:

@@ -125,6 +125,19 @@ def test_axes_by_their_closed_forms():
     }
 
 
+class Fourier(Block):
+    def __call__(self, x):
+        return jax.numpy.fft.fft(super().__call__(x))
+
+
+def test_flops_without_a_rule_are_left_out_and_no_budget():
+    batch = jax.ShapeDtypeStruct((8, 3), "float32")
+    built = jax.eval_shape(lambda: Fourier(width=5, rngs=nnx.Rngs(params=jax.random.key(0))))
+    assert counted(built, batch) == {"params": 115, "active_params": 115, "bytes": 460}
+    with pytest.raises(ValueError, match="no rule says how many FLOPs"):
+        solve(Budget(flops=1e4), lambda sizes: partial(Fourier, **sizes), batch, knobs=["width"])
+
+
 def test_nothing_is_allocated():
     found, _ = find(Budget(params=1e11))  # 400 GB
     assert size(**found) == pytest.approx(1e11, rel=0.005)

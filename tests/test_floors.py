@@ -18,6 +18,7 @@ BELOW = {
     "train": {"nn", "tasks", "varying"},
     "measure": {"nn"},
     "analysis": {"records"},
+    "budget": {"nn", "measure"},
     "launch": {"nn", "tasks", "train", "measure", "analysis", "records", "varying"},
     "run": {"launch"},
 }

@@ -10,22 +10,22 @@ class Map:
         self.d_in, self.weight, self.size = d_in, weight, size
 
 
-def run(*, seed: VaryingInt, maps: list, plain: float = 1.0):
-    return seed, [make(4) for make in maps], plain
+def run(*, seed: VaryingInt, maps: dict, plain: float = 1.0):
+    return seed, {name: make(4) for name, make in maps.items()}, plain
 
 
-TREE = partial(run, seed=1, maps=[partial(Map, size=2), partial(Map, weight=0.5)])
+TREE = partial(run, seed=1, maps={"a": partial(Map, size=2), "b": partial(Map, weight=0.5)})
 
 
 def test_numbers_are_declared_where_they_are_taken():
-    assert dict(declared(TREE)) == {"seed": int, "maps.0.weight": float, "maps.1.weight": float}
+    assert dict(declared(TREE)) == {"seed": int, "maps.a.weight": float, "maps.b.weight": float}
 
 
-@pytest.mark.parametrize(("path", "value"), [("seed", 7), ("maps.1.weight", 0.25)])
+@pytest.mark.parametrize(("path", "value"), [("seed", 7), ("maps.b.weight", 0.25)])
 def test_a_value_is_put_at_its_path_and_the_tree_is_kept(path, value):
     seed, maps, plain = assign(TREE, path, value)()
-    found = {"seed": seed, "maps.1.weight": maps[1].weight}
+    found = {"seed": seed, "maps.b.weight": maps["b"].weight}
     assert found[path] == value
-    assert (maps[0].weight, maps[0].size, plain) == (0.1, 2, 1.0)
+    assert (maps["a"].weight, maps["a"].size, plain) == (0.1, 2, 1.0)
     before = TREE()
-    assert (before[0], before[1][1].weight) == (1, 0.5)
+    assert (before[0], before[1]["b"].weight) == (1, 0.5)

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,32 +19,46 @@ from smallnets.train.run import Run
 def build(config: dict[str, Any]) -> partial[Run]:
     """The tree of partials that a resolved config stands for; its root builds a :class:`Run`.
 
-    Raises UsageError where a target does not exist or does not take what it is given.
+    Raises UsageError where a value is missing, or a target does not exist or does not take what
+    it is given.
     """
-    try:
-        tree = instantiate(OmegaConf.create(config), _convert_="all")
-    except HydraException as error:
-        raise UsageError(error) from error
-    for path, node in _partials(tree):
-        _check_keywords(path, node)
+    with usage():
+        plain = OmegaConf.create(config)
+        for key in sorted(OmegaConf.missing_keys(plain)):
+            raise UsageError(f"{key} must be given: add {key}=... to the command")
+        tree = instantiate(plain, _convert_="all")
+        for path, node in _partials(tree):
+            _check_keywords(path, node)
     return tree
 
 
 def load(run: partial[Run]) -> tuple[Run, Data]:
     """The run and its data; raises UsageError for what is wrong with either."""
-    try:
+    with usage():
         built = run()
         return built, built.task()
-    except (ValueError, TypeError, OSError) as error:
-        raise UsageError(error) from error
 
 
 def check(run: Run, data: Data, name: str) -> Any:
     """The run's network with abstract arrays; raises UsageError where it can't be built."""
-    try:
+    with usage(f"{name}: "):
         return run.check(data)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{name}: {error}") from error
+
+
+@contextmanager
+def usage(prefix: str = "") -> Iterator[None]:
+    """Whatever goes wrong in what the user configured is one line to him: the code may be his.
+
+    HYDRA_FULL_ERROR=1 shows where.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except (ValueError, OSError, HydraException) as error:
+        raise UsageError(f"{prefix}{error}") from error
+    except Exception as error:
+        raise UsageError(f"{prefix}{type(error).__name__}: {error}") from error
 
 
 def _partials(tree: Any, path: str = "") -> Iterator[tuple[str, partial[Any]]]:
@@ -58,7 +73,9 @@ def _partials(tree: Any, path: str = "") -> Iterator[tuple[str, partial[Any]]]:
 def _check_keywords(path: str, node: partial[Any]) -> None:
     target = node.func.__init__ if inspect.isclass(node.func) else node.func
     parameters = inspect.signature(target).parameters.values()
-    known = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+        return
+    known = [each.name for each in parameters if each.name != "self"]
     for name in node.keywords:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)

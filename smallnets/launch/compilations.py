@@ -27,9 +27,14 @@ class Compilations:
 @contextmanager
 def counted(cache: Path) -> Iterator[Compilations]:
     """Keep every compiled program in ``cache`` and take it from there; count them meanwhile."""
-    jax.config.update("jax_compilation_cache_dir", str(cache / "programs"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    settings = {
+        "jax_compilation_cache_dir": str(cache / "programs"),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
     count = Compilations()
 
     def listen(event: str, **details: str | int) -> None:
@@ -42,3 +47,5 @@ def counted(cache: Path) -> Iterator[Compilations]:
         yield count
     finally:
         jax.monitoring.unregister_event_listener(listen)
+        for name, value in before.items():
+            jax.config.update(name, value)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from smallnets.launch.build import build
 from smallnets.varying import declared
 
-_INTEGER = re.compile(r"[+-]?\d+")
+_INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\d*\.\d+|\d+(\.\d*)?[eE][+-]?\d+)")
 
 
@@ -100,7 +100,7 @@ def _find(
 
 def _with_values(template: _Template, job: Sequence[str], number: int) -> DictConfig:
     config = copy.deepcopy(template.config)
-    task = [override for override in job if not override.startswith(("hydra.", "hydra/"))]
+    task = [each for each in job if not each.lstrip("+~").startswith(("hydra.", "hydra/"))]
     with read_write(config), read_write(config.hydra), open_dict(config):
         for key, value in map(_split, task):
             if key in template.varying and _is_number(value):
@@ -109,8 +109,7 @@ def _with_values(template: _Template, job: Sequence[str], number: int) -> DictCo
         config.hydra.job.id = config.hydra.job.num = number
         config.hydra.overrides.task = task
         names = config.hydra.job.config.override_dirname
-        kept = sorted(
-            override for override in task if _split(override)[0] not in names.exclude_keys
-        )
+        excluded = set(names.exclude_keys)
+        kept = sorted(each for each in task if _split(each)[0].lstrip("+~") not in excluded)
         config.hydra.job.override_dirname = names.item_sep.join(kept).replace("=", names.kv_sep)
     return config

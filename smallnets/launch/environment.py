@@ -3,19 +3,10 @@
 import os
 import platform
 import subprocess
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 import jax
-
-from smallnets.launch.usage import UsageError
-
-
-def device() -> str:
-    """The kind of device that programs run on, and for a CPU how many cores."""
-    kind = jax.devices()[0].device_kind
-    return f"cpu ({cores()} cores)" if jax.default_backend() == "cpu" else kind
 
 
 def versions() -> dict[str, str]:
@@ -25,38 +16,34 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the checkout, ``-dirty`` if it was changed since; or "unknown"."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """The commit of the checkout that this code is of, with ``-dirty`` if anything in it differs,
+    new files included; "unknown" outside a checkout of it."""
     try:
-        said = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        named = _git("rev-parse", "--short=12", "HEAD")
+        return f"{named}-dirty" if _git("status", "--porcelain") else named
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return said.stdout.strip() or "unknown"
 
 
-def free_memory() -> int:
-    """Bytes that the device has to give: of a CPU what is available now."""
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    ).stdout.strip()
+
+
+def memory() -> int:
+    """Bytes that the device has in all: of a CPU, the machine's."""
     statistics = jax.devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
-        return statistics["bytes_limit"] - statistics["bytes_in_use"]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return statistics["bytes_limit"]
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def check_folder(folder: Path) -> None:
-    """Make the folder of results; raises UsageError where nothing can be written into it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"the results need a folder that can be written, but {folder} can not "
-            f"({error.strerror}): set hydra.sweep.dir or hydra.run.dir"
-        ) from error
+    return os.cpu_count() or 1

@@ -62,6 +62,8 @@ def _number(path: str, value: Any, kind: type) -> np.ndarray:
     if not whole and not (kind is float and isinstance(value, float)):
         wanted = "a whole number" if kind is int else "a number"
         raise UsageError(f"{path} must be {wanted}, but is {value!r}: give one")
+    if kind is float and not abs(value) <= float(np.finfo(np.float32).max):
+        raise UsageError(f"{path} must be a finite 32-bit number, but is {value}: choose one")
     if kind is int and not 0 <= value < 2**32:
         raise UsageError(f"{path} must lie between 0 and 2^32 - 1, but is {value}")
     return np.asarray(value, np.uint32 if kind is int else np.float32)

@@ -16,7 +16,8 @@ from smallnets.launch.compilations import counted
 from smallnets.launch.compose import Job, compose
 from smallnets.launch.group import group
 from smallnets.launch.settings import Settings
-from smallnets.launch.train import Ready, prepare, put, rows, train
+from smallnets.launch.train import Ready, prepare, put, rows, score, train
+from smallnets.launch.usage import UsageError
 from smallnets.records import Row
 from smallnets.train.program import Outcome
 
@@ -37,12 +38,15 @@ def launch(
     Raises UsageError for what the user can mend. On Ctrl-C what is finished stays.
     """
     folder = Path(config.hydra.sweep.dir)
-    environment.check_folder(folder)
     console = Console()
     with _progress(console) as progress:
         composing = progress.add_task("composing", total=len(job_overrides))
         jobs = compose(context, config, job_overrides, first)
         groups = group(progress.track(jobs, task_id=composing))
+        if not groups:
+            raise UsageError(
+                "a sweep needs at least one run, but an empty list leaves none: fill it"
+            )
         checking = progress.add_task("checking", total=len(groups))
         ready = [prepare(each) for each in progress.track(groups, task_id=checking)]
         with counted(Path(ready[0].run.cache).expanduser()) as compilations:
@@ -56,32 +60,35 @@ def _train_all(
     context: HydraContext, ready: list[Ready], settings: Settings, progress: Progress
 ) -> dict[int, JobReturn]:
     """Train the groups on a few threads; write each group's rows here as soon as it is done."""
-    means = settings.here()
+    means = settings.here(programs=len(ready))
     commit = environment.commit()
     training = progress.add_task("training", total=sum(each.work for each in ready))
     returns: dict[int, JobReturn] = {}
-    arrays = {id(each.data): put(each.data) for each in ready}
-    with ThreadPoolExecutor(means.workers) as pool:
-        waiting: dict[Future[Outcome], Ready] = {
-            pool.submit(train, each, arrays[id(each.data)], means): each for each in ready
-        }
-        try:
-            while waiting:
-                done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    each, outcome = waiting.pop(future), future.result()
-                    written = rows(each, outcome, means.execution, commit)
-                    for job, row in zip(each.group.jobs, written, strict=True):
-                        returns[job.number] = _finish(context, job, row)
-                    progress.advance(training, each.work)
-                    progress.console.print(_said(each, outcome), highlight=False)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            total = sum(len(each.group.jobs) for each in ready)
-            progress.console.print(
-                f"stopped: {len(returns)} of {total} runs are finished, and their rows stay"
-            )
-            raise
+    data = {id(each.data): each.data for each in ready}
+    arrays = {key: put(each) for key, each in data.items()}
+    pool = ThreadPoolExecutor(means.workers)
+    waiting: dict[Future[Outcome], Ready] = {
+        pool.submit(train, each, arrays[id(each.data)], means): each for each in ready
+    }
+    try:
+        while waiting:
+            progress.refresh()
+            done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                each, outcome = waiting.pop(future), future.result()
+                written = rows(each, outcome, means.execution, commit)
+                for job, row in zip(each.group.jobs, written, strict=True):
+                    returns[job.number] = _finish(context, job, row)
+                progress.advance(training, each.work)
+                progress.console.print(_said(each, outcome), highlight=False)
+    except BaseException:
+        total = sum(len(each.group.jobs) for each in ready)
+        progress.console.print(
+            f"stopped: {len(returns)} of {total} runs are finished, and their rows stay"
+        )
+        raise
+    finally:  # without waiting for programs under way, whose runs are lost in any case
+        pool.shutdown(wait=False, cancel_futures=True)
     return returns
 
 
@@ -91,15 +98,17 @@ def _finish(context: HydraContext, job: Job, row: Row) -> JobReturn:
     def write(config: DictConfig) -> float:
         del config
         records.write(row, Path(job.config.hydra.runtime.output_dir))
-        return row.metrics.get("validation_error", row.metrics["test_error"])
+        return score(row)
 
-    return run_job(
+    returned = run_job(
         hydra_context=context,
         task_function=write,
         config=job.config,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
+    _ = returned.return_value  # raises what kept the row from being written
+    return returned
 
 
 def _said(ready: Ready, outcome: Outcome) -> str:
@@ -119,4 +128,5 @@ def _progress(console: Console) -> Progress:
         TextColumn("left:"),
         TimeRemainingColumn(),
         console=console,
+        auto_refresh=False,  # a thread of its own would import while TFDS replaces __import__
     )

@@ -1,11 +1,11 @@
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 
 from smallnets.launch import environment
 from smallnets.launch.usage import UsageError
-from smallnets.train.program import Execution, fastest_execution
+from smallnets.train.program import EXECUTIONS, Execution, fastest_execution
 
 
 class Means(NamedTuple):
@@ -21,7 +21,8 @@ class Settings:
     """How programs are run: what the launcher's config sets.
 
     ``execution`` is vmap, map or auto (what is faster on the device); ``memory_limit`` the bytes
-    that a program may take (None: its share of half of what is free); ``workers`` the programs
+    that a program may take (None: its share of half of what
+    the device has, so that it does not change from run to run); ``workers`` the programs
     under way at once (None: one a core on a CPU, else one).
     """
 
@@ -30,7 +31,7 @@ class Settings:
     workers: int | None = None
 
     def __post_init__(self):
-        known = ("auto", *get_args(Execution))
+        known = ("auto", *EXECUTIONS)
         if self.execution not in known:
             raise UsageError(f"execution must be one of {', '.join(known)}, not {self.execution}")
         for name in ("memory_limit", "workers"):
@@ -38,12 +39,13 @@ class Settings:
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, but is {value}: or leave it null")
 
-    def here(self) -> Means:
-        """The same for this machine, with nothing left open."""
+    def here(self, *, programs: int) -> Means:
+        """The same for this machine and so many programs, with nothing left open."""
         platform = jax.default_backend()
         workers = self.workers or (environment.cores() if platform == "cpu" else 1)
+        workers = min(workers, programs)
         return Means(
             execution=fastest_execution(platform) if self.execution == "auto" else self.execution,
-            memory_limit=self.memory_limit or environment.free_memory() // 2 // workers,
+            memory_limit=self.memory_limit or environment.memory() // 2 // workers,
             workers=workers,
         )

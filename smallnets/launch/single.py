@@ -11,22 +11,21 @@ from smallnets.launch.compilations import counted
 from smallnets.launch.compose import Job
 from smallnets.launch.group import group
 from smallnets.launch.settings import Settings
-from smallnets.launch.train import prepare, put, rows, train
+from smallnets.launch.train import prepare, put, rows, score, train
 from smallnets.varying import declared
 
 
 def train_alone(config: DictConfig, hydra: Any) -> float:
     """Train the one run of ``config``, write its row into Hydra's folder; return its score.
 
-    The score is the validation error at the last step, or the test error without a validation
-    split. Raises UsageError for what the user can mend.
+    The score is the validation error at the last step, NaN without a validation split. Raises
+    UsageError for what the user can mend.
     """
     folder = Path(hydra.runtime.output_dir)
-    environment.check_folder(folder)
     launcher = hydra.launcher
     settings = Settings(
         launcher.get("execution", "auto"), launcher.get("memory_limit"), launcher.get("workers")
-    ).here()
+    ).here(programs=1)
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     whole = OmegaConf.create({"hydra": hydra})
     job = Job(0, whole, resolved, dict(declared(build(resolved))))
@@ -40,4 +39,4 @@ def train_alone(config: DictConfig, hydra: Any) -> float:
     scores = ", ".join(f"{name} {value:.4g}" for name, value in row.metrics.items())
     console.print(f"{row.family}, {row.parameters:,} parameters, {row.status}: {scores}")
     console.print(f"row: {folder / records.NAME} ({compilations})")
-    return row.metrics.get("validation_error", row.metrics["test_error"])
+    return score(row)

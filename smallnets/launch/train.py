@@ -9,9 +9,13 @@ import jax
 
 from smallnets.launch import environment
 from smallnets.launch.build import build, check, load
+from smallnets.launch.compose import Job
 from smallnets.launch.group import Group
+from smallnets.launch.label import labels
 from smallnets.launch.settings import Means
+from smallnets.launch.usage import UsageError
 from smallnets.measure.count import parameters
+from smallnets.measure.device import device_name
 from smallnets.records import Row
 from smallnets.tasks.data import Data
 from smallnets.train.fit import Arrays
@@ -41,9 +45,14 @@ def prepare(group: Group) -> Ready:
     """Build and check without computing; raises UsageError for what the user can mend."""
     tree = build(group.jobs[0].resolved)
     run, data = load(tree)
-    family = _label(group, "model", but=("model.width",))
+    family = labels(group.jobs[:1])[0]
     network = check(run, data, family)
     return Ready(group, tree, run, data, parameters(network).stored, family)
+
+
+def score(row: Row) -> float:
+    """What a sweeper may minimise: the validation error at the last step, never a test score."""
+    return row.metrics.get("validation_error", math.nan)
 
 
 def put(data: Data) -> dict[str, Arrays]:
@@ -52,7 +61,10 @@ def put(data: Data) -> dict[str, Arrays]:
 
 
 def train(ready: Ready, arrays: dict[str, Arrays], means: Means) -> Outcome:
-    """Train the group's members as one program; ``arrays`` are its splits on the device."""
+    """Train the group's members as one program; ``arrays`` are its splits on the device.
+
+    Raises UsageError where not even one member fits into memory.
+    """
 
     def member(values: dict[str, jax.Array], arrays: dict[str, Arrays]) -> dict[str, jax.Array]:
         tree = ready.tree
@@ -60,26 +72,31 @@ def train(ready: Ready, arrays: dict[str, Arrays], means: Means) -> Outcome:
             tree = assign(tree, path, value)
         return tree().fit(ready.data, arrays)[1]
 
-    return train_together(
-        member,
-        ready.group.values,
-        arrays,
-        execution=means.execution,
-        memory_limit=means.memory_limit,
-    )
+    try:
+        return train_together(
+            member,
+            ready.group.values,
+            arrays,
+            execution=means.execution,
+            memory_limit=means.memory_limit,
+        )
+    except ValueError as error:
+        raise UsageError(f"{ready.family}: {error}") from error
 
 
 def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterator[Row]:
     """The row of each member, in the order of the group's jobs."""
     stride = ready.run.steps // ready.run.evaluations
     steps = [float(stride * (index + 1)) for index in range(ready.run.evaluations)]
+    families, place = labels(ready.group.jobs), device_name(jax.devices()[0])
+    versions = environment.versions()
     for index, job in enumerate(ready.group.jobs):
         curves = {name: array[index].tolist() for name, array in outcome.results.items()}
         diverged = not all(map(math.isfinite, curves["train_loss"]))
         metrics = {name: curve[-1] for name, curve in curves.items()}
         yield Row(
-            family=ready.family,
-            task=_label(ready.group, "task", but=("task.cache",)),
+            family=families[index],
+            task=_task(job),
             seed=int(ready.group.values["seed"][index]),
             parameters=ready.parameters,
             status="diverged" if diverged else "finished",
@@ -89,9 +106,9 @@ def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterato
             compile_seconds=outcome.compile_seconds,
             execution=execution,
             members=outcome.chunk,
-            device=environment.device(),
+            device=place,
             commit=commit,
-            versions=environment.versions(),
+            versions=versions,
             config=job.resolved,
         )
 
@@ -106,15 +123,13 @@ def _best(curves: dict[str, list[float]], steps: list[float]) -> dict[str, float
     return {"best_step": steps[index], **best}
 
 
-def _label(group: Group, node: str, *, but: tuple[str, ...]) -> str:
-    """The chosen config of ``node`` and whatever else of it was set, except ``but`` and numbers
-    that vary: runs of one label differ in size alone."""
-    job = group.jobs[0]
+def _task(job: Job) -> str:
+    """The chosen task, and what else of it was set on the command line."""
     hydra = job.config.hydra
-    changed = [
-        override
+    changed = sorted(
+        override.lstrip("+~")
         for override in hydra.overrides.task
-        if override.lstrip("+~").startswith((f"{node}.", f"{node}/"))
-        and override.partition("=")[0] not in {*but, *job.varying}
-    ]
-    return " ".join([hydra.runtime.choices[node], *changed])
+        if override.lstrip("+~").startswith("task.")
+        and not override.lstrip("+~").startswith("task.cache=")
+    )
+    return " ".join([hydra.runtime.choices.task, *changed])

@@ -83,6 +83,11 @@ class ConvolutionalNetwork(nnx.Module):
         *positions, channels = shape
         self.axes = len(positions)
         layers = []
+        if stride < 1 or padding < 0 or min(sizes, default=1) < 1:
+            raise ValueError(
+                f"a convolution needs sizes and stride of at least 1 and no negative padding, but "
+                f"sizes={list(sizes)}, stride={stride}, padding={padding}: mend them"
+            )
         for size in sizes:
             positions = [(n + 2 * padding - size) // stride + 1 for n in positions]
             if min(positions) < 1:

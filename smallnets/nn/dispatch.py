@@ -13,7 +13,8 @@ from smallnets.nn.routing import Assignment
 
 def capacity(tokens: int, experts: int, top_k: int, capacity_factor: float) -> int:
     """Slots of each expert, C = ceil(capacity_factor T k / E), at most T (a token comes once)."""
-    return min(tokens, math.ceil(capacity_factor * tokens * top_k / experts))
+    wanted = round(capacity_factor * tokens * top_k / experts, 9)  # 1.1 * 100 / 10 is just above 11
+    return min(tokens, math.ceil(wanted))
 
 
 class CapacityDispatch(NamedTuple):

@@ -16,12 +16,13 @@ class Mixture(nnx.Module):
     ``expert`` is any map; the ``experts`` of them live on a leading axis. A dense router without
     bias chooses, and each expert computes ceil(capacity_factor T top_k / experts) of the T tokens
     in the call, no more: tokens beyond that are dropped by that expert. The slots are computed
-    whether filled or not, so what runs is what is counted.
+    whether filled or not, so what runs is what is counted. Which tokens are dropped depends on the
+    others in the call, in an evaluation too: a held-out split is one call.
 
     Shapes: x[..., d_in] -> y[..., d_out]; the leading axes together are the tokens.
     Parameters: experts * expert + d_in * experts
-    FLOPs: top_k * capacity_factor * expert + 2 * d_in * experts, for each token, where T is large
-    enough for the rounding not to matter; once expert where experts == 1.
+    FLOPs: min(experts, top_k * capacity_factor) * expert + 2 * d_in * experts, for each token,
+    where T is large enough for the rounding not to matter.
 
     At initialisation the variance of y lies between 1 / top_k and 1, since the weights g sum to 1.
     One expert equals that expert exactly.
@@ -48,6 +49,8 @@ class Mixture(nnx.Module):
         router_z_weight: Varying = 0.001,
         rngs: nnx.Rngs,
     ):
+        if experts < 1:
+            raise ValueError(f"experts must be at least 1, but is {experts}: choose 2 or more")
         if not 1 <= top_k <= experts:
             raise ValueError(
                 f"top_k must lie between 1 and the number of experts, but top_k={top_k} for "
@@ -70,10 +73,10 @@ class Mixture(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         tokens = x.reshape(-1, x.shape[-1])
         logits = self.router(tokens)
-        loss = self.balance_weight[...] * balance_loss(
-            logits, jax.lax.top_k(logits, self.top_k)[1]
-        ) + self.router_z_weight[...] * router_z_loss(logits)
-        assignment = top_k_routing(attach_loss(logits, loss), self.top_k)
+        chosen = jax.lax.top_k(logits, self.top_k)[1]
+        balance = self.balance_weight[...] * balance_loss(logits, chosen)
+        z = self.router_z_weight[...] * router_z_loss(logits)
+        assignment = top_k_routing(attach_loss(logits, balance + z), self.top_k)
         plan = CapacityDispatch.plan(
             assignment,
             experts=self.experts,

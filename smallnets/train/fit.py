@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 
 from smallnets.nn.parameter import combine, partition
+from smallnets.train.loss import cross_entropy
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -39,8 +40,9 @@ def fit(
     parameters and the orders.
 
     Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the batches since
-    the evaluation before) and for each held-out split ``<name>_loss`` and ``<name>_error`` (share
-    of wrong answers, NaN where the loss is). It is one ``lax.scan``, pure, and so may be
+    the evaluation before) and for each held-out split ``<name>_loss`` (plain cross-entropy in
+    nats, whatever the training loss) and ``<name>_error`` (share of wrong answers, NaN where the
+    loss is). It is one ``lax.scan``, pure, and so may be
     ``vmap``-ed over everything that is a number.
     """
     key_parameters, key_order = jax.random.split(jax.random.key(seed))
@@ -73,7 +75,7 @@ def fit(
         metrics = {"train_loss": losses.mean()}
         for name, split in held_out.items():
             logits = model(split.inputs)
-            value = loss(logits, split.labels)
+            value = cross_entropy(logits, split.labels)
             wrong = jnp.mean(logits.argmax(axis=-1) != split.labels)
             metrics[f"{name}_loss"] = value
             metrics[f"{name}_error"] = jnp.where(jnp.isnan(value), value, wrong)

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
 
 Execution = Literal["vmap", "map"]
+EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 Values = Mapping[str, np.ndarray]
 
 
@@ -52,10 +53,10 @@ def train_together(
     members = len(next(iter(values.values())))
     started = time.perf_counter()
     chunk = members
-    compiled, needed = _compile(member, _slice(values, 0, chunk), shared, execution)
+    compiled, needed = _compile_and_weigh(member, _slice(values, 0, chunk), shared, execution)
     while needed > memory_limit and chunk > 1:
         chunk = max(1, min(chunk - 1, int(chunk * memory_limit / needed)))
-        compiled, needed = _compile(member, _slice(values, 0, chunk), shared, execution)
+        compiled, needed = _compile_and_weigh(member, _slice(values, 0, chunk), shared, execution)
     if needed > memory_limit:
         raise ValueError(
             f"one run must fit into memory, but needs {needed:,} bytes of {memory_limit:,}: "
@@ -79,10 +80,10 @@ def _slice(values: Values, start: int, chunk: int) -> dict[str, np.ndarray]:
     return {name: array[index] for name, array in values.items()}
 
 
-def _compile(
+def compile_program(
     member: Callable[..., Any], values: Values, shared: Any, execution: Execution
-) -> tuple[Any, int]:
-    """The program for as many members as ``values`` has, and the bytes that it takes."""
+) -> Any:
+    """``(values, shared) -> results`` for as many members as ``values`` has, compiled."""
 
     def program(values: dict[str, jax.Array], shared: Any) -> dict[str, jax.Array]:
         if execution == "vmap":
@@ -95,7 +96,14 @@ def _compile(
     options: dict[str, str | bool] | None = (
         {"xla_backend_optimization_level": "1"} if on_cpu else None
     )
-    compiled = jax.jit(program).lower(values, shared).compile(compiler_options=options)
+    return jax.jit(program).lower(values, shared).compile(compiler_options=options)
+
+
+def _compile_and_weigh(
+    member: Callable[..., Any], values: Values, shared: Any, execution: Execution
+) -> tuple[Any, int]:
+    """The compiled program, and the bytes that it takes besides its arguments."""
+    compiled = compile_program(member, values, shared, execution)
     memory = compiled.memory_analysis()
     if memory is None:  # this backend does not tell
         return compiled, 0

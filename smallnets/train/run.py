@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from smallnets.nn.parameter import partition
 from smallnets.tasks.data import Data
 from smallnets.train.fit import Arrays, Loss, fit
 from smallnets.varying import VaryingInt
@@ -37,13 +38,17 @@ class Run:
     study: Mapping[str, Any] | None = None
 
     def __post_init__(self):
-        if self.steps < 1 or self.evaluations < 1 or self.steps % self.evaluations:
+        for name in ("steps", "batch_size", "evaluations"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"{name} must be a whole number from 1, but is {value!r}: give one"
+                )
+        if self.steps % self.evaluations:
             raise ValueError(
                 f"evaluations must divide steps, but evaluations={self.evaluations} for "
                 f"steps={self.steps}: choose a divisor of the steps"
             )
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, but is {self.batch_size}")
 
     def network(self, data: Data) -> Callable[..., Any]:
         """The factory ``(*, rngs) -> network`` for the examples and classes of ``data``."""
@@ -68,7 +73,7 @@ class Run:
         )
 
     def check(self, data: Data) -> Any:
-        """Build the network and call it without computing; return it, its arrays abstract.
+        """Build and call all parts without computing; return the network, its arrays abstract.
 
         Raises ValueError where the data have fewer examples than a batch, or the network does not
         return logits; what the network's own factories raise goes through.
@@ -87,12 +92,21 @@ class Run:
             (self.batch_size, *data.train.inputs.shape[1:]), data.train.inputs.dtype
         )
         network, logits = jax.eval_shape(build_and_call, batch)
+        labels = jax.ShapeDtypeStruct(batch.shape[:1], data.train.labels.dtype)
+        jax.eval_shape(self.loss, logits, labels)
+        jax.eval_shape(self._first_update, network)
         if logits.shape != (self.batch_size, data.classes) or logits.dtype != jnp.float32:
             raise ValueError(
                 f"the network must return float32 logits {(self.batch_size, data.classes)}, but "
                 f"returns {logits.dtype} {logits.shape}"
             )
         return network
+
+    def _first_update(self, network: Any) -> Any:
+        parameters, _ = partition(network)
+        transformation = self.optimizer(self.steps)
+        with jax.numpy_dtype_promotion("standard"):  # as in fit
+            return transformation.update(parameters, transformation.init(parameters), parameters)
 
 
 def splits(data: Data) -> dict[str, Any]:

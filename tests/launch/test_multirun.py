@@ -1,6 +1,7 @@
 """A plain Hydra sweep, as a user types it: what it leaves and what it costs."""
 
 import io
+import math
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from command import TINY, folders, smallnets
 from omegaconf import OmegaConf
 
+from smallnets.launch.train import score
 from smallnets.records import Row, load
 
 SWEEP = [
@@ -136,10 +138,26 @@ def test_under_vmap_the_row_says_so(cache: Path, tmp_path: Path):
 
 
 def test_a_family_label_tells_what_else_was_changed(cache: Path, tmp_path: Path):
-    """So that no two different models are taken for one family."""
+    """So that no two different models are taken for one family; one program trains the four."""
     smallnets(
-        "-m", "model=residual", "model/linear=low_rank", "model.linear.ratio=0.5", "model.width=8",
-        *TINY, *folders(cache, tmp_path),
+        "-m", "model=residual,low_rank", "++model.width=8", "model/linear=low_rank",
+        "model.linear.ratio=0.25,0.5", *TINY, *folders(cache, tmp_path),
     )  # fmt: skip
-    (row,) = load(tmp_path)
-    assert row.family == "residual model/linear=low_rank model.linear.ratio=0.5"
+    assert sorted(row.family for row in load(tmp_path)) == [
+        "low_rank",
+        "low_rank linear.ratio=0.5",
+        "residual linear=LowRank linear.rank=None linear.ratio=0.25",
+        "residual linear=LowRank linear.rank=None linear.ratio=0.5",
+    ]
+    assert len({row.parameters for row in load(tmp_path)}) == 2
+
+
+def test_without_validation_a_sweeper_gets_no_score_to_minimise(cache: Path, tmp_path: Path):
+    row = next(iter(load(sweep_one(cache, tmp_path, "task.validation=0"))))
+    assert not any("validation" in name or "best" in name for name in row.metrics)
+    assert math.isnan(score(row))
+
+
+def sweep_one(cache: Path, folder: Path, *overrides: str) -> Path:
+    smallnets("-m", "model.width=8", *overrides, *TINY, *folders(cache, folder))
+    return folder

@@ -81,7 +81,13 @@ def test_what_runs_is_what_is_counted():
 
 @pytest.mark.parametrize(
     ("tokens", "experts", "top_k", "factor", "slots"),
-    [(64, 4, 2, 1.25, 40), (64, 4, 2, 8.0, 64), (1, 8, 2, 1.25, 1), (10, 1, 1, 1.0, 10)],
+    [
+        (64, 4, 2, 1.25, 40),
+        (64, 4, 2, 8.0, 64),
+        (1, 8, 2, 1.25, 1),
+        (10, 1, 1, 1.0, 10),
+        (100, 10, 1, 1.1, 11),
+    ],
 )
 def test_capacity(tokens, experts, top_k, factor, slots):
     assert capacity(tokens, experts, top_k, factor) == slots

@@ -1,0 +1,76 @@
+"""Are the members of a program trained faster one after another or side by side?
+
+    python experiments/benchmarks/execution.py        about 3 minutes on two cores
+
+For each family and width: the time that 8 members take under ``map`` over the time under ``vmap``
+(below 1: ``map`` is faster), both compiled once and run in turns; median of 5 rounds and range.
+``smallnets.train.program.fastest_execution`` rests on this.
+"""
+
+import time
+from functools import partial
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from smallnets.measure.device import device_name
+from smallnets.nn.dense import Dense
+from smallnets.nn.low_rank import LowRank
+from smallnets.nn.mixture import Mixture
+from smallnets.nn.monarch import Monarch
+from smallnets.nn.residual import ResidualNetwork
+from smallnets.train.fit import Arrays, fit
+from smallnets.train.loss import cross_entropy
+from smallnets.train.optimizer import adamw
+from smallnets.train.program import EXECUTIONS, compile_program
+
+MEMBERS, STEPS, ROUNDS = 8, 100, 5
+FAMILIES = {
+    "dense": {"linear": Dense},
+    "low-rank": {"linear": partial(LowRank, ratio=0.25)},
+    "Monarch": {"linear": partial(Monarch, blocks=4)},
+    "shared": {"linear": Dense, "depth": 4, "unique": 1},
+    "mixture": {"linear": Dense, "mixture": partial(Mixture, experts=4, top_k=2)},
+}
+random = np.random.default_rng(0)
+TRAIN = Arrays(
+    random.normal(size=(640, 40)).astype(np.float32), np.arange(640, dtype=np.int32) % 10
+)
+
+
+def member(values, train, *, network):
+    optimizer = partial(adamw, learning_rate=values["learning_rate"])
+    settings = {"steps": STEPS, "batch_size": 64, "evaluations": 1}
+    return fit(
+        network, train, {}, seed=values["seed"], optimizer=optimizer, loss=cross_entropy, **settings
+    )[1]
+
+
+values = {
+    "seed": np.arange(MEMBERS, dtype=np.uint32),
+    "learning_rate": np.full(MEMBERS, 3e-3, np.float32),
+}
+table = Table(title=f"map / vmap, {MEMBERS} members, {device_name(jax.devices()[0])}")
+for column in ("family", "width", "median", "range"):
+    table.add_column(column, justify="left" if column == "family" else "right")
+for family, width in track([(f, w) for f in FAMILIES for w in (16, 64, 128)], "measuring"):
+    options = {"depth": 2, **FAMILIES[family]}
+    network = partial(ResidualNetwork, (40,), 10, width=width, **options)
+    programs = {
+        execution: compile_program(partial(member, network=network), values, TRAIN, execution)
+        for execution in EXECUTIONS
+    }
+    ratios = []
+    for _ in range(ROUNDS + 1):  # the first warms up
+        seconds = {}
+        for execution, program in programs.items():
+            started = time.perf_counter()
+            jax.block_until_ready(program(values, TRAIN))
+            seconds[execution] = time.perf_counter() - started
+        ratios.append(seconds["map"] / seconds["vmap"])
+    low, middle, high = np.quantile(ratios[1:], [0, 0.5, 1])
+    table.add_row(family, str(width), f"{middle:.2f}", f"{low:.2f} to {high:.2f}")
+Console().print(table)

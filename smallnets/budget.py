@@ -6,6 +6,7 @@ of their blocks, so the steps between neighbouring widths are coarse: 4 % of the
 Where no width is near enough, the hidden width of the feed-forward maps closes the gap.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,9 +150,9 @@ def solve(
                 found = AXES[other](built(candidate.sizes), batch)
                 if not found.meets(wanted, budget.tolerance):
                     raise ValueError(
-                        f"budgets must be met together, but budget.{axis}={_said(target)} is met "
-                        f"at {_named(candidate.sizes)}, where {other} is {_said(found.amount)}, "
-                        f"not {_said(wanted)}: set one of the two"
+                        f"budgets must be met together, but budget.{axis}={spelled(target)} is met "
+                        f"at {_named(candidate.sizes)}, where {other} is {spelled(found.amount)}, "
+                        f"not {spelled(wanted)}: set one of the two"
                     )
             return candidate.sizes
         seen.append(candidate)
@@ -161,8 +162,14 @@ def solve(
 
 
 def counted(model: nnx.Module, batch: jax.ShapeDtypeStruct) -> dict[str, float]:
-    """What ``model``, abstract or not, costs by every axis that is counted and not timed."""
-    return {axis: AXES[axis](model, batch).amount for axis in AXES if axis != "latency_ms"}
+    """What ``model``, abstract or not, costs by every axis that is counted and not timed.
+
+    Without ``flops`` where it holds an operation whose FLOPs have no rule.
+    """
+    costs = {axis: AXES[axis](model, batch).amount for axis in ("params", "active_params", "bytes")}
+    with contextlib.suppress(ValueError):
+        costs["flops"] = _flops(model, batch).amount
+    return costs
 
 
 def _params(model: nnx.Module, batch: jax.ShapeDtypeStruct) -> Cost:
@@ -291,7 +298,7 @@ def _check_noise(axis: str, candidate: Candidate) -> None:
     if spread > NOISE * amount:
         raise ValueError(
             f"budget.{axis} can't be measured on this machine now: at {_named(candidate.sizes)} it "
-            f"is {_said(amount)} with quartiles {spread / amount:.0%} away, more than {NOISE:.0%}: "
+            f"is {spelled(amount)} with quartiles {spread / amount:.0%} away, over {NOISE:.0%}: "
             "close other programs, or set a budget that is counted, such as budget.params"
         )
 
@@ -301,7 +308,7 @@ def _refusal(axis: str, target: float, tolerance: float, seen: list[Candidate]) 
     over = [candidate for candidate in seen if candidate.cost.amount >= target]
     below = max(under, key=lambda candidate: candidate.cost.amount, default=None)
     above = min(over, key=lambda candidate: candidate.cost.amount, default=None)
-    asked = f"budget.{axis}={_said(target)}"
+    asked = f"budget.{axis}={spelled(target)}"
     if below and above and above.cost.spread:
         return (
             f"{asked} can't be measured on this machine now: neighbouring networks took "
@@ -320,14 +327,15 @@ def _refusal(axis: str, target: float, tolerance: float, seen: list[Candidate]) 
 
 
 def _cost(candidate: Candidate) -> str:
-    return f"{_said(candidate.cost.amount)} (at {_named(candidate.sizes)})"
+    return f"{spelled(candidate.cost.amount)} (at {_named(candidate.sizes)})"
 
 
 def _named(sizes: Sizes) -> str:
     return ", ".join(f"{name}={value}" for name, value in sizes.items())
 
 
-def _said(amount: float) -> str:
+def spelled(amount: float) -> str:
+    """A number as messages have it: whole from 100 on, else to four digits."""
     return f"{amount:,.0f}" if amount >= 100 else f"{amount:.4g}"
 
 

@@ -6,6 +6,8 @@ import polars as pl
 
 from smallnets.analysis.claims import Claims
 from smallnets.analysis.drawing import label, means, number, objective
+from smallnets.analysis.intervals import intervals
+from smallnets.analysis.laws import ASYMPTOTE
 from smallnets.analysis.shared import Shared
 from smallnets.analysis.study import Curve, Study
 
@@ -60,6 +62,36 @@ def law_lines(study: Study) -> pl.DataFrame:
     return pl.DataFrame(lines)
 
 
+def asymptote_lines(study: Study) -> pl.DataFrame:
+    """The law with asymptote of each family that has sizes enough for it, chosen or not."""
+    lines = []
+    for curve in study.curves:
+        if curve.choice is None:
+            continue
+        for fitted, difference in zip(curve.choice.fits, curve.choice.differences, strict=True):
+            if fitted.law.name == ASYMPTOTE.name:
+                line = {"family": curve.family, "AICc": f"+{difference:.1f}"}
+                for interval in intervals(fitted, level=study.level):
+                    name = interval.parameter
+                    line[name] = f"{interval.estimate:.3g}"
+                    line[f"{name}, {study.level:.0%} interval"] = str(interval)
+                lines.append(line)
+    return pl.DataFrame(lines)
+
+
+def _asymptotes(study: Study) -> str:
+    table = asymptote_lines(study)
+    if table.is_empty():
+        return ""
+    text = (
+        f"The law with asymptote, {ASYMPTOTE.formula}, for every family that has the sizes for "
+        "it, whether it was chosen or not (AICc over the chosen law). E is the score that no size "
+        "would reach; an interval that begins at 0 says that the data show no such limit. "
+        "Intervals as above, the wider of two."
+    )
+    return f'{html(table)}<p class="caption">{escape(text)}</p>'
+
+
 def _others(curve: Curve) -> str:
     choice = curve.choice
     if choice is None:
@@ -88,7 +120,7 @@ def laws(study: Study) -> str:
         "lies from the law fitted without it. "
         f"Objective: {objective(study.delta)}."
     )
-    return f'{html(table)}<p class="caption">{escape(text)}</p>'
+    return f'{html(table)}<p class="caption">{escape(text)}</p>{_asymptotes(study)}'
 
 
 def comparisons(study: Study, compared: Claims) -> str:

@@ -15,6 +15,7 @@ from smallnets.analysis.report import build, page
 from smallnets.analysis.study import analyse
 from smallnets.analysis.style import COLOURS, MARKERS, style
 from smallnets.analysis.table import from_rows
+from smallnets.analysis.tables import asymptote_lines
 
 
 def unpacked(html: str, name: str) -> str:
@@ -53,6 +54,15 @@ def test_the_page_states_what_a_reviewer_asks_for(reported):
         "p (Holm)",
     ):
         assert text in html
+
+
+def test_every_family_has_its_law_with_asymptote_and_the_interval_holds_the_truth(reported):
+    lines = asymptote_lines(analyse(from_rows(reported)))
+    assert lines["family"].to_list() == ["dense", "monarch"]
+    for interval in lines["E, 95% interval"]:
+        low, high = map(float, interval.split(" to "))
+        assert 0.1 < low < 0.2 < high < 0.3
+    assert "The law with asymptote" in (reported / "report.html").read_text()
 
 
 def test_print_files_lie_beside_it_and_equal_studies_give_equal_files(reported, tmp_path):

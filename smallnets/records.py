@@ -25,6 +25,10 @@ class Row:
     A run whose loss left the finite numbers has ``status`` ``"diverged"`` and NaN metrics from
     there on. ``seconds`` is the run's share of its program's wall time, ``compile_seconds`` the
     whole program's; other programs may have run beside it, so neither is a cost to compare by.
+    ``costs`` is what the network costs by every axis that is counted: ``params`` and
+    ``active_params``, ``flops`` of the products of a forward pass per example, ``bytes``. So
+    networks of one budget can be compared by the others. Sizes that a budget chose stand in
+    ``config``.
     """
 
     family: str
@@ -42,6 +46,7 @@ class Row:
     commit: str
     versions: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
 
 
 def write(row: Row, folder: Path) -> Path:

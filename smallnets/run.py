@@ -16,13 +16,13 @@ from smallnets.launch import help
 from smallnets.launch.usage import UsageError
 
 _HERE = Path(__file__).parent
-_CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
+CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
 
 
 _TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
 
 
-@hydra.main(version_base="1.3", config_path=str(_CONF), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def run(config: DictConfig) -> float:
     """Train the run that ``config`` describes and write its row into Hydra's output folder."""
     from smallnets.launch.single import train_alone
@@ -39,7 +39,7 @@ def main() -> None:
     HYDRA_FULL_ERROR=1 in the environment shows the traceback instead.
     """
     if sys.argv[1:] in (["--help"], ["-h"]):
-        print(help.page(_CONF), end="")
+        print(help.page(CONF), end="")
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
     try:

@@ -19,8 +19,9 @@ BELOW = {
     "measure": {"nn"},
     "analysis": {"records"},
     "budget": {"nn", "measure"},
-    "launch": {"nn", "tasks", "train", "measure", "analysis", "records", "varying"},
+    "launch": {"budget", "nn", "tasks", "train", "measure", "analysis", "records", "varying"},
     "run": {"launch"},
+    "describe": {"budget", "launch", "measure", "run", "tasks", "train"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

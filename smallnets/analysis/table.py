@@ -9,7 +9,7 @@ import polars as pl
 
 from smallnets import records
 
-NESTED = ("metrics", "curves", "versions", "config")
+NESTED = ("metrics", "costs", "curves", "versions", "config")
 
 
 def read(path: Path) -> pl.DataFrame:
@@ -39,8 +39,8 @@ def read(path: Path) -> pl.DataFrame:
 def from_rows(folder: Path) -> pl.DataFrame:
     """One line a run of every row below ``folder``.
 
-    Metrics become columns under their own names, the resolved configuration columns such as
-    ``config.optimizer.learning_rate``, versions columns such as ``versions.jax``. Curves over
+    Metrics and costs become columns under their own names, the resolved configuration columns such
+    as ``config.optimizer.learning_rate``, versions columns such as ``versions.jax``. Curves over
     training are left in the rows.
 
     Raises:
@@ -64,7 +64,7 @@ def from_rows(folder: Path) -> pl.DataFrame:
             raise ValueError(
                 f"metrics may not be called like fields of the row: {', '.join(taken)}"
             )
-        line |= row.metrics
+        line |= row.metrics | row.costs
         line |= _flat("versions", row.versions)
         line |= _flat("config", row.config)
         lines.append(line)

@@ -36,6 +36,7 @@ def load(run: partial[Run]) -> tuple[Run, Data]:
     """The run and its data; raises UsageError for what is wrong with either."""
     with usage():
         built = run()
+        built.budget()  # refuses what is no budget
         return built, built.task()
 
 

@@ -7,7 +7,7 @@ from hydra.types import RunMode
 
 from smallnets.launch.compose import Job, resolve
 
-SIZES = ("width", "widths")  # keys of a network that make it larger, not another one
+SIZES = ("width", "hidden", "widths")  # keys of a network that make it larger, not another one
 
 
 def labels(jobs: list[Job]) -> list[str]:

@@ -7,14 +7,15 @@ from functools import partial
 
 import jax
 
+from smallnets.budget import Sizes, counted
 from smallnets.launch import environment
 from smallnets.launch.build import build, check, load
 from smallnets.launch.compose import Job
 from smallnets.launch.group import Group
 from smallnets.launch.label import labels
+from smallnets.launch.resize import resize
 from smallnets.launch.settings import Means
 from smallnets.launch.usage import UsageError
-from smallnets.measure.count import parameters
 from smallnets.measure.device import device_name
 from smallnets.records import Row
 from smallnets.tasks.data import Data
@@ -32,8 +33,13 @@ class Ready:
     tree: partial[Run]
     run: Run
     data: Data
-    parameters: int
+    sizes: Sizes
+    costs: dict[str, float]
     family: str
+
+    @property
+    def parameters(self) -> int:
+        return int(self.costs["params"])
 
     @property
     def work(self) -> float:
@@ -46,8 +52,11 @@ def prepare(group: Group) -> Ready:
     tree = build(group.jobs[0].resolved)
     run, data = load(tree)
     family = labels(group.jobs[:1])[0]
+    overrides = group.jobs[0].config.hydra.overrides.task
+    tree, sizes = resize(tree, data, family, overrides)
+    run = tree()
     network = check(run, data, family)
-    return Ready(group, tree, run, data, parameters(network).stored, family)
+    return Ready(group, tree, run, data, sizes, counted(network, run.batch(data)), family)
 
 
 def score(row: Row) -> float:
@@ -99,6 +108,7 @@ def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterato
             task=_task(job),
             seed=int(ready.group.values["seed"][index]),
             parameters=ready.parameters,
+            costs=ready.costs,
             status="diverged" if diverged else "finished",
             metrics={**metrics, **_best(curves, steps)},
             curves={"step": steps, **curves},
@@ -109,7 +119,7 @@ def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterato
             device=place,
             commit=commit,
             versions=versions,
-            config=job.resolved,
+            config={**job.resolved, "model": {**job.resolved["model"], **ready.sizes}},
         )
 
 

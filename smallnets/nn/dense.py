@@ -14,7 +14,7 @@ class Dense(nnx.Module):
     """
 
     def __init__(self, d_in: int, d_out: int, *, rngs: nnx.Rngs):
-        self.kernel = kernel(rngs, d_in, d_out, fan_in=d_in)
+        self.kernel = kernel(rngs, d_in, d_out, fan_in=d_in, fan_out=d_out)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return jnp.einsum("...i,io->...o", x, self.kernel[...])

@@ -40,8 +40,8 @@ class LowRank(nnx.Module):
                 f"d_in={d_in}, d_out={d_out}: choose rank <= {smaller} or a larger width"
             )
         self.rank = rank
-        self.down = kernel(rngs, d_in, rank, fan_in=d_in)
-        self.up = kernel(rngs, rank, d_out, fan_in=rank)
+        self.down = kernel(rngs, d_in, rank, fan_in=d_in, fan_out=rank)
+        self.up = kernel(rngs, rank, d_out, fan_in=rank, fan_out=d_out)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         hidden = jnp.einsum("...i,ir->...r", x, self.down[...])

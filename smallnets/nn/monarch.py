@@ -31,8 +31,8 @@ class Monarch(nnx.Module):
             )
         self.blocks = blocks
         p, q = d_in // blocks, d_out // blocks
-        self.left = kernel(rngs, blocks, p, q, fan_in=p)
-        self.right = kernel(rngs, q, blocks, blocks, fan_in=blocks)
+        self.left = kernel(rngs, blocks, p, q, fan_in=p, fan_out=q)
+        self.right = kernel(rngs, q, blocks, blocks, fan_in=blocks, fan_out=blocks)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         grouped = x.reshape(-1, self.blocks, x.shape[-1] // self.blocks)

@@ -14,13 +14,15 @@ class Constant(nnx.Variable):
     """A number of a model that no optimiser touches; a leaf, so that it may be a tracer."""
 
 
-def kernel(rngs: nnx.Rngs, *shape: int, fan_in: int) -> nnx.Param:
+def kernel(rngs: nnx.Rngs, *shape: int, fan_in: int, fan_out: int) -> nnx.Param:
     """A weight array drawn from N(0, 1 / fan_in), so that products keep variance 1.
 
-    ``fan_in`` stays with the parameter as metadata, through ``vmap``, ``scan`` and ``jit``: only
-    parameters that have it are decayed.
+    ``fan_in`` and ``fan_out``, those of the one product that it takes part in, stay with the
+    parameter as metadata, through ``vmap``, ``scan`` and ``jit``: only parameters that have them
+    are decayed.
     """
-    return nnx.Param(jax.random.normal(rngs.params(), shape) / jnp.sqrt(fan_in), fan_in=fan_in)
+    values = jax.random.normal(rngs.params(), shape) / jnp.sqrt(fan_in)
+    return nnx.Param(values, fan_in=fan_in, fan_out=fan_out)
 
 
 def constant(value: Any) -> Constant:

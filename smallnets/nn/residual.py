@@ -46,10 +46,11 @@ class ResidualNetwork(nnx.Module):
         linear: Factory,
         unique: int | None = None,
         expansion: int = 2,
+        hidden: int | None = None,
         mixture: Factory | None = None,
         rngs: nnx.Rngs,
     ):
-        feed_forward = partial(FeedForward, linear=linear, expansion=expansion)
+        feed_forward = partial(FeedForward, linear=linear, expansion=expansion, hidden=hidden)
         block = partial(
             Residual,
             width,

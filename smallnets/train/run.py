@@ -21,8 +21,10 @@ class Run:
 
     ``task()`` gives the data, ``model(shape, classes, rngs=...)`` the network, ``optimizer(steps)``
     the transformation, ``loss(logits, labels)`` a scalar. The network is trained for ``steps``
-    batches of ``batch_size`` and evaluated ``evaluations`` times. ``cache`` is the folder of
-    prepared data and compiled programs; ``study`` holds what other values of the config refer to.
+    batches of ``batch_size`` and evaluated ``evaluations`` times. ``budget()`` is what the
+    network may cost, for whoever builds the run: training doesn't look at it. ``cache`` is the
+    folder of prepared data and compiled programs; ``study`` holds what other values of the config
+    refer to.
     Raises ValueError where steps, batch size and evaluations do not fit each other.
     """
 
@@ -31,6 +33,7 @@ class Run:
     model: Network
     optimizer: Callable[[int], optax.GradientTransformation]
     loss: Loss
+    budget: Callable[[], Any]
     steps: int
     batch_size: int
     evaluations: int
@@ -57,6 +60,11 @@ class Run:
             return self.model(data.train.inputs.shape[1:], data.classes, rngs=rngs)
 
         return build
+
+    def batch(self, data: Data) -> jax.ShapeDtypeStruct:
+        """Shape and type of a batch's inputs."""
+        inputs = data.train.inputs
+        return jax.ShapeDtypeStruct((self.batch_size, *inputs.shape[1:]), inputs.dtype)
 
     def fit(self, data: Data, arrays: dict[str, Arrays]) -> tuple[Any, dict[str, jax.Array]]:
         """Train; ``arrays`` are the splits of ``data`` on the device. See :func:`fit`."""
@@ -88,9 +96,7 @@ class Run:
             network = self.network(data)(rngs=nnx.Rngs(params=jax.random.key(0)))
             return network, network(inputs)
 
-        batch = jax.ShapeDtypeStruct(
-            (self.batch_size, *data.train.inputs.shape[1:]), data.train.inputs.dtype
-        )
+        batch = self.batch(data)
         network, logits = jax.eval_shape(build_and_call, batch)
         labels = jax.ShapeDtypeStruct(batch.shape[:1], data.train.labels.dtype)
         jax.eval_shape(self.loss, logits, labels)

@@ -1,0 +1,140 @@
+"""The command ``smallnets-describe``: what the network of a config costs, part by part."""
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+
+from smallnets.budget import AXES, Sizes, spelled
+from smallnets.launch.build import build, check, load
+from smallnets.launch.compose import resolve
+from smallnets.launch.resize import resize
+from smallnets.launch.usage import UsageError
+from smallnets.measure import flops
+from smallnets.measure.latency import latencies
+from smallnets.measure.parts import WITHOUT_PARAMETERS, Part, parts
+from smallnets.run import CONF
+from smallnets.tasks.data import Data
+from smallnets.train.run import Run
+
+BATCH_SIZES = (1, 64, 1024)
+
+
+def describe(overrides: Sequence[str], *, latency: bool = False) -> Iterator[Table | str]:
+    """What ``smallnets`` with these overrides would train, to be printed.
+
+    A table of the network's parts with their parameters, bytes and FLOPs; how its budget is met;
+    the FLOPs of a training step. With ``latency`` the network is also compiled and timed, with
+    parameters that are all zero. Nothing else is computed or written, but a task that was never
+    loaded before is prepared in the cache. Raises UsageError for what the user can mend.
+    """
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", list(overrides), return_hydra_config=True)
+    family = config.hydra.runtime.choices.model
+    tree = build(resolve(config))
+    _, data = load(tree)
+    tree, sizes = resize(tree, data, family, overrides)
+    run = tree()
+    network = check(run, data, family)
+    try:
+        yield _parts(network, run, data, family)
+        if sizes:
+            yield from _budget(network, run, data, sizes)
+        yield _training(network, run, data)
+    except ValueError as error:  # an operation whose FLOPs have no rule
+        raise UsageError(f"{family}: {error}") from error
+    if latency:
+        yield _latency(network, data)
+
+
+def main() -> None:
+    """Console script: what a user can mend is one line on standard error, with status 2."""
+    parser = ArgumentParser(
+        prog="smallnets-describe", description="What the network of a config costs, part by part."
+    )
+    parser.add_argument(
+        "overrides", nargs="*", help="as of smallnets: model=monarch budget.params=20_000"
+    )
+    parser.add_argument("--latency", action="store_true", help="compile it and time it, too")
+    given = parser.parse_intermixed_args()
+    console = Console()
+    try:
+        for shown in describe(given.overrides, latency=given.latency):
+            console.print(shown, highlight=False, soft_wrap=isinstance(shown, str))
+    except (HydraException, OmegaConfBaseException, UsageError) as error:
+        print(f"smallnets-describe: {UsageError(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parts(network: nnx.Module, run: Run, data: Data, family: str) -> Table:
+    shape = data.train.inputs.shape[1:]
+    table = Table(
+        title=f"{family}: {list(shape)} to {data.classes} classes, FLOPs per example",
+        title_justify="left",
+    )
+    table.add_column("part", no_wrap=True)
+    for name in ("parameters", "active", "bytes", "FLOPs forward"):
+        table.add_column(name, justify="right")
+    found = parts(network, run.batch(data))
+    for name, part in found.items():
+        table.add_row(
+            "(no parameters)" if name == WITHOUT_PARAMETERS else name, *_row(part, run.batch_size)
+        )
+    table.add_section()
+    whole = sum(found.values(), start=Part())
+    table.add_row("whole", *_row(whole, run.batch_size), style="bold")
+    return table
+
+
+def _row(part: Part, examples: int) -> list[str]:
+    flops_each = part.products / examples
+    return [f"{part.stored:,}", f"{part.active:,}", f"{part.bytes:,}", f"{flops_each:,.0f}"]
+
+
+def _budget(network: nnx.Module, run: Run, data: Data, sizes: Sizes) -> Iterator[str]:
+    chosen = ", ".join(f"{name}={value}" for name, value in sizes.items())
+    for axis, asked in run.budget().asked.items():
+        amount = AXES[axis](network, run.batch(data)).amount
+        found = f"{spelled(amount)} ({amount / asked - 1:+.2%}) at {chosen}"
+        yield f"budget.{axis}={spelled(asked)}: {found}"
+
+
+def _training(network: nnx.Module, run: Run, data: Data) -> str:
+    labels = jax.ShapeDtypeStruct((run.batch_size,), data.train.labels.dtype)
+    step = flops.training_step(
+        lambda model, inputs, labels: run.loss(model(inputs), labels),
+        network,
+        run.batch(data),
+        labels,
+    )
+    return (
+        f"training step of {run.batch_size} examples: {step.products:,.0f} FLOPs in matrix "
+        f"products, {step.elementwise:,.0f} elementwise, without the optimiser's"
+    )
+
+
+def _latency(network: nnx.Module, data: Data) -> Table:
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network)
+    inputs = jnp.zeros((max(BATCH_SIZES), *data.train.inputs.shape[1:]), data.train.inputs.dtype)
+    found = latencies({"network": zeros}, inputs, batch_sizes=BATCH_SIZES)
+    title = f"latency of a forward pass, ms, on {found[0].device}"
+    table = Table(title=title, title_justify="left")
+    for name in ("batch size", "lower quartile", "median", "upper quartile", "of it the call"):
+        table.add_column(name, justify="right")
+    for each in found:
+        seconds = (
+            each.lower_quartile_seconds,
+            each.median_seconds,
+            each.upper_quartile_seconds,
+            each.dispatch_seconds,
+        )
+        table.add_row(str(each.batch_size), *(f"{1e3 * value:.3g}" for value in seconds))
+    return table

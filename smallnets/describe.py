@@ -108,12 +108,11 @@ def _budget(network: nnx.Module, run: Run, data: Data, sizes: Sizes) -> Iterator
 
 
 def _training(network: nnx.Module, run: Run, data: Data) -> str:
-    labels = jax.ShapeDtypeStruct((run.batch_size,), data.train.labels.dtype)
     step = flops.training_step(
         lambda model, inputs, labels: run.loss(model(inputs), labels),
         network,
         run.batch(data),
-        labels,
+        run.batch_labels(data),
     )
     return (
         f"training step of {run.batch_size} examples: {step.products:,.0f} FLOPs in matrix "

@@ -101,6 +101,7 @@ def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterato
     versions = environment.versions()
     for index, job in enumerate(ready.group.jobs):
         curves = {name: array[index].tolist() for name, array in outcome.results.items()}
+        curves |= _bits_per_byte(ready.data, curves)
         diverged = not all(map(math.isfinite, curves["train_loss"]))
         metrics = {name: curve[-1] for name, curve in curves.items()}
         yield Row(
@@ -121,6 +122,15 @@ def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterato
             versions=versions,
             config={**job.resolved, "model": {**job.resolved["model"], **ready.sizes}},
         )
+
+
+def _bits_per_byte(data: Data, curves: dict[str, list[float]]) -> dict[str, list[float]]:
+    """The loss of each held-out split of text in bits per byte, as ``<split>_bits_per_byte``."""
+    return {
+        f"{name}_bits_per_byte": [split.bits_per_byte(nats) for nats in curves[f"{name}_loss"]]
+        for name, split in (("validation", data.validation), ("test", data.test))
+        if split.bytes and len(split)
+    }
 
 
 def _best(curves: dict[str, list[float]], steps: list[float]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """A task's examples, whole and in memory, and the pure functions that prepare them."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,22 +10,27 @@ import numpy as np
 class Split:
     """Examples and their classes; the arrays become read-only, since a split may be shared.
 
-    ``inputs`` is float32 ``[n, ...]``, channels last; ``labels`` is int32 ``[n]``.
+    ``inputs`` is float32 ``[n, ...]``, channels last, or int32 ``[n, T]``: tokens. ``labels`` is
+    int32 ``[n]``, or ``[n, T]`` where each of T positions has one. ``bytes`` is the length of the
+    text that the labels spell, where they spell one.
     Raises ValueError if a shape or type differs, or if an input is not a finite number.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
+    bytes: int | None = None
 
     def __post_init__(self):
-        if self.inputs.dtype != np.float32 or self.inputs.ndim < 2:
+        tokens = self.inputs.dtype == np.int32 and self.inputs.ndim == 2
+        if not tokens and (self.inputs.dtype != np.float32 or self.inputs.ndim < 2):
             raise ValueError(
-                f"inputs: float32 [n, ...] is needed, got {self.inputs.dtype} {self.inputs.shape}; "
-                "convert them, with one leading axis for the examples"
+                f"inputs: float32 [n, ...] or int32 [n, T] is needed, got {self.inputs.dtype} "
+                f"{self.inputs.shape}; convert them, with one leading axis for the examples"
             )
-        if self.labels.dtype != np.int32 or self.labels.shape != self.inputs.shape[:1]:
+        shape = self.inputs.shape[: 2 if self.labels.ndim == 2 else 1]
+        if self.labels.dtype != np.int32 or self.labels.shape != shape:
             raise ValueError(
-                f"labels: int32 {self.inputs.shape[:1]} is needed, one for each input, got "
+                f"labels: int32 {shape} is needed, one for each input, got "
                 f"{self.labels.dtype} {self.labels.shape}; convert them or drop the surplus"
             )
         if not np.isfinite(self.inputs).all():
@@ -35,6 +41,13 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def bits_per_byte(self, nats: float) -> float:
+        """A loss of ``nats`` per label as bits per byte of text: nats / ln 2 * labels / bytes.
+
+        So models of different tokens are compared. NaN where the labels spell no text.
+        """
+        return nats / math.log(2) * self.labels.size / self.bytes if self.bytes else math.nan
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Arrays(NamedTuple):
-    """A split on the device: ``inputs[n, ...]`` and ``labels[n]``."""
+    """A split on the device: ``inputs[n, ...]``, and ``labels[n]`` or, of tokens, ``[n, T]``."""
 
     inputs: Any
     labels: Any
@@ -42,8 +42,8 @@ def fit(
     Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the batches since
     the evaluation before) and for each held-out split ``<name>_loss`` (plain cross-entropy in
     nats, whatever the training loss) and ``<name>_error`` (share of wrong answers, NaN where the
-    loss is). It is one ``lax.scan``, pure, and so may be
-    ``vmap``-ed over everything that is a number.
+    loss is), means over tokens where the labels are of tokens. It is one ``lax.scan``, pure, and so
+    may be ``vmap``-ed over everything that is a number.
     """
     key_parameters, key_order = jax.random.split(jax.random.key(seed))
     parameters, rest = partition(network(rngs=nnx.Rngs(params=key_parameters)))
@@ -74,9 +74,7 @@ def fit(
         model = combine(carry[0], rest)
         metrics = {"train_loss": losses.mean()}
         for name, split in held_out.items():
-            logits = model(split.inputs)
-            value = cross_entropy(logits, split.labels)
-            wrong = jnp.mean(logits.argmax(axis=-1) != split.labels)
+            value, wrong = evaluate(model, split, batch_size)
             metrics[f"{name}_loss"] = value
             metrics[f"{name}_error"] = jnp.where(jnp.isnan(value), value, wrong)
         return carry, metrics
@@ -85,3 +83,32 @@ def fit(
     indices = jnp.arange(steps).reshape(evaluations, -1)
     (parameters, _, _), curves = jax.lax.scan(stretch, carry, indices)
     return combine(parameters, rest), curves
+
+
+def evaluate(
+    model: Callable[[Any], jax.Array], split: Arrays, batch_size: int
+) -> tuple[jax.Array, jax.Array]:
+    """Mean cross-entropy in nats and share of wrong answers over a split.
+
+    Labels ``[n]`` are evaluated in one call. Labels of tokens, ``[n, T]``, take T times the memory:
+    they are evaluated in calls of ``batch_size`` sequences. The last call reaches back over
+    sequences that are counted already, and counts the others alone.
+    """
+    if split.labels.ndim == 1:
+        logits = model(split.inputs)
+        wrong = jnp.mean(logits.argmax(axis=-1) != split.labels)
+        return cross_entropy(logits, split.labels), wrong
+    count = split.labels.shape[0]
+    size = min(batch_size, count)
+
+    def call(start: jax.Array) -> tuple[jax.Array, jax.Array]:
+        first = jnp.minimum(start, count - size)
+        inputs, labels = (jax.lax.dynamic_slice_in_dim(each, first, size) for each in split)
+        logits = model(inputs)
+        new = first + jnp.arange(size) >= start
+        losses = jax.vmap(cross_entropy)(logits, labels)
+        wrong = jnp.mean(logits.argmax(axis=-1) != labels, axis=1)
+        return jnp.sum(jnp.where(new, losses, 0)), jnp.sum(jnp.where(new, wrong, 0))
+
+    losses, wrong = jax.lax.map(call, jnp.arange(0, count, size))
+    return losses.sum() / count, wrong.sum() / count

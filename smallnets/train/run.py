@@ -66,6 +66,11 @@ class Run:
         inputs = data.train.inputs
         return jax.ShapeDtypeStruct((self.batch_size, *inputs.shape[1:]), inputs.dtype)
 
+    def batch_labels(self, data: Data) -> jax.ShapeDtypeStruct:
+        """Shape and type of a batch's labels."""
+        labels = data.train.labels
+        return jax.ShapeDtypeStruct((self.batch_size, *labels.shape[1:]), labels.dtype)
+
     def fit(self, data: Data, arrays: dict[str, Arrays]) -> tuple[Any, dict[str, jax.Array]]:
         """Train; ``arrays`` are the splits of ``data`` on the device. See :func:`fit`."""
         return fit(
@@ -96,16 +101,16 @@ class Run:
             network = self.network(data)(rngs=nnx.Rngs(params=jax.random.key(0)))
             return network, network(inputs)
 
-        batch = self.batch(data)
-        network, logits = jax.eval_shape(build_and_call, batch)
-        labels = jax.ShapeDtypeStruct(batch.shape[:1], data.train.labels.dtype)
+        network, logits = jax.eval_shape(build_and_call, self.batch(data))
+        labels = self.batch_labels(data)
+        expected = (*labels.shape, data.classes)
+        if logits.shape != expected or logits.dtype != jnp.float32:
+            raise ValueError(
+                f"the network must return float32 logits {expected}, but returns {logits.dtype} "
+                f"{logits.shape}: choose a model for these labels"
+            )
         jax.eval_shape(self.loss, logits, labels)
         jax.eval_shape(self._first_update, network)
-        if logits.shape != (self.batch_size, data.classes) or logits.dtype != jnp.float32:
-            raise ValueError(
-                f"the network must return float32 logits {(self.batch_size, data.classes)}, but "
-                f"returns {logits.dtype} {logits.shape}"
-            )
         return network
 
     def _first_update(self, network: Any) -> Any:

@@ -2,10 +2,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from smallnets.nn.linear import Linear
 from smallnets.nn.parameter import kernel
 
 
-class Dense(nnx.Module):
+class Dense(Linear):
     """The full linear map, y = x W.
 
     Shapes: x[..., d_in] -> y[..., d_out]; W[d_in, d_out].
@@ -18,3 +19,6 @@ class Dense(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return jnp.einsum("...i,io->...o", x, self.kernel[...])
+
+    def matrix(self) -> jax.Array:
+        return self.kernel[...]

@@ -2,10 +2,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from smallnets.nn.linear import Linear, warn_if_larger
 from smallnets.nn.parameter import kernel
 
 
-class LowRank(nnx.Module):
+class LowRank(Linear):
     """A linear map through a bottleneck, y = x U V.
 
     Shapes: x[..., d_in] -> y[..., d_out]; U[d_in, rank], V[rank, d_out]. It saves parameters below
@@ -14,7 +15,8 @@ class LowRank(nnx.Module):
     FLOPs: 2 * rank * (d_in + d_out)
 
     ``ratio`` is rank / min(d_in, d_out), rounded, at least 1: one of ``rank`` and ``ratio`` is
-    given. Raises ValueError for a rank outside 1 .. min(d_in, d_out).
+    given. Raises ValueError for a rank outside 1 .. min(d_in, d_out), and warns where that is
+    larger than the dense map.
     """
 
     def __init__(
@@ -39,6 +41,14 @@ class LowRank(nnx.Module):
                 f"rank must lie between 1 and the smaller width, but rank={rank} for "
                 f"d_in={d_in}, d_out={d_out}: choose rank <= {smaller} or a larger width"
             )
+        warn_if_larger(
+            d_in,
+            d_out,
+            name="rank",
+            value=rank,
+            choices=range(1, smaller + 1),
+            parameters=lambda rank: rank * (d_in + d_out),
+        )
         self.rank = rank
         self.down = kernel(rngs, d_in, rank, fan_in=d_in, fan_out=rank)
         self.up = kernel(rngs, rank, d_out, fan_in=rank, fan_out=d_out)
@@ -46,3 +56,6 @@ class LowRank(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         hidden = jnp.einsum("...i,ir->...r", x, self.down[...])
         return jnp.einsum("...r,ro->...o", hidden, self.up[...])
+
+    def matrix(self) -> jax.Array:
+        return jnp.einsum("...ir,...ro->...io", self.down[...], self.up[...])

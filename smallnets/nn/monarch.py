@@ -1,13 +1,16 @@
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from smallnets.nn.linear import Linear, check_blocks, divisors, flat, warn_if_larger
 from smallnets.nn.parameter import kernel
 
 # axes: n token, b input block, p position in it, q output group, c position in it
 
 
-class Monarch(nnx.Module):
+class Monarch(Linear):
     """Two block-diagonal maps with a transpose between them: the Monarch matrix.
 
     With x as [b, p], where b = blocks and d_in = blocks p, and y as [c, q], d_out = blocks q:
@@ -20,15 +23,20 @@ class Monarch(nnx.Module):
     FLOPs: 2 * (d_in * d_out // blocks + d_out * blocks)
 
     Source: Dao et al. 2022, arXiv:2204.00595, definition 3.1 (here for rectangular maps).
-    Raises ValueError where ``blocks`` does not divide both widths.
+    Raises ValueError where ``blocks`` does not divide both widths, and warns where that is larger
+    than the dense map.
     """
 
     def __init__(self, d_in: int, d_out: int, *, blocks: int, rngs: nnx.Rngs):
-        if blocks < 1 or d_in % blocks or d_out % blocks:
-            raise ValueError(
-                f"blocks must divide both widths, but blocks={blocks} for d_in={d_in}, "
-                f"d_out={d_out}: choose widths that are multiples of {max(blocks, 1)}"
-            )
+        check_blocks(d_in, d_out, blocks)
+        warn_if_larger(
+            d_in,
+            d_out,
+            name="blocks",
+            value=blocks,
+            choices=divisors(math.gcd(d_in, d_out)),
+            parameters=lambda blocks: d_in * d_out // blocks + d_out * blocks,
+        )
         self.blocks = blocks
         p, q = d_in // blocks, d_out // blocks
         self.left = kernel(rngs, blocks, p, q, fan_in=p, fan_out=q)
@@ -40,3 +48,6 @@ class Monarch(nnx.Module):
         hidden = jnp.einsum("bnp,bpq->bnq", jnp.moveaxis(grouped, 1, 0), self.left[...])
         y = jnp.einsum("bnq,qbc->qnc", hidden, self.right[...])
         return jnp.transpose(y, (1, 2, 0)).reshape(*x.shape[:-1], -1)
+
+    def matrix(self) -> jax.Array:
+        return flat(jnp.einsum("...bpq,...qbc->...bpcq", self.left[...], self.right[...]))

@@ -42,6 +42,7 @@ def executed(model: nnx.Module, *shape: int) -> float:
     return analysis["flops"]
 
 
+@pytest.mark.filterwarnings("ignore::smallnets.nn.linear.LargerThanDense")
 @settings(deadline=None, max_examples=25)
 @given(tokens=sizes, d_in=sizes, d_out=sizes, rank=sizes)
 def test_linear_maps(tokens, d_in, d_out, rank):
@@ -51,6 +52,7 @@ def test_linear_maps(tokens, d_in, d_out, rank):
     assert forward(low_rank, tokens, d_in) == 2 * tokens * rank * (d_in + d_out)
 
 
+@pytest.mark.filterwarnings("ignore::smallnets.nn.linear.LargerThanDense")
 @settings(deadline=None, max_examples=25)
 @given(tokens=sizes, blocks=st.integers(1, 6), p=st.integers(1, 9), q=st.integers(1, 9))
 def test_monarch(tokens, blocks, p, q):

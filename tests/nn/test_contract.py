@@ -67,11 +67,12 @@ def test_compiled_equals_eager(family: str):
 
 @pytest.mark.parametrize(("d_in", "d_out"), [(64, 64), (64, 128), (128, 64)])
 def test_variance_at_initialisation_is_about_one(family: str, d_in: int, d_out: int):
-    """Within sampling error of [1/2, 1]: maps keep 1, a top-2 mixture of maps sum g^2 of it."""
-    x = jax.random.normal(jax.random.key(7), (256, d_in))
-    variances = [float(build(family, d_in, d_out, seed)(x).var()) for seed in range(4)]
+    """Over many seeds, for the few numbers of a small factor scatter much: within sampling error
+    of [1/2, 1], since maps keep 1 and a top-2 mixture of maps sum g^2 of it."""
+    x = jax.random.normal(jax.random.key(7), (64, d_in))
+    variance = jax.jit(lambda seed: build(family, d_in, d_out, seed)(x).var())
     low = 0.5 if family.startswith("mixture") else 0.85
-    assert low <= np.mean(variances) <= 1.15
+    assert low <= np.mean([variance(seed) for seed in range(200)]) <= 1.15
 
 
 @pytest.mark.parametrize(("d_in", "d_out"), WIDTHS)

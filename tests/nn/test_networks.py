@@ -57,6 +57,7 @@ def test_published_networks_have_the_published_number_of_parameters(network, cou
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
 
 
+@pytest.mark.filterwarnings("ignore::smallnets.nn.linear.LargerThanDense")
 def test_low_rank_is_the_product_of_its_factors_and_full_rank_reaches_any_matrix():
     model = LowRank(6, 4, rank=4, rngs=nnx.Rngs(0))
     matrix = jax.random.normal(jax.random.key(1), (6, 4))
@@ -74,6 +75,7 @@ def test_monarch_is_two_block_diagonals_around_a_transpose():
     np.testing.assert_allclose(model(jnp.eye(6)), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::smallnets.nn.linear.LargerThanDense")
 def test_monarch_of_one_block_is_a_dense_map_with_a_scale_for_each_output():
     model = Monarch(6, 9, blocks=1, rngs=nnx.Rngs(0))
     matrix = model.left[0] * model.right[...].reshape(1, 9)

@@ -78,6 +78,7 @@ def page(study: Study, compared: Claims) -> str:
         )
     for title, text in (
         ("Scores", tables.scores(study)),
+        ("Costs along every axis", tables.costs(study, compared.reference)),
         ("Configuration", tables.configuration(study.table)),
         ("Versions", tables.versions(study.table)),
     ):

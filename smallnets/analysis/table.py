@@ -39,9 +39,9 @@ def read(path: Path) -> pl.DataFrame:
 def from_rows(folder: Path) -> pl.DataFrame:
     """One line a run of every row below ``folder``.
 
-    Metrics and costs become columns under their own names, the resolved configuration columns such
-    as ``config.optimizer.learning_rate``, versions columns such as ``versions.jax``. Curves over
-    training are left in the rows.
+    Metrics become columns under their own names, costs columns such as ``costs.flops``, the
+    resolved configuration columns such as ``config.optimizer.learning_rate``, versions columns
+    such as ``versions.jax``. Curves over training are left in the rows.
 
     Raises:
         ValueError: if there is no row, or one can't be read.
@@ -64,7 +64,8 @@ def from_rows(folder: Path) -> pl.DataFrame:
             raise ValueError(
                 f"metrics may not be called like fields of the row: {', '.join(taken)}"
             )
-        line |= row.metrics | row.costs
+        line |= row.metrics
+        line |= _flat("costs", row.costs)
         line |= _flat("versions", row.versions)
         line |= _flat("config", row.config)
         lines.append(line)

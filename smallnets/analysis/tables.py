@@ -5,6 +5,7 @@ from html import escape
 import polars as pl
 
 from smallnets.analysis.claims import Claims
+from smallnets.analysis.costs import axes, mismatch
 from smallnets.analysis.drawing import label, means, number, objective
 from smallnets.analysis.intervals import intervals
 from smallnets.analysis.laws import ASYMPTOTE
@@ -187,6 +188,33 @@ def budgets(study: Study, compared: Claims) -> str:
     return f"<h2>At equal {label(study.columns.size)}</h2>{html(pl.DataFrame(lines))}" + (
         f'<p class="caption">{escape(text)}</p>'
     )
+
+
+def costs(study: Study, reference: str) -> str:
+    """What each size costs by every axis of the rows, and over the reference at the same size."""
+    table = mismatch(study, reference)
+    if table.is_empty():
+        return ""
+    lines = [
+        {
+            "family": line[study.columns.family],
+            label(study.columns.size): number(line[study.columns.size]),
+            **{label(name): _cost(line[name], line[f"{name} ratio"]) for name in axes(study.runs)},
+        }
+        for line in table.iter_rows(named=True)
+    ]
+    text = (
+        f"In brackets: times {reference} at the size nearest to it, where that is within 5 %. What "
+        "is far from 1 there was not matched, and a comparison at equal size is none along it."
+    )
+    return f'{html(pl.DataFrame(lines))}<p class="caption">{escape(text)}</p>'
+
+
+def _cost(cost: float | None, ratio: float | None) -> str:
+    if cost is None:
+        return ""
+    times = "\N{MULTIPLICATION SIGN}"
+    return number(cost) if ratio is None else f"{number(cost)} ({times}{ratio:.3g})"
 
 
 def html(table: pl.DataFrame) -> str:

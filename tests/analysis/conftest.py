@@ -61,6 +61,7 @@ def _writer(root: Path) -> Callable[..., Path]:
                                 task="toy",
                                 seed=seed,
                                 parameters=int(size),
+                                costs={"flops": float(size) * (3 if family == "monarch" else 2)},
                                 status="diverged" if bad else "finished",
                                 metrics={k: float("nan") if bad else v for k, v in metrics.items()},
                                 curves={"step": [1.0], "test_error": [float(error)]},

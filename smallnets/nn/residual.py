@@ -14,12 +14,12 @@ from smallnets.nn.stack import Stack
 class Residual(nnx.Module):
     """A map around which its input is carried, y = x + map(norm(x)).
 
-    Shapes: x[..., d] -> y[..., d].
-    Parameters: map + d
+    Shapes: x[..., d] -> y[..., d]. ``norm(d)`` builds the norm.
+    Parameters: map + norm
     """
 
-    def __init__(self, d: int, *, map: Factory, rngs: nnx.Rngs):
-        self.norm = RMSNorm(d)
+    def __init__(self, d: int, *, map: Factory, norm: Factory = RMSNorm, rngs: nnx.Rngs):
+        self.norm = norm(d)
         self.map = map(d, d, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:

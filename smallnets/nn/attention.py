@@ -1,0 +1,72 @@
+import jax
+from flax import nnx
+
+from smallnets.nn.parameter import Factory
+from smallnets.nn.rotary import rotate
+
+
+class Attention(nnx.Module):
+    """Softmax attention between the positions of a sequence, its projections any linear maps.
+
+        y_t = output(concat over heads n of sum_s softmax_s(q_tn . k_sn / sqrt(head_dim)) v_sn)
+
+    with s over all positions, or over s <= t if ``causal``. ``d_in / head_dim`` query heads;
+    ``key_value_heads`` of keys and values, each for as many query heads in a row: as many as the
+    queries' without it, 1 is multi-query, between them grouped-query attention. Queries and keys
+    are rotated by their positions with ``rotary_base``, without where it is None.
+
+    Shapes: x[..., T, d_in] -> y[..., T, d_out].
+    Parameters: linear(d_in, d_in) + 2 linear(d_in, key_value_heads head_dim) + linear(d_in, d_out)
+    FLOPs: those of the maps, and 4 T d_in for each position: causal attention computes the other
+    half of the products too.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2; multi-query: Shazeer 2019,
+    arXiv:1911.02150; grouped: Ainslie et al. 2023, arXiv:2305.13245. Raises ValueError where
+    ``head_dim`` does not divide ``d_in`` or ``key_value_heads`` the heads, and for an odd
+    ``head_dim`` with rotary positions.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        *,
+        linear: Factory,
+        head_dim: int,
+        key_value_heads: int | None = None,
+        causal: bool,
+        rotary_base: float | None = 10_000.0,
+        rngs: nnx.Rngs,
+    ):
+        if head_dim < 1 or d_in % head_dim:
+            raise ValueError(
+                f"head_dim must divide the width, but head_dim={head_dim} for a width of {d_in}: "
+                f"choose a width that is a multiple of {max(head_dim, 1)}"
+            )
+        heads = d_in // head_dim
+        key_value_heads = heads if key_value_heads is None else key_value_heads
+        if key_value_heads < 1 or heads % key_value_heads:
+            raise ValueError(
+                f"key_value_heads must divide the heads, but key_value_heads={key_value_heads} for "
+                f"{heads} heads ({d_in} / {head_dim}): choose a divisor, or null for no sharing"
+            )
+        if rotary_base is not None and head_dim % 2:
+            raise ValueError(
+                f"rotary positions need an even head_dim, but head_dim={head_dim}: make it even, "
+                "or set rotary_base to null"
+            )
+        self.head_dim, self.causal, self.rotary_base = head_dim, causal, rotary_base
+        self.query = linear(d_in, d_in, rngs=rngs)
+        self.key = linear(d_in, key_value_heads * head_dim, rngs=rngs)
+        self.value = linear(d_in, key_value_heads * head_dim, rngs=rngs)
+        self.output = linear(d_in, d_out, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        def heads(y: jax.Array) -> jax.Array:
+            return y.reshape(-1, x.shape[-2], y.shape[-1] // self.head_dim, self.head_dim)
+
+        query, key, value = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
+        if self.rotary_base is not None:
+            query, key = (rotate(each, base=self.rotary_base) for each in (query, key))
+        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
+        return self.output(mixed.reshape(*x.shape[:-1], -1))

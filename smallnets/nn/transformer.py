@@ -1,0 +1,149 @@
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from smallnets.nn.dense import Dense
+from smallnets.nn.embedding import Embedding, LearnedPositions
+from smallnets.nn.norm import RMSNorm
+from smallnets.nn.parameter import Factory
+from smallnets.nn.residual import Residual
+from smallnets.nn.stack import Stack
+
+
+class Block(nnx.Module):
+    """Attention between positions, then a feed-forward map at each, both residual.
+
+    Shapes: x[..., T, d] -> y[..., T, d].
+    Parameters: attention + feed_forward, each with its norm.
+    """
+
+    def __init__(self, *, attention: Factory, feed_forward: Factory, rngs: nnx.Rngs):
+        self.attention = attention(rngs=rngs)
+        self.feed_forward = feed_forward(rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.feed_forward(self.attention(x))
+
+
+class Transformer(nnx.Module):
+    """A transformer: a decoder of tokens if ``causal``, else an encoder that classifies.
+
+    Embed, ``depth`` blocks with the norm before each map, norm, head. A decoder gives the logits of
+    each position, which depend on that position and those before it alone; an encoder those of the
+    mean over positions. (A mixture that drops what finds no slot is not quite causal, see
+    :class:`smallnets.nn.mixture.Mixture`: whether a token's second choice finds one depends on the
+    first choices of later tokens.)
+
+    ``linear`` is the map inside the blocks; ``attention_linear``, where given, that of the
+    attention's projections instead. ``attention`` and ``feed_forward`` are factories that take
+    ``linear``, and ``causal`` or ``hidden``. With ``mixture`` (a factory that takes ``expert``)
+    each block mixes such feed-forward maps. ``stack`` holds the blocks and says how they are
+    shared; ``unique`` of them are distinct. ``norm(width)`` builds a norm.
+
+    Inputs of shape (T,) are tokens, embedded by a table of ``vocabulary`` rows (as many as
+    ``classes`` without it), which is ``tied`` to the logits or not and of the inner width
+    ``embedding`` where that is given; inputs of shape (T, ...) are vectors, mapped by a dense map.
+    Positions are those of the attention, and learned vectors too with ``learned_positions``.
+
+    Shapes: tokens[..., T] or x[..., T, *channels] -> logits[..., T, classes] if causal, else
+    [..., classes].
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762; the norm before the maps: Xiong et al. 2020,
+    arXiv:2002.04745. Raises ValueError where what is tied or factorised is not there, and for
+    inputs of shape [..., T] that are no integers.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        classes: int,
+        *,
+        width: int,
+        depth: int,
+        linear: Factory,
+        attention: Factory,
+        feed_forward: Factory,
+        causal: bool,
+        tied: bool,
+        attention_linear: Factory | None = None,
+        mixture: Factory | None = None,
+        stack: Factory = Stack,
+        unique: int | None = None,
+        hidden: int | None = None,
+        norm: Factory = RMSNorm,
+        embedding: int | None = None,
+        vocabulary: int | None = None,
+        learned_positions: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        length, *channels = shape
+        _check(bool(channels), classes, causal, tied, embedding, vocabulary)
+        self.causal = causal
+        self.axes = len(channels)
+        self.embed: Any
+        if channels:
+            self.embed = Dense(math.prod(channels), width, rngs=rngs)
+        else:
+            self.embed = Embedding(
+                vocabulary or classes, width, factor=embedding, tied=tied, rngs=rngs
+            )
+        self.positions = LearnedPositions(length, width, rngs=rngs) if learned_positions else None
+        mixing = partial(
+            attention,
+            linear=linear if attention_linear is None else attention_linear,
+            causal=causal,
+        )
+        feeding = partial(feed_forward, linear=linear, hidden=hidden)
+        block = partial(
+            Block,
+            attention=partial(Residual, width, map=mixing, norm=norm),
+            feed_forward=partial(
+                Residual,
+                width,
+                map=feeding if mixture is None else partial(mixture, expert=feeding),
+                norm=norm,
+            ),
+        )
+        self.stack = stack(block=block, depth=depth, unique=unique, rngs=rngs)
+        self.norm = norm(width)
+        self.head = None if tied else Dense(width, classes, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.axes:
+            x = x.reshape(*x.shape[: x.ndim - self.axes], -1)
+        elif not jnp.issubdtype(x.dtype, jnp.integer):
+            raise ValueError(
+                f"inputs of shape [..., T] must be tokens, but are {x.dtype} {x.shape}: give "
+                "integers, or vectors [..., T, channels]"
+            )
+        x = self.embed(x)
+        x = x if self.positions is None else self.positions(x)
+        x = self.norm(self.stack(x))
+        x = x if self.causal else x.mean(axis=-2)
+        return self.embed.logits(x) if self.head is None else self.head(x)
+
+
+def _check(
+    vectors: bool,
+    classes: int,
+    causal: bool,
+    tied: bool,
+    embedding: int | None,
+    vocabulary: int | None,
+) -> None:
+    """Raise ValueError where an option has nothing to act on."""
+    if tied and (vectors or not causal or vocabulary not in (None, classes)):
+        raise ValueError(
+            "a tied embedding gives the logits of a decoder's own tokens, but "
+            f"the inputs are {'vectors' if vectors else 'tokens'}, causal={causal}, "
+            f"vocabulary={vocabulary} for {classes} classes: set tied to false"
+        )
+    if vectors and not (embedding is None and vocabulary is None):
+        raise ValueError(
+            f"a table of tokens needs tokens, but embedding={embedding}, vocabulary={vocabulary} "
+            "for inputs that are vectors: set both to null"
+        )

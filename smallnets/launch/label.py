@@ -11,30 +11,36 @@ SIZES = ("width", "hidden", "widths")  # keys of a network that make it larger, 
 
 
 def labels(jobs: list[Job]) -> list[str]:
-    """The label of each job: its ``model`` choice, and every value of the model that is not that
-    choice's own, sizes aside. So runs of one label are one family at different sizes, wherever a
-    value was set: on the command line, in an experiment, by reference.
+    """The label of each job: its ``model`` choice, every value of the model that is not that
+    choice's own, sizes aside, and the parametrization if it is another. So runs of one label are
+    one family at different sizes, wherever a value was set: on the command line, in an experiment,
+    by reference.
     """
     plain: dict[str, dict[str, Any]] = {}
     found = []
     for job in jobs:
         choice = job.config.hydra.runtime.choices.model
         if choice not in plain:
-            plain[choice] = dict(_leaves(_plain_model(choice)))
+            plain[choice] = dict(_leaves(_network(_plain_config(choice))))
         own = plain[choice]
         changed = [
             f"{path}={value}"
-            for path, value in sorted(_leaves(job.resolved["model"]))
+            for path, value in sorted(_leaves(_network(job.resolved)))
             if path.rpartition(".")[2] not in SIZES and own.get(path, _leaves) != value
         ]
         found.append(" ".join([choice, *changed]))
     return found
 
 
-def _plain_model(choice: str) -> Any:
+def _network(config: dict[str, Any]) -> dict[str, Any]:
+    """The model's node, with what else belongs to a curve."""
+    return {**config["model"], "parametrization": config["parametrization"]}
+
+
+def _plain_config(choice: str) -> dict[str, Any]:
     loader = GlobalHydra.instance().config_loader()
     config = loader.load_configuration("config", [f"model={choice}"], RunMode.RUN)
-    return resolve(config)["model"]
+    return resolve(config)
 
 
 def _leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:

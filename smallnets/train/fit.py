@@ -10,6 +10,7 @@ from flax import nnx
 
 from smallnets.nn.parameter import combine, partition
 from smallnets.train.loss import cross_entropy
+from smallnets.train.parametrization import Parametrization, initial, standard, with_rates
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -32,12 +33,14 @@ def fit(
     steps: int,
     batch_size: int,
     evaluations: int,
+    parametrization: Parametrization = standard,
 ) -> tuple[Any, dict[str, jax.Array]]:
     """Train for ``steps`` batches; evaluate ``evaluations`` times, evenly, the last at the end.
 
     ``network(rngs=...)`` builds the model. Batches are drawn without replacement, in a new order
     each epoch; what is left of an epoch after its last whole batch is skipped. The seed sets the
-    parameters and the orders.
+    parameters and the orders; ``parametrization`` says how each weight array's initial values and
+    learning rate depend on its fans.
 
     Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the batches since
     the evaluation before) and for each held-out split ``<name>_loss`` (plain cross-entropy in
@@ -47,7 +50,8 @@ def fit(
     """
     key_parameters, key_order = jax.random.split(jax.random.key(seed))
     parameters, rest = partition(network(rngs=nnx.Rngs(params=key_parameters)))
-    transformation = optimizer(steps)
+    parameters = initial(parameters, parametrization)
+    transformation = with_rates(optimizer(steps), parametrization)
     count = train.labels.shape[0]
     batches = count // batch_size
 

@@ -10,6 +10,7 @@ from flax import nnx
 from smallnets.nn.parameter import partition
 from smallnets.tasks.data import Data
 from smallnets.train.fit import Arrays, Loss, fit
+from smallnets.train.parametrization import Parametrization, with_rates
 from smallnets.varying import VaryingInt
 
 Network = Callable[..., Any]  # (shape, classes, *, rngs) -> network
@@ -20,7 +21,8 @@ class Run:
     """One training run, described: the root of every config.
 
     ``task()`` gives the data, ``model(shape, classes, rngs=...)`` the network, ``optimizer(steps)``
-    the transformation, ``loss(logits, labels)`` a scalar. The network is trained for ``steps``
+    the transformation, ``loss(logits, labels)`` a scalar, ``parametrization(fan_in, fan_out)`` the
+    factors of a weight array's initial values and rate. The network is trained for ``steps``
     batches of ``batch_size`` and evaluated ``evaluations`` times. ``budget()`` is what the
     network may cost, for whoever builds the run: training doesn't look at it. ``cache`` is the
     folder of prepared data and compiled programs; ``study`` holds what other values of the config
@@ -33,6 +35,7 @@ class Run:
     model: Network
     optimizer: Callable[[int], optax.GradientTransformation]
     loss: Loss
+    parametrization: Parametrization
     budget: Callable[[], Any]
     steps: int
     batch_size: int
@@ -83,6 +86,7 @@ class Run:
             steps=self.steps,
             batch_size=self.batch_size,
             evaluations=self.evaluations,
+            parametrization=self.parametrization,
         )
 
     def check(self, data: Data) -> Any:
@@ -115,7 +119,7 @@ class Run:
 
     def _first_update(self, network: Any) -> Any:
         parameters, _ = partition(network)
-        transformation = self.optimizer(self.steps)
+        transformation = with_rates(self.optimizer(self.steps), self.parametrization)
         with jax.numpy_dtype_promotion("standard"):  # as in fit
             return transformation.update(parameters, transformation.init(parameters), parameters)
 

@@ -29,7 +29,9 @@ class Row:
     ``costs`` is what the network costs by every axis that is counted: ``params`` and
     ``active_params``, ``flops`` of the products of a forward pass per example, ``bytes``. So
     networks of one budget can be compared by the others. Sizes that a budget chose stand in
-    ``config``.
+    ``config``. ``energy`` is what training took, without compiling: ``joules``, their ``source``
+    (``"meter"``, ``"model"``, or None where there is no number), what they ``cover``, and a model's
+    ``low_joules`` and ``high_joules``.
     """
 
     family: str
@@ -48,6 +50,7 @@ class Row:
     versions: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
+    energy: dict[str, Any] = field(default_factory=dict)
 
 
 def write(row: Row, folder: Path) -> Path:

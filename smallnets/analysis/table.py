@@ -9,7 +9,7 @@ import polars as pl
 
 from smallnets import records
 
-NESTED = ("metrics", "costs", "curves", "versions", "config")
+NESTED = ("metrics", "costs", "energy", "curves", "versions", "config")
 
 
 def read(path: Path) -> pl.DataFrame:
@@ -39,9 +39,10 @@ def read(path: Path) -> pl.DataFrame:
 def from_rows(folder: Path) -> pl.DataFrame:
     """One line a run of every row below ``folder``.
 
-    Metrics become columns under their own names, costs columns such as ``costs.flops``, the
-    resolved configuration columns such as ``config.optimizer.learning_rate``, versions columns
-    such as ``versions.jax``. Curves over training are left in the rows.
+    Metrics become columns under their own names; costs, energy, the resolved configuration and
+    versions become columns such as ``costs.flops``, ``energy.joules``,
+    ``config.optimizer.learning_rate`` and ``versions.jax``. Curves over training are left in the
+    rows.
 
     Raises:
         ValueError: if there is no row, or one can't be read.
@@ -65,7 +66,7 @@ def from_rows(folder: Path) -> pl.DataFrame:
                 f"metrics may not be called like fields of the row: {', '.join(taken)}"
             )
         line |= row.metrics
-        line |= _flat("costs", row.costs)
+        line |= _flat("costs", row.costs) | _flat("energy", row.energy)
         line |= _flat("versions", row.versions)
         line |= _flat("config", row.config)
         lines.append(line)

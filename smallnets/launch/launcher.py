@@ -1,7 +1,8 @@
 """A multirun: jobs into groups, groups into programs, programs into rows."""
 
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 from hydra.core.utils import JobReturn, configure_log, run_job
@@ -16,10 +17,13 @@ from smallnets.launch.compilations import counted
 from smallnets.launch.compose import Job, compose
 from smallnets.launch.group import group
 from smallnets.launch.settings import Settings
-from smallnets.launch.train import Ready, prepare, put, rows, score, train
+from smallnets.launch.train import Outcome, Ready, prepare, put, rows, score, train
 from smallnets.launch.usage import UsageError
+from smallnets.measure.energy import Energy, measure
+from smallnets.measure.footprint import spelled
+from smallnets.measure.meter import find_meter
+from smallnets.measure.shared_clock import SharedClock
 from smallnets.records import Row
-from smallnets.train.program import Outcome
 
 
 def launch(
@@ -50,32 +54,43 @@ def launch(
         checking = progress.add_task("checking", total=len(groups))
         ready = [prepare(each) for each in progress.track(groups, task_id=checking)]
         with counted(Path(ready[0].run.cache).expanduser()) as compilations:
-            returns = _train_all(context, ready, settings, progress)
+            returns, energies = _train_all(context, ready, settings, progress)
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    console.print(f"{len(returns)} runs in {folder}: {compilations}")
+    console.print(f"{len(returns)} runs in {folder}: {compilations}; {spelled(energies)}")
     return [returns[number] for number in sorted(returns)]
 
 
 def _train_all(
     context: HydraContext, ready: list[Ready], settings: Settings, progress: Progress
-) -> dict[int, JobReturn]:
-    """Train the groups on a few threads; write each group's rows here as soon as it is done."""
+) -> tuple[dict[int, JobReturn], list[Energy]]:
+    """Train the groups on a few threads; write each group's rows here as soon as it is done.
+
+    Returns what each job gave, by its number, and the energy of each group.
+    """
     means = settings.here(programs=len(ready))
     commit = environment.commit()
     training = progress.add_task("training", total=sum(each.work for each in ready))
     returns: dict[int, JobReturn] = {}
     data = {id(each.data): each.data for each in ready}
     arrays = {key: put(each) for key, each in data.items()}
+    clock = SharedClock()  # a meter sees all programs, so it is asked only where there is one
+    meter = find_meter() if means.workers == 1 else None
+    gauge = partial(measure, meter=meter, cpu_clock=clock)
+
+    def work(each: Ready) -> Outcome:
+        with clock.at_work():
+            return train(each, arrays[id(each.data)], means, gauge)
+
+    energies: list[Energy] = []
     pool = ThreadPoolExecutor(means.workers)
-    waiting: dict[Future[Outcome], Ready] = {
-        pool.submit(train, each, arrays[id(each.data)], means): each for each in ready
-    }
+    waiting = {pool.submit(work, each): each for each in ready}
     try:
         while waiting:
             progress.refresh()
             done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 each, outcome = waiting.pop(future), future.result()
+                energies.append(outcome.energy)
                 written = rows(each, outcome, means.execution, commit)
                 for job, row in zip(each.group.jobs, written, strict=True):
                     returns[job.number] = _finish(context, job, row)
@@ -89,7 +104,7 @@ def _train_all(
         raise
     finally:  # without waiting for programs under way, whose runs are lost in any case
         pool.shutdown(wait=False, cancel_futures=True)
-    return returns
+    return returns, energies
 
 
 def _finish(context: HydraContext, job: Job, row: Row) -> JobReturn:

@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from smallnets.launch.compose import Job
 from smallnets.launch.group import group
 from smallnets.launch.settings import Settings
 from smallnets.launch.train import prepare, put, rows, score, train
+from smallnets.measure.energy import measure
+from smallnets.measure.footprint import spelled
+from smallnets.measure.meter import find_meter
 from smallnets.varying import declared
 
 
@@ -33,10 +37,11 @@ def train_alone(config: DictConfig, hydra: Any) -> float:
     console = Console()
     saying = f"training {ready.family}, {ready.parameters:,} parameters"
     with counted(Path(ready.run.cache).expanduser()) as compilations, console.status(saying):
-        outcome = train(ready, put(ready.data), settings)
+        gauge = partial(measure, meter=find_meter())
+        outcome = train(ready, put(ready.data), settings, gauge)
     row = next(rows(ready, outcome, settings.execution, environment.commit()))
     records.write(row, folder)
     scores = ", ".join(f"{name} {value:.4g}" for name, value in row.metrics.items())
     console.print(f"{row.family}, {row.parameters:,} parameters, {row.status}: {scores}")
-    console.print(f"row: {folder / records.NAME} ({compilations})")
+    console.print(f"row: {folder / records.NAME} ({compilations}; {spelled([outcome.energy])})")
     return score(row)

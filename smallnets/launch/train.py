@@ -1,11 +1,14 @@
 """A group of jobs, checked and trained: configs in, rows out."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import jax
+import numpy as np
 
 from smallnets.budget import Sizes, counted
 from smallnets.launch import environment
@@ -17,12 +20,15 @@ from smallnets.launch.resize import resize
 from smallnets.launch.settings import Means
 from smallnets.launch.usage import UsageError
 from smallnets.measure.device import device_name
+from smallnets.measure.energy import Energy
 from smallnets.records import Row
 from smallnets.tasks.data import Data
 from smallnets.train.fit import Arrays
-from smallnets.train.program import Outcome, train_together
+from smallnets.train.program import compile_together
 from smallnets.train.run import Run, splits
 from smallnets.varying import assign
+
+Gauge = Callable[[Callable[[], Any]], tuple[Any, Energy]]  # work -> its result, its energy
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,17 @@ class Ready:
         return len(self.group.jobs) * self.parameters * self.run.steps * self.run.batch_size
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What training a group gave: ``results`` with a leading axis of members, times, energy."""
+
+    results: dict[str, np.ndarray]
+    chunk: int
+    compile_seconds: float
+    run_seconds: float
+    energy: Energy
+
+
 def prepare(group: Group) -> Ready:
     """Build and check without computing; raises UsageError for what the user can mend."""
     tree = build(group.jobs[0].resolved)
@@ -69,9 +86,10 @@ def put(data: Data) -> dict[str, Arrays]:
     return jax.device_put(splits(data))
 
 
-def train(ready: Ready, arrays: dict[str, Arrays], means: Means) -> Outcome:
+def train(ready: Ready, arrays: dict[str, Arrays], means: Means, gauge: Gauge) -> Outcome:
     """Train the group's members as one program; ``arrays`` are its splits on the device.
 
+    ``gauge(work)`` runs the compiled program and says what energy that took.
     Raises UsageError where not even one member fits into memory.
     """
 
@@ -82,7 +100,7 @@ def train(ready: Ready, arrays: dict[str, Arrays], means: Means) -> Outcome:
         return tree().fit(ready.data, arrays)[1]
 
     try:
-        return train_together(
+        program = compile_together(
             member,
             ready.group.values,
             arrays,
@@ -91,6 +109,10 @@ def train(ready: Ready, arrays: dict[str, Arrays], means: Means) -> Outcome:
         )
     except ValueError as error:
         raise UsageError(f"{ready.family}: {error}") from error
+    started = time.perf_counter()
+    results, energy = gauge(program.run)
+    seconds = time.perf_counter() - started
+    return Outcome(results, program.chunk, program.compile_seconds, seconds, energy)
 
 
 def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterator[Row]:
@@ -99,6 +121,7 @@ def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterato
     steps = [float(stride * (index + 1)) for index in range(ready.run.evaluations)]
     families, place = labels(ready.group.jobs), device_name(jax.devices()[0])
     versions = environment.versions()
+    energy = asdict(outcome.energy.times(1 / len(ready.group.jobs)))
     for index, job in enumerate(ready.group.jobs):
         curves = {name: array[index].tolist() for name, array in outcome.results.items()}
         curves |= _bits_per_byte(ready.data, curves)
@@ -114,6 +137,7 @@ def rows(ready: Ready, outcome: Outcome, execution: str, commit: str) -> Iterato
             metrics={**metrics, **_best(curves, steps)},
             curves={"step": steps, **curves},
             seconds=outcome.run_seconds / len(ready.group.jobs),
+            energy=energy,
             compile_seconds=outcome.compile_seconds,
             execution=execution,
             members=outcome.chunk,

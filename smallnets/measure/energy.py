@@ -148,20 +148,23 @@ def measure(
     meter: Meter | None,
     idle_watts: Mapping[str, float] | None = None,
     device: Power | None = None,
+    cpu_clock: Callable[[], float] = time.process_time,
 ) -> tuple[Any, Energy]:
     """Run ``work()``, wait for its result, and say what it took: (result, energy).
 
+    ``cpu_clock`` reads the CPU-seconds that are this work's own so far: of the whole process where
+    it does nothing else meanwhile, else a :class:`smallnets.measure.shared_clock.SharedClock`.
     The meter's parts count if they hold the device that JAX computes on: a GPU's meter says
     nothing about work on the processor, and then the model answers.
     """
     on_cpu = jax.default_backend() == "cpu"
     if meter is not None:
         start(meter)
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), cpu_clock()
     try:
         result = jax.block_until_ready(work())
     finally:
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        wall, cpu = time.perf_counter() - wall, cpu_clock() - cpu
         seconds, parts = (0.0, {}) if meter is None else stop(meter)
     if on_cpu:
         parts = {part: joules for part, joules in parts.items() if not part.startswith("GPU")}

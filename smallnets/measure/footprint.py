@@ -1,5 +1,6 @@
 """What energy means outside: kilowatt-hours, carbon and money. The rates are inputs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,4 +62,26 @@ def footprint(
         grams_co2e=None if kwh is None else kwh * carbon.per_kwh,
         cost=None if kwh is None else kwh * price.per_kwh,
         currency=price.unit,
+    )
+
+
+def spelled(energies: Iterable[Energy]) -> str:
+    """One clause for people: joules with their source, carbon and money, at the world's averages.
+
+    What is absent from one is absent from the sum, and the reason is given.
+    """
+    parts = list(energies)
+    if missing := next((each.covers for each in parts if each.joules is None), None):
+        return f"energy unknown: {missing}"
+    joules = sum(each.joules or 0.0 for each in parts)
+    low, high = (
+        sum(getattr(each, name) or 0.0 for each in parts) for name in ("low_joules", "high_joules")
+    )
+    sources = {each.source for each in parts}
+    source = " and ".join(sorted(str(each) for each in sources))
+    bounds = f" {low:,.3g} to {high:,.3g} J" if sources == {"model"} else ""
+    kwh = joules / JOULES_PER_KWH
+    return (
+        f"training took {joules:,.3g} J ({source}{bounds}), {kwh * WORLD_CARBON.per_kwh:.2g} "
+        f"{WORLD_CARBON.unit}, {kwh * WORLD_PRICE.per_kwh:.2g} {WORLD_PRICE.unit}"
     )

@@ -12,13 +12,15 @@ EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 Values = Mapping[str, np.ndarray]
 
 
-class Outcome(NamedTuple):
-    """``results``: the member's results, each with a leading axis of members; times in seconds."""
+class Program(NamedTuple):
+    """Members compiled together: ``run()`` gives their results, with a leading axis of members.
 
-    results: dict[str, np.ndarray]
-    compile_seconds: float
-    run_seconds: float
+    ``chunk`` of them are trained at once. Compiling took ``compile_seconds``.
+    """
+
+    run: Callable[[], dict[str, np.ndarray]]
     chunk: int
+    compile_seconds: float
 
 
 def fastest_execution(platform: str) -> Execution:
@@ -31,15 +33,15 @@ def fastest_execution(platform: str) -> Execution:
     return "map" if platform == "cpu" else "vmap"
 
 
-def train_together(
+def compile_together(
     member: Callable[[dict[str, jax.Array], Any], dict[str, jax.Array]],
     values: Values,
     shared: Any,
     *,
     execution: Execution,
     memory_limit: int,
-) -> Outcome:
-    """``member(values[i], shared)`` for all members i, as one program.
+) -> Program:
+    """``member(values[i], shared)`` for all members i, as one program, compiled and not yet run.
 
     ``values`` are arrays with a leading axis of members, ``shared`` is any pytree that all see.
     ``"map"`` trains one after another inside the program (``lax.map``): bit for bit what each gives
@@ -62,15 +64,18 @@ def train_together(
             f"one run must fit into memory, but needs {needed:,} bytes of {memory_limit:,}: "
             "use a smaller model or batch, or raise hydra.launcher.memory_limit"
         )
-    compiled_at = time.perf_counter()
-    results = [
-        jax.device_get(compiled(_slice(values, start, chunk), shared))
-        for start in range(0, members, chunk)
-    ]
-    joined = {
-        name: np.concatenate([part[name] for part in results])[:members] for name in results[0]
-    }
-    return Outcome(joined, compiled_at - started, time.perf_counter() - compiled_at, chunk)
+    compile_seconds = time.perf_counter() - started
+
+    def run() -> dict[str, np.ndarray]:
+        results = [
+            jax.device_get(compiled(_slice(values, start, chunk), shared))
+            for start in range(0, members, chunk)
+        ]
+        return {
+            name: np.concatenate([part[name] for part in results])[:members] for name in results[0]
+        }
+
+    return Program(run, chunk, compile_seconds)
 
 
 def _slice(values: Values, start: int, chunk: int) -> dict[str, np.ndarray]:

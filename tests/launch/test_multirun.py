@@ -83,6 +83,8 @@ def test_a_row_says_what_the_run_was(study: Study):
     assert (row.family, row.task, row.seed, row.status) == ("dense", "mnist1d", 0, "finished")
     assert row.parameters == 40 * 8 + 2 * (4 * 8 * 8 + 8) + 8 + 8 * 10
     assert (row.execution, row.members) == ("map", 6)
+    assert row.energy["source"] in ("model", "meter")
+    assert 0 < row.energy["joules"] < 1000
     assert row.curves["step"] == [10, 20]
     assert row.metrics["test_error"] == row.curves["test_error"][-1]
     assert row.metrics["best_step"] in row.curves["step"]

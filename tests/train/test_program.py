@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from smallnets.train.fit import Arrays, fit
 from smallnets.train.loss import cross_entropy
 from smallnets.train.optimizer import adamw
-from smallnets.train.program import fastest_execution, train_together
+from smallnets.train.program import compile_together, fastest_execution
 
 CONF = Path(__file__).parents[2] / "conf"
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
@@ -58,9 +58,9 @@ def member_of(model: str, steps: int = 20):
 
 
 def together(member, values, execution, memory_limit=AMPLE):
-    return train_together(
+    return compile_together(
         member, values, SPLITS, execution=execution, memory_limit=memory_limit
-    ).results
+    ).run()
 
 
 def take(values, index):
@@ -83,7 +83,7 @@ def _kept_programs(cache: Path):
 def test_map_equals_training_alone_bit_for_bit(model: str):
     member = member_of(model)
     group = together(member, VALUES, "map")
-    options: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}  # as in train_together
+    options: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}  # as together
     alone_ = jax.jit(member).lower(take(VALUES, 0), SPLITS).compile(compiler_options=options)
     for index in range(3):
         alone = alone_(take(VALUES, index), SPLITS)
@@ -132,18 +132,18 @@ def test_a_group_too_large_for_memory_is_cut_into_chunks(execution):
     """Each member returns a megabyte: seven of them do not fit into four."""
     values = {"x": np.arange(7, dtype=np.float32)}
     shared = {"one": np.ones(3, np.float32)}
-    whole = train_together(big, values, shared, execution=execution, memory_limit=AMPLE)
-    parts = train_together(big, values, shared, execution=execution, memory_limit=4_000_000)
+    whole = compile_together(big, values, shared, execution=execution, memory_limit=AMPLE)
+    parts = compile_together(big, values, shared, execution=execution, memory_limit=4_000_000)
     assert whole.chunk == 7
     assert 1 <= parts.chunk <= 4
-    np.testing.assert_array_equal(whole.results["sum"], parts.results["sum"])
+    np.testing.assert_array_equal(whole.run()["sum"], parts.run()["sum"])
 
 
 def test_one_run_too_large_for_memory_gets_one_line():
     values = {"x": np.arange(2, dtype=np.float32)}
     shared = {"one": np.ones(3, np.float32)}
     with pytest.raises(ValueError, match="one run must fit into memory"):
-        train_together(big, values, shared, execution="map", memory_limit=1000)
+        compile_together(big, values, shared, execution="map", memory_limit=1000)
 
 
 @pytest.mark.parametrize(("platform", "expected"), [("cpu", "map"), ("gpu", "vmap")])

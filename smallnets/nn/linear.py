@@ -64,5 +64,5 @@ def warn_if_larger(
         f"{name}={value} makes {parameters(value):,} parameters for d_in={d_in}, d_out={d_out}, "
         f"more than the {dense:,} of the dense map: {advice}",
         LargerThanDense,
-        stacklevel=3,
+        stacklevel=2,
     )

@@ -8,6 +8,7 @@ from smallnets.nn.dense import Dense
 from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.norm import RMSNorm
 from smallnets.nn.parameter import Factory
+from smallnets.nn.relaxed import Relaxed
 from smallnets.nn.stack import Stack
 
 
@@ -30,8 +31,9 @@ class ResidualNetwork(nnx.Module):
     """A deep network of feed-forward blocks: embed, ``depth`` residual blocks, norm, head.
 
     ``linear`` is the map inside the blocks; with ``mixture`` (a factory that takes ``expert``)
-    each block mixes such feed-forward maps. ``unique`` blocks are shared over the depth. The first
-    and the last map, which depend on the task, are dense in every family.
+    each block mixes such feed-forward maps. ``unique`` blocks are shared over the depth, as
+    ``stack`` says; with a ``relaxation`` each of their calls adds a difference of that rank to each
+    map. The first and the last map, which depend on the task, are dense in every family.
 
     Shapes: x[..., *shape] -> logits[..., d_out]; each example is flattened.
     """
@@ -45,11 +47,15 @@ class ResidualNetwork(nnx.Module):
         depth: int,
         linear: Factory,
         unique: int | None = None,
+        stack: Factory = Stack,
+        relaxation: int = 0,
         expansion: int = 2,
         hidden: int | None = None,
         mixture: Factory | None = None,
         rngs: nnx.Rngs,
     ):
+        if relaxation:
+            linear = partial(Relaxed, linear=linear, rank=relaxation)
         feed_forward = partial(FeedForward, linear=linear, expansion=expansion, hidden=hidden)
         block = partial(
             Residual,
@@ -58,7 +64,7 @@ class ResidualNetwork(nnx.Module):
         )
         self.axes = len(shape)
         self.embed = Dense(math.prod(shape), width, rngs=rngs)
-        self.stack = Stack(block=block, depth=depth, unique=unique, rngs=rngs)
+        self.stack = stack(block=block, depth=depth, unique=unique, rngs=rngs)
         self.norm = RMSNorm(width)
         self.head = Dense(width, d_out, rngs=rngs)
 

@@ -1,22 +1,35 @@
+from typing import Any, Literal, get_args
+
 import jax
 from flax import nnx
 
-from smallnets.nn.parameter import Factory, stacked
+from smallnets.nn.parameter import Factory, combine, is_variable, stacked
+from smallnets.nn.relaxed import is_own
+
+Order = Literal["cyclic", "consecutive"]
 
 
 class Stack(nnx.Module):
     """A block applied ``depth`` times, with ``unique`` distinct sets of parameters.
 
-    x <- block_{i mod unique}(x) for i = 0 .. depth - 1 (ALBERT's cyclic sharing; Lan et al. 2019,
-    arXiv:1909.11942). ``unique == depth`` is an ordinary deep network, ``unique == 1`` one block
-    over and over. Sharing is calling: the blocks live on a leading axis, ``[unique, ...]``, and
-    two nested ``lax.scan`` run over them, so that compile time does not grow with depth.
+    For i = 0 .. depth - 1, in the order ``cyclic`` (a b c a b c) or ``consecutive`` (a a b b c c):
+
+        x <- block_{i mod unique}(x)    or    x <- block_{floor(i unique / depth)}(x)
+
+    ``unique == depth`` is an ordinary deep network, ``unique == 1`` one block over and over.
+    Sharing is calling: the blocks live on a leading axis, ``[unique, ...]``, and two nested
+    ``lax.scan`` run over them, so that compile time does not grow with depth. Parameters that each
+    call has for itself (:class:`smallnets.nn.relaxed.Relaxed`) live in ``own``, ``[depth, ...]`` in
+    the order of the calls.
 
     Shapes: x[..., d] -> y[..., d]. ``block(rngs=...)`` builds one block.
-    Parameters: unique * block
+    Parameters: unique * (block - own) + depth * own
     FLOPs: depth * block
 
-    Raises ValueError where ``unique`` does not divide ``depth``.
+    Source: Lan et al. 2019, arXiv:1909.11942 (one block); both orders: Takase & Kiyono 2021,
+    arXiv:2104.06022, as CYCLE and SEQUENCE. Raises ValueError where ``unique`` does not divide
+    ``depth``, for an unknown order, and where calls that share nothing have parameters of their
+    own.
     """
 
     def __init__(
@@ -25,6 +38,7 @@ class Stack(nnx.Module):
         block: Factory,
         depth: int,
         unique: int | None = None,
+        order: Order = "cyclic",
         rngs: nnx.Rngs,
     ):
         unique = depth if unique is None else unique
@@ -33,13 +47,46 @@ class Stack(nnx.Module):
                 f"unique must divide depth, but unique={unique} for depth={depth}: "
                 "choose a divisor of the depth, or null for no sharing"
             )
-        self.loops = depth // unique
-        self.blocks = stacked(block, rngs.params(), unique)
+        if order not in get_args(Order):
+            raise ValueError(f"order must be cyclic or consecutive, but is {order!r}: choose one")
+        self.unique, self.loops = unique, depth // unique
+        self.order = order
+        blocks = stacked(block, rngs.params(), unique)
+        self.blocks = _where(blocks, own=False)
+        self.own = _where(blocks, own=True)
+        if jax.tree.leaves(self.own):
+            if self.loops == 1:
+                raise ValueError(
+                    "a relaxation needs blocks that are called more than once, but "
+                    f"unique={unique} for depth={depth}: lower unique, or set relaxation to 0"
+                )
+            self.own = _where(stacked(block, rngs.params(), depth), own=True)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        def once(x: jax.Array, _) -> tuple[jax.Array, None]:
-            return jax.lax.scan(lambda x, block: (block(x), None), x, self.blocks)
+        def call(x: jax.Array, parts: Any) -> tuple[jax.Array, None]:
+            return combine(*parts)(x), None
+
+        def turn(x: jax.Array, own: Any) -> tuple[jax.Array, None]:
+            return jax.lax.scan(call, x, (own, self.blocks))
+
+        def repeat(x: jax.Array, parts: Any) -> tuple[jax.Array, None]:
+            own, block = parts
+            return jax.lax.scan(lambda x, own: call(x, (own, block)), x, own, self.loops)
 
         if self.loops == 1:
-            return once(x, None)[0]
-        return jax.lax.scan(once, x, length=self.loops)[0]
+            return turn(x, self.own)[0]
+        if self.order == "cyclic":
+            return jax.lax.scan(turn, x, _split(self.own, self.loops), self.loops)[0]
+        return jax.lax.scan(repeat, x, (_split(self.own, self.unique), self.blocks))[0]
+
+
+def _where(blocks: Any, *, own: bool) -> Any:
+    """The leaves of ``blocks`` that each call has for itself, or the others; None elsewhere."""
+    return jax.tree.map(
+        lambda leaf: leaf if is_own(leaf) is own else None, blocks, is_leaf=is_variable
+    )
+
+
+def _split(own: Any, outer: int) -> Any:
+    """The leading axis as two, [outer, ...]."""
+    return jax.tree.map(lambda leaf: leaf.reshape(outer, -1, *leaf.shape[1:]), own)

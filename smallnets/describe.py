@@ -3,6 +3,7 @@
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,11 @@ from smallnets.launch.compose import resolve
 from smallnets.launch.resize import resize
 from smallnets.launch.usage import UsageError
 from smallnets.measure import flops
+from smallnets.measure.energy import thousand_inferences
+from smallnets.measure.footprint import spelled as spelled_energy
 from smallnets.measure.latency import latencies
+from smallnets.measure.memory import memory
+from smallnets.measure.meter import find_meter
 from smallnets.measure.parts import WITHOUT_PARAMETERS, Part, parts
 from smallnets.run import CONF
 from smallnets.tasks.data import Data
@@ -28,12 +33,12 @@ from smallnets.train.run import Run
 BATCH_SIZES = (1, 64, 1024)
 
 
-def describe(overrides: Sequence[str], *, latency: bool = False) -> Iterator[Table | str]:
+def describe(overrides: Sequence[str], *, measured: bool = False) -> Iterator[Table | str]:
     """What ``smallnets`` with these overrides would train, to be printed.
 
     A table of the network's parts with their parameters, bytes and FLOPs; how its budget is met;
-    the FLOPs of a training step. With ``latency`` the network is also compiled and timed, with
-    parameters that are all zero. Nothing else is computed or written, but a task that was never
+    the FLOPs of a training step. With ``measured`` the network is also compiled and run, for its
+    latency, memory and energy. Nothing else is computed or written, but a task that was never
     loaded before is prepared in the cache. Raises UsageError for what the user can mend.
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -51,8 +56,8 @@ def describe(overrides: Sequence[str], *, latency: bool = False) -> Iterator[Tab
         yield _training(network, run, data)
     except ValueError as error:  # an operation whose FLOPs have no rule
         raise UsageError(f"{family}: {error}") from error
-    if latency:
-        yield _latency(network, data)
+    if measured:
+        yield from _measured(network, data)
 
 
 def main() -> None:
@@ -63,11 +68,13 @@ def main() -> None:
     parser.add_argument(
         "overrides", nargs="*", help="as of smallnets: model=monarch budget.params=20_000"
     )
-    parser.add_argument("--latency", action="store_true", help="compile it and time it, too")
+    parser.add_argument(
+        "--measured", action="store_true", help="run it, too: its latency, memory and energy"
+    )
     given = parser.parse_intermixed_args()
     console = Console()
     try:
-        for shown in describe(given.overrides, latency=given.latency):
+        for shown in describe(given.overrides, measured=given.measured):
             console.print(shown, highlight=False, soft_wrap=isinstance(shown, str))
     except (HydraException, OmegaConfBaseException, UsageError) as error:
         print(f"smallnets-describe: {UsageError(error)}", file=sys.stderr)
@@ -120,13 +127,18 @@ def _training(network: nnx.Module, run: Run, data: Data) -> str:
     )
 
 
-def _latency(network: nnx.Module, data: Data) -> Table:
+def _measured(network: nnx.Module, data: Data) -> Iterator[Table | str]:
+    """Latency, memory and energy of inference on this device, of parameters that are all zero."""
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network)
     inputs = jnp.zeros((max(BATCH_SIZES), *data.train.inputs.shape[1:]), data.train.inputs.dtype)
-    found = latencies({"network": zeros}, inputs, batch_sizes=BATCH_SIZES)
-    title = f"latency of a forward pass, ms, on {found[0].device}"
+    programs = {
+        size: jax.jit(lambda model, x: model(x)).lower(zeros, inputs[:size]).compile()
+        for size in BATCH_SIZES
+    }
+    found = latencies({"as it is": zeros}, inputs, batch_sizes=BATCH_SIZES)
+    title = f"a forward pass in ms, its memory in bytes, on {found[0].device}"
     table = Table(title=title, title_justify="left")
-    for name in ("batch size", "lower quartile", "median", "upper quartile", "of it the call"):
+    for name in ("batch", "lower quartile", "median", "upper quartile", "of it the call", "memory"):
         table.add_column(name, justify="right")
     for each in found:
         seconds = (
@@ -135,5 +147,12 @@ def _latency(network: nnx.Module, data: Data) -> Table:
             each.upper_quartile_seconds,
             each.dispatch_seconds,
         )
-        table.add_row(str(each.batch_size), *(f"{1e3 * value:.3g}" for value in seconds))
-    return table
+        times = [f"{1e3 * value:.3g}" for value in seconds]
+        peak = memory(programs[each.batch_size]).peak_bytes
+        table.add_row(str(each.batch_size), *times, f"{peak:,}")
+    yield table
+    meter = find_meter()
+    for size in (min(BATCH_SIZES), max(BATCH_SIZES)):
+        program = partial(programs[size], zeros, inputs[:size])
+        energy = thousand_inferences(program, batch_size=size, meter=meter, seconds=1.0)
+        yield f"1,000 inferences in batches of {size:,}: {spelled_energy([energy])}"

@@ -54,10 +54,11 @@ def test_the_budgets_of_the_default_study_are_met_by_all_its_families(
     assert f"budget.params={budget:,}: {row(said, 'whole')[0]:,} (" in said
 
 
-def test_latency_only_when_asked(capsys, cache):
-    said = described(capsys, cache, "model.width=8", "--latency")
-    assert re.search(r"│ +1024 │( +[\d.]+ │){4}", said)
-    assert "latency" not in described(capsys, cache, "model.width=8")
+def test_it_is_run_only_when_asked(capsys, cache):
+    said = described(capsys, cache, "model.width=8", "--measured")
+    assert re.search(r"│ +1024 │( +[\d.]+ │){4} +[\d,]+ │", said)
+    assert re.search(r"1,000 inferences in batches of 1,024: [\d.e-]+ J \(m", said)
+    assert "forward pass in ms" not in described(capsys, cache, "model.width=8")
 
 
 WRONG = {

@@ -72,7 +72,7 @@ def spelled(energies: Iterable[Energy]) -> str:
     """
     parts = list(energies)
     if missing := next((each.covers for each in parts if each.joules is None), None):
-        return f"energy unknown: {missing}"
+        return f"unknown energy: {missing}"
     joules = sum(each.joules or 0.0 for each in parts)
     low, high = (
         sum(getattr(each, name) or 0.0 for each in parts) for name in ("low_joules", "high_joules")
@@ -82,6 +82,6 @@ def spelled(energies: Iterable[Energy]) -> str:
     bounds = f" {low:,.3g} to {high:,.3g} J" if sources == {"model"} else ""
     kwh = joules / JOULES_PER_KWH
     return (
-        f"training took {joules:,.3g} J ({source}{bounds}), {kwh * WORLD_CARBON.per_kwh:.2g} "
+        f"{joules:,.3g} J ({source}{bounds}), {kwh * WORLD_CARBON.per_kwh:.2g} "
         f"{WORLD_CARBON.unit}, {kwh * WORLD_PRICE.per_kwh:.2g} {WORLD_PRICE.unit}"
     )

@@ -14,7 +14,8 @@ class Embedding(nnx.Module):
         embed(t) = up(s table_t),    logits(x) = down(x) table^T
 
     Tied, the table is drawn with variance 1 / e, as the map to the logits needs it, and s = sqrt(e)
-    (Vaswani et al. 2017, arXiv:1706.03762, section 3.4); else with variance 1, and s = 1. The
+    (Vaswani et al. 2017, arXiv:1706.03762, section 3.4); else with variance 1, and s = 1. A tied
+    decoder starts by expecting the token that it has just read, by a logit of up to sqrt(e). The
     dense maps ``up`` and ``down`` are there where ``factor`` gives the e below width of a
     factorised embedding (ALBERT: Lan et al. 2019, arXiv:1909.11942, section 3.1), ``down`` only if
     tied; otherwise e = width.

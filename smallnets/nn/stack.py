@@ -18,9 +18,9 @@ class Stack(nnx.Module):
 
     ``unique == depth`` is an ordinary deep network, ``unique == 1`` one block over and over.
     Sharing is calling: the blocks live on a leading axis, ``[unique, ...]``, and two nested
-    ``lax.scan`` run over them, so that compile time does not grow with depth. Parameters that each
-    call has for itself (:class:`smallnets.nn.relaxed.Relaxed`) live in ``own``, ``[depth, ...]`` in
-    the order of the calls.
+    ``lax.scan`` run over them, so that compile time does not grow with depth. Those of their
+    parameters that each call has for itself (:class:`smallnets.nn.relaxed.Relaxed`) are
+    ``[depth, ...]``, in the order of the calls.
 
     Shapes: x[..., d] -> y[..., d]. ``block(rngs=...)`` builds one block.
     Parameters: unique * (block - own) + depth * own
@@ -51,40 +51,46 @@ class Stack(nnx.Module):
             raise ValueError(f"order must be cyclic or consecutive, but is {order!r}: choose one")
         self.unique, self.loops = unique, depth // unique
         self.order = order
-        blocks = stacked(block, rngs.params(), unique)
-        self.blocks = _where(blocks, own=False)
-        self.own = _where(blocks, own=True)
-        if jax.tree.leaves(self.own):
+        self.blocks = stacked(block, rngs.params(), unique)
+        own, shared = _parts(self.blocks)
+        if jax.tree.leaves(own):
             if self.loops == 1:
                 raise ValueError(
                     "a relaxation needs blocks that are called more than once, but "
                     f"unique={unique} for depth={depth}: lower unique, or set relaxation to 0"
                 )
-            self.own = _where(stacked(block, rngs.params(), depth), own=True)
+            own, _ = _parts(stacked(block, rngs.params(), depth))
+            self.blocks = combine(own, shared)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        own, shared = _parts(self.blocks)
+
         def call(x: jax.Array, parts: Any) -> tuple[jax.Array, None]:
             return combine(*parts)(x), None
 
         def turn(x: jax.Array, own: Any) -> tuple[jax.Array, None]:
-            return jax.lax.scan(call, x, (own, self.blocks))
+            return jax.lax.scan(call, x, (own, shared))
 
         def repeat(x: jax.Array, parts: Any) -> tuple[jax.Array, None]:
             own, block = parts
             return jax.lax.scan(lambda x, own: call(x, (own, block)), x, own, self.loops)
 
         if self.loops == 1:
-            return turn(x, self.own)[0]
+            return turn(x, own)[0]
         if self.order == "cyclic":
-            return jax.lax.scan(turn, x, _split(self.own, self.loops), self.loops)[0]
-        return jax.lax.scan(repeat, x, (_split(self.own, self.unique), self.blocks))[0]
+            return jax.lax.scan(turn, x, _split(own, self.loops), self.loops)[0]
+        return jax.lax.scan(repeat, x, (_split(own, self.unique), shared))[0]
 
 
-def _where(blocks: Any, *, own: bool) -> Any:
-    """The leaves of ``blocks`` that each call has for itself, or the others; None elsewhere."""
-    return jax.tree.map(
-        lambda leaf: leaf if is_own(leaf) is own else None, blocks, is_leaf=is_variable
-    )
+def _parts(blocks: Any) -> tuple[Any, Any]:
+    """Two trees: the parameters that each call has for itself, and all the rest; None elsewhere."""
+
+    def keep(wanted: bool) -> Any:
+        return jax.tree.map(
+            lambda leaf: leaf if is_own(leaf) is wanted else None, blocks, is_leaf=is_variable
+        )
+
+    return keep(True), keep(False)
 
 
 def _split(own: Any, outer: int) -> Any:

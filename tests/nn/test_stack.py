@@ -90,7 +90,7 @@ def test_a_shared_block_gets_the_sum_of_the_gradients_of_its_calls():
 def test_each_call_of_a_relaxed_block_adds_its_own_difference(order):
     stack = Stack(block=RELAXED, depth=6, unique=2, order=order, rngs=nnx.Rngs(0))
     stack = randomised(stack)
-    maps, differences = stack.blocks.map.shared.kernel, stack.own.map.difference
+    maps, differences = stack.blocks.map.shared.kernel, stack.blocks.map.difference
     assert maps.shape == (2, 8, 8)
     assert differences.down.shape == (6, 8, 2)
     expected = X
@@ -119,8 +119,8 @@ def test_a_relaxation_of_full_rank_expresses_any_unshared_stack():
         relaxed.blocks.map.shared.kernel[...], 3, axis=0
     )
     left, scale, right = jnp.linalg.svd(wanted)
-    relaxed.own.map.difference.down[...] = left * jnp.broadcast_to(scale[:, None], left.shape)
-    relaxed.own.map.difference.up[...] = right
+    relaxed.blocks.map.difference.down[...] = left * jnp.broadcast_to(scale[:, None], left.shape)
+    relaxed.blocks.map.difference.up[...] = right
     np.testing.assert_allclose(relaxed(X), unshared(X), rtol=1e-4, atol=1e-4)
 
 
@@ -146,7 +146,7 @@ def test_differences_of_experts_are_as_active_as_the_experts():
         relaxation=1,
         rngs=nnx.Rngs(0),
     )
-    assert network.stack.own.map.expert.up.difference.down.shape == (4, 4, 8, 1)
+    assert network.stack.blocks.map.expert.up.difference.down.shape == (4, 4, 8, 1)
     each = 2 * 3 * 8  # of an expert's two maps of 8 and 16: rank 1 of the difference
     shared = 2 * (2 * 2 * 3 * 8 + 8 * 4 + 8)
     rest = 3 * 8 + 8 + 8 * 2
@@ -159,7 +159,7 @@ def test_a_relaxed_network_trains_its_shared_and_its_own_parameters():
         (8,), 2, width=8, depth=4, unique=1, linear=Dense, relaxation=2, rngs=nnx.Rngs(0)
     )
     gradient = jax.grad(lambda network: jnp.sum(network(X) ** 2))(network).stack
-    assert jnp.all(jnp.any(gradient.own.map.up.difference.up[...] != 0, axis=(1, 2)))
+    assert jnp.all(jnp.any(gradient.blocks.map.up.difference.up[...] != 0, axis=(1, 2)))
     assert jnp.any(gradient.blocks.map.up.shared.kernel[...] != 0)
 
 

@@ -16,6 +16,7 @@ FILES = sorted(CONF.rglob("*.yaml"))
 CHOICES = {  # how a file is chosen, by its folder
     "model/linear": "model=residual model/linear={}",
     "model/mixture": "model=residual +model/mixture={}",
+    "model/stack": "model=transformer model/stack={}",
     "experiment": "+experiment={}",
     "task": "task={} task.directory=/a",
 }
@@ -29,14 +30,22 @@ def overrides(path: Path) -> list[str]:
     return [each for each in chosen if "directory" not in each or path.stem == "tfds"]
 
 
+def data(model: dict) -> Data:
+    """Of the shapes of MNIST-1D, or of text for a decoder: the data are not what is checked."""
+    if model.get("causal"):
+        tokens = np.zeros((4000, 64), np.int32)
+        split = Split(tokens, tokens, tokens.size)
+        return Data(split, split, split, classes=256)
+    split = Split(np.zeros((4000, 40, 1), np.float32), np.zeros(4000, np.int32))
+    return Data(split, split, split, classes=10)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
 def test_it_builds_and_shape_checks(path: Path):
-    """On MNIST-1D's shapes, whatever the task: the data are not what is checked."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides(path), return_hydra_config=True)
-    run = build(resolve(config))()
-    split = Split(np.zeros((4000, 40, 1), np.float32), np.zeros(4000, np.int32))
-    network = run.check(Data(split, split, split, classes=10))
+    resolved = resolve(config)
+    network = build(resolved)().check(data(resolved["model"]))
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(network))
     assert jax.tree.leaves(network)
 

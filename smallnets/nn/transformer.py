@@ -10,6 +10,7 @@ from smallnets.nn.dense import Dense
 from smallnets.nn.embedding import Embedding, LearnedPositions
 from smallnets.nn.norm import RMSNorm
 from smallnets.nn.parameter import Factory
+from smallnets.nn.relaxed import Relaxed
 from smallnets.nn.residual import Residual
 from smallnets.nn.stack import Stack
 
@@ -41,8 +42,9 @@ class Transformer(nnx.Module):
     ``linear`` is the map inside the blocks; ``attention_linear``, where given, that of the
     attention's projections instead. ``attention`` and ``feed_forward`` are factories that take
     ``linear``, and ``causal`` or ``hidden``. With ``mixture`` (a factory that takes ``expert``)
-    each block mixes such feed-forward maps. ``stack`` holds the blocks and says how they are
-    shared; ``unique`` of them are distinct. ``norm(width)`` builds a norm.
+    each block mixes such feed-forward maps. ``stack`` holds the blocks and says how the ``unique``
+    ones are shared over the depth; with a ``relaxation`` each of their calls adds a difference of
+    that rank to each map. ``norm(width)`` builds a norm.
 
     Inputs of shape (T,) are tokens, embedded by a table of ``vocabulary`` rows (as many as
     ``classes`` without it), which is ``tied`` to the logits or not and of the inner width
@@ -73,6 +75,7 @@ class Transformer(nnx.Module):
         mixture: Factory | None = None,
         stack: Factory = Stack,
         unique: int | None = None,
+        relaxation: int = 0,
         hidden: int | None = None,
         norm: Factory = RMSNorm,
         embedding: int | None = None,
@@ -92,11 +95,11 @@ class Transformer(nnx.Module):
                 vocabulary or classes, width, factor=embedding, tied=tied, rngs=rngs
             )
         self.positions = LearnedPositions(length, width, rngs=rngs) if learned_positions else None
-        mixing = partial(
-            attention,
-            linear=linear if attention_linear is None else attention_linear,
-            causal=causal,
-        )
+        attention_linear = linear if attention_linear is None else attention_linear
+        if relaxation:
+            linear = partial(Relaxed, linear=linear, rank=relaxation)
+            attention_linear = partial(Relaxed, linear=attention_linear, rank=relaxation)
+        mixing = partial(attention, linear=attention_linear, causal=causal)
         feeding = partial(feed_forward, linear=linear, hidden=hidden)
         block = partial(
             Block,

@@ -9,7 +9,7 @@ from flax import nnx
 
 from smallnets.nn.dense import Dense
 from smallnets.nn.parameter import partition
-from smallnets.train.fit import Arrays, fit
+from smallnets.train.fit import Arrays, evaluate, fit
 from smallnets.train.loss import cross_entropy
 from smallnets.train.optimizer import adamw
 
@@ -63,6 +63,43 @@ def test_cross_entropy_by_hand():
     target = 0.9 * np.eye(3)[[0, 2]] + 0.1 / 3
     smooth = -(target * np.asarray(logits)).sum(axis=1).mean()
     assert cross_entropy(logits, labels, label_smoothing=0.1) == pytest.approx(smooth, rel=1e-6)
+
+
+def test_cross_entropy_of_tokens_is_the_mean_over_all_of_them():
+    logits = jax.random.normal(jax.random.key(0), (3, 5, 7))
+    labels = jax.random.randint(jax.random.key(1), (3, 5), 0, 7)
+    flat = cross_entropy(logits.reshape(15, 7), labels.reshape(15), label_smoothing=0.1)
+    together = cross_entropy(logits, labels, label_smoothing=0.1)
+    np.testing.assert_allclose(together, flat, rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 8, 11, 12, 100])
+def test_sequences_are_evaluated_in_batches_each_counted_once(batch_size):
+    logits = jax.random.normal(jax.random.key(0), (11, 5, 7))
+    labels = jax.random.randint(jax.random.key(1), (11, 5), 0, 7)
+    sizes = []
+
+    def model(rows: jax.Array) -> jax.Array:
+        sizes.append(len(rows))
+        return logits[rows]
+
+    split = Arrays(jnp.arange(11), labels)
+    value, wrong = evaluate(model, split, batch_size)
+    np.testing.assert_allclose(value, cross_entropy(logits, labels), rtol=1e-6)
+    np.testing.assert_allclose(wrong, jnp.mean(logits.argmax(axis=-1) != labels), rtol=1e-6)
+    assert set(sizes) == {min(batch_size, 11)}
+
+
+def test_labels_of_whole_examples_are_evaluated_in_one_call():
+    sizes = []
+
+    def model(rows: jax.Array) -> jax.Array:
+        sizes.append(len(rows))
+        return jnp.eye(3)[rows % 3]
+
+    _, wrong = evaluate(model, Arrays(jnp.arange(9), jnp.zeros(9, int)), 2)
+    assert sizes == [9]
+    assert wrong == pytest.approx(2 / 3)
 
 
 @pytest.fixture

@@ -1,0 +1,203 @@
+"""Transformers: causal, near chance at first, their parameters held once and counted."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from smallnets.measure import count
+from smallnets.nn.attention import Attention
+from smallnets.nn.dense import Dense
+from smallnets.nn.embedding import Embedding
+from smallnets.nn.feed_forward import FeedForward
+from smallnets.nn.gated_feed_forward import GatedFeedForward
+from smallnets.nn.low_rank import LowRank
+from smallnets.nn.mixture import Mixture
+from smallnets.nn.norm import LayerNorm
+from smallnets.nn.shared_part import SharedPart
+from smallnets.nn.transformer import Transformer
+from smallnets.train.loss import cross_entropy
+
+LENGTH, CLASSES = 12, 50
+
+
+def transformer(shape: tuple[int, ...] = (LENGTH,), **options) -> Transformer:
+    plain = {
+        "width": 16,
+        "depth": 2,
+        "linear": Dense,
+        "attention": partial(Attention, head_dim=4),
+        "feed_forward": FeedForward,
+        "causal": True,
+        "tied": True,
+        "rngs": nnx.Rngs(0),
+    }
+    return Transformer(shape, CLASSES, **{**plain, **options})
+
+
+def mixture(**options) -> partial[Mixture]:
+    return partial(Mixture, **{"experts": 4, "top_k": 2, **options})
+
+
+def tokens(*lead: int, seed: int = 1) -> jax.Array:
+    return jax.random.randint(jax.random.key(seed), (*lead, LENGTH), 0, CLASSES)
+
+
+def size(model: nnx.Module) -> int:
+    return count.parameters(model).stored
+
+
+VARIANTS = {
+    "plain": {},
+    "untied": {"tied": False},
+    "factorised": {"embedding": 8},
+    "learned positions": {"learned_positions": True},
+    "gated": {"feed_forward": GatedFeedForward},
+    "layer norm": {"norm": LayerNorm},
+    "shared": {"unique": 1},
+    "shared attention": {"stack": partial(SharedPart, part="attention")},
+    "multi-query": {"attention": partial(Attention, head_dim=4, key_value_heads=1)},
+    "low-rank": {"linear": partial(LowRank, rank=2)},
+    "low-rank attention": {"attention_linear": partial(LowRank, rank=2)},
+    "mixture": {"mixture": mixture()},
+    "mixture in the projections": {"attention_linear": partial(mixture(), expert=Dense)},
+}
+
+
+call = jax.jit(lambda model, x: model(x))
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_every_variant_gives_logits_of_each_position_and_holds_each_parameter_once(options):
+    def build_and_call(x: jax.Array) -> jax.Array:
+        model = transformer(**options)
+        assert not list(nnx.find_duplicates(model))
+        return model(x)
+
+    logits = jax.eval_shape(build_and_call, tokens(3))
+    assert (logits.shape, logits.dtype) == ((3, LENGTH, CLASSES), jnp.float32)
+
+
+@pytest.mark.parametrize("name", ["plain", "shared", "shared attention", "learned positions"])
+def test_a_decoder_is_causal(name):
+    """By the gradient of one position's logits with respect to what each position embeds to."""
+    model = transformer(**VARIANTS[name])
+    inner = transformer((LENGTH, 16), **{**VARIANTS[name], "tied": False})
+    inner.embed.kernel[...] = jnp.eye(16)  # vectors instead of tokens, to differentiate by
+
+    @jax.jit
+    @jax.grad
+    def gradient(x: jax.Array) -> jax.Array:
+        return (inner(x)[5] ** 2).sum()
+
+    touched = np.abs(np.asarray(gradient(model.embed(tokens())))).max(axis=-1) > 0
+    np.testing.assert_array_equal(touched, np.arange(LENGTH) <= 5)
+
+
+def before_a_change(model: Transformer, at: int) -> tuple[jax.Array, jax.Array]:
+    """Logits before position ``at``, with the tokens from there on as they are and replaced."""
+    one = tokens(8)
+    other = one.at[:, at:].set(tokens(8, seed=2)[:, at:])
+    return call(model, one)[:, :at], call(model, other)[:, :at]
+
+
+def test_a_mixture_that_drops_nothing_is_causal():
+    one, other = before_a_change(transformer(mixture=mixture(capacity_factor=2)), 6)
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_mixture_that_drops_is_not_quite_causal():
+    """Later first choices go before earlier second ones: a known property, stated, not hidden."""
+    one, other = before_a_change(transformer(mixture=mixture(capacity_factor=1)), 6)
+    assert float(jnp.abs(one - other).max()) > 1e-3
+
+
+@pytest.mark.parametrize(("name", "above"), [("untied", 1), ("plain", 2), ("mixture", 2)])
+def test_the_first_loss_is_near_that_of_chance(name, above):
+    """log(classes), and 1/2 from logits of variance 1; a tied decoder expects its own token too."""
+    options = {"width": 64, "attention": partial(Attention, head_dim=16), **VARIANTS[name]}
+    x, labels = jax.random.randint(jax.random.key(3), (2, 32, LENGTH), 0, CLASSES)
+    logits = call(transformer(**options), x)
+    assert 0 < float(cross_entropy(logits, labels)) - np.log(CLASSES) < above
+    others = np.asarray(logits)[np.arange(CLASSES) != np.asarray(x)[..., None]]
+    assert 0.7 < others.var() < 1.3
+
+
+def test_a_tied_table_is_counted_once_and_trained_by_both_its_uses():
+    tied, untied = transformer(), transformer(tied=False)
+    assert size(untied) - size(tied) == CLASSES * 16
+
+    def own(table: jax.Array, which: str) -> jax.Array:
+        model = Embedding(CLASSES, 16, tied=True, rngs=nnx.Rngs(0))
+        model.table[...] = table
+        x = model(jnp.arange(3)) if which == "rows" else jnp.ones((3, 16))
+        return (model.logits(x) if which == "logits" else x).sum()
+
+    table = jnp.ones((CLASSES, 16))
+    rows, logits = (np.asarray(jax.grad(own)(table, which)) for which in ("rows", "logits"))
+    assert (rows[3:] == 0).all()
+    assert (rows[:3] != 0).all()
+    assert (logits != 0).all()
+
+
+def test_a_factorised_embedding_has_the_parameters_of_its_factors():
+    whole, parted = (Embedding(1000, 64, factor=e, tied=False, rngs=nnx.Rngs(0)) for e in (None, 8))
+    assert (size(whole), size(parted)) == (64_000, 1000 * 8 + 8 * 64)
+    assert parted(jnp.arange(5)).shape == (5, 64)
+
+
+@pytest.mark.parametrize("part", ["attention", "feed_forward"])
+def test_one_part_may_be_shared_and_equals_blocks_that_hold_copies_of_it(part):
+    model = transformer(stack=partial(SharedPart, part=part), depth=3)
+    whole = transformer(depth=3)
+    shared = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (3, *leaf.shape)), model.stack.shared)
+    whole.stack.blocks = nnx.clone(model.stack.blocks)
+    setattr(whole.stack.blocks, part, shared)
+    whole.embed, whole.norm = model.embed, model.norm
+    np.testing.assert_allclose(call(model, tokens()), call(whole, tokens()), rtol=1e-5, atol=1e-5)
+    block = size(transformer(depth=1).stack)
+    assert size(model.stack) == 3 * block - 2 * size(model.stack.shared)
+
+
+def test_sharing_a_part_refuses_what_it_can_not_share():
+    with pytest.raises(ValueError, match="choose one of attention, feed_forward"):
+        transformer(stack=partial(SharedPart, part="norm"))
+    with pytest.raises(ValueError, match="unique=1 for depth=2 shares whole blocks"):
+        transformer(stack=partial(SharedPart, part="attention"), unique=1)
+
+
+@pytest.mark.parametrize("shape", [(9, 1), (7, 5, 2)])
+def test_an_encoder_classifies_sequences_of_vectors_whatever_the_leading_axes(shape):
+    model = transformer(shape, causal=False, tied=False)
+    assert jax.eval_shape(model, jnp.ones((4, *shape))).shape == (4, CLASSES)
+    assert jax.eval_shape(model, jnp.ones(shape)).shape == (CLASSES,)
+
+
+def test_an_encoder_of_tokens_reads_both_ways_and_may_have_a_vocabulary_of_its_own():
+    model = transformer(causal=False, tied=False, vocabulary=90)
+    assert model.embed.table.shape == (90, 16)
+    gradient = jax.jit(jax.grad(lambda x: (model.stack(x)[0] ** 2).sum()))(model.embed(tokens()))
+    assert (np.abs(np.asarray(gradient)).max(axis=-1) > 0).all()
+    assert jax.eval_shape(model, tokens(3)).shape == (3, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "said"),
+    [
+        ((9, 1), {}, "a tied embedding .* inputs are vectors"),
+        ((9,), {"causal": False}, "a tied embedding .* causal=False"),
+        ((9,), {"vocabulary": 60}, "a tied embedding .* vocabulary=60 for 50 classes"),
+        ((9, 1), {"tied": False, "embedding": 4}, "a table of tokens needs tokens"),
+    ],
+)
+def test_options_that_act_on_nothing_get_one_line(shape, options, said):
+    with pytest.raises(ValueError, match=said):
+        transformer(shape, **options)
+
+
+def test_vectors_where_tokens_are_needed_get_one_line():
+    with pytest.raises(ValueError, match="must be tokens, but are float32"):
+        transformer()(jnp.ones((3, LENGTH)))

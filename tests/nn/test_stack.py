@@ -135,23 +135,16 @@ def test_counts_of_a_relaxed_stack(order):
 
 def test_differences_of_experts_are_as_active_as_the_experts():
     mixture = partial(Mixture, experts=4, top_k=1)
-    network = ResidualNetwork(
-        (3,),
-        2,
-        width=8,
-        depth=4,
-        unique=2,
-        linear=partial(LowRank, rank=2),
-        mixture=mixture,
-        relaxation=1,
-        rngs=nnx.Rngs(0),
+    build = partial(ResidualNetwork, (3,), 2, width=8, depth=4, unique=2, relaxation=1)
+    network = jax.eval_shape(
+        lambda: build(linear=partial(LowRank, rank=2), mixture=mixture, rngs=nnx.Rngs(0))
     )
     assert network.stack.blocks.map.expert.up.difference.down.shape == (4, 4, 8, 1)
     each = 2 * 3 * 8  # of an expert's two maps of 8 and 16: rank 1 of the difference
     shared = 2 * (2 * 2 * 3 * 8 + 8 * 4 + 8)
     rest = 3 * 8 + 8 + 8 * 2
     assert count.parameters(network).active == 4 * each + shared + rest
-    assert network(jnp.ones((5, 3))).shape == (5, 2)
+    assert jax.eval_shape(lambda network: network(jnp.ones((5, 3))), network).shape == (5, 2)
 
 
 def test_a_relaxed_network_trains_its_shared_and_its_own_parameters():

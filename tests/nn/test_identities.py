@@ -1,0 +1,221 @@
+"""Which map contains which, exactly: weights are carried over, and the matrices compared."""
+
+import math
+import warnings
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from smallnets.measure import flops
+from smallnets.nn.block_tensor_train import BlockTensorTrain
+from smallnets.nn.dense import Dense
+from smallnets.nn.kronecker import Kronecker
+from smallnets.nn.linear import LargerThanDense, Linear
+from smallnets.nn.low_rank import LowRank
+from smallnets.nn.monarch import Monarch
+from smallnets.nn.tensor_train import TensorTrain
+
+D_IN, D_OUT = 12, 8
+MATRIX = jax.random.normal(jax.random.key(1), (D_IN, D_OUT))
+
+larger = pytest.mark.filterwarnings("ignore::smallnets.nn.linear.LargerThanDense")
+
+
+def built(family, **options):
+    return family(D_IN, D_OUT, **options, rngs=nnx.Rngs(0))
+
+
+def assert_is(map: Linear, matrix: jax.Array):
+    """``map`` multiplies by ``matrix``, as it is called and as it writes itself out."""
+    np.testing.assert_allclose(map(jnp.eye(D_IN)), matrix, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(map.matrix(), matrix, rtol=1e-4, atol=1e-5)
+
+
+def halves(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """U, V with U V = matrix, by its singular values; for matrices on leading axes."""
+    left, scale, right = jnp.linalg.svd(matrix, full_matrices=False)
+    return jnp.einsum("...ir,...r->...ir", left, scale), right
+
+
+@larger
+def test_low_rank_of_full_rank_expresses_any_matrix():
+    map = built(LowRank, rank=8)
+    map.down[...], map.up[...] = halves(MATRIX)
+    assert_is(map, MATRIX)
+
+
+@larger
+def test_monarch_of_one_block_is_a_dense_map_with_a_scale_for_each_output():
+    map = built(Monarch, blocks=1)
+    map.left[...], map.right[...] = MATRIX[None], jnp.ones((D_OUT, 1, 1))
+    assert_is(map, MATRIX)
+
+
+@larger
+@pytest.mark.parametrize("blocks", [1, 2, 4])
+def test_block_tensor_train_of_rank_one_is_monarch(blocks: int):
+    monarch = built(Monarch, blocks=blocks)
+    map = built(BlockTensorTrain, blocks=blocks, rank=1)
+    map.left[...] = monarch.left[...].reshape(map.left.shape)
+    map.right[...] = monarch.right[...].reshape(map.right.shape)
+    assert_is(map, monarch.matrix())
+    assert flops.count(_call, map, MATRIX.T) == flops.count(_call, monarch, MATRIX.T)
+
+
+@larger
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_block_tensor_train_of_one_block_and_one_group_is_low_rank(rank: int):
+    low_rank = built(LowRank, rank=rank)
+    map = built(BlockTensorTrain, blocks=1, groups=1, rank=rank)
+    map.left[...] = low_rank.down[...].reshape(map.left.shape)
+    map.right[...] = low_rank.up[...].reshape(map.right.shape)
+    assert_is(map, low_rank.matrix())
+    assert flops.count(_call, map, MATRIX.T).products == 2 * 8 * rank * (D_IN + D_OUT)
+
+
+@larger
+@pytest.mark.parametrize(("blocks", "groups"), [(1, 1), (4, 2), (2, 8), (12, 4)])
+def test_block_tensor_train_of_full_rank_expresses_any_matrix(blocks: int, groups: int):
+    p, c = D_IN // blocks, D_OUT // groups
+    map = built(BlockTensorTrain, blocks=blocks, groups=groups, rank=min(p, c))
+    each = MATRIX.reshape(blocks, p, c, groups).transpose(0, 3, 1, 2)  # [b, q, p, c]
+    left, right = halves(each)
+    map.left[...] = left.transpose(0, 2, 1, 3)
+    map.right[...] = right.transpose(1, 0, 2, 3)
+    assert_is(map, MATRIX)
+
+
+@larger
+def test_kronecker_of_one_block_is_a_dense_map_times_a_scalar():
+    map = built(Kronecker, blocks=1)
+    map.outer[...], map.inner[...] = jnp.full((1, 1), 2.0), MATRIX
+    assert_is(map, 2 * MATRIX)
+
+
+def test_kronecker_is_the_kronecker_product_of_its_factors():
+    map = built(Kronecker, blocks=4)
+    assert_is(map, jnp.kron(map.outer[...], map.inner[...]))
+
+
+def test_tensor_train_of_one_core_is_dense():
+    map = built(TensorTrain, blocks=2, cores=1, rank=1)
+    map.kernels[0][...] = MATRIX[None, :, :, None]
+    assert_is(map, MATRIX)
+    dense = built(Dense)
+    assert (
+        flops.count(_call, map, MATRIX.T).products == flops.count(_call, dense, MATRIX.T).products
+    )
+
+
+@pytest.mark.parametrize("blocks", [2, 4])
+def test_tensor_train_of_two_cores_and_rank_one_is_kronecker(blocks: int):
+    kronecker = built(Kronecker, blocks=blocks)
+    map = built(TensorTrain, blocks=blocks, cores=2, rank=1)
+    map.kernels[0][...] = kronecker.outer[...][None, :, :, None]
+    map.kernels[1][...] = kronecker.inner[...][None, :, :, None]
+    assert_is(map, kronecker.matrix())
+
+
+def test_tensor_train_of_three_cores_and_rank_one_is_a_kronecker_product_of_three():
+    map = built(TensorTrain, blocks=2, cores=3, rank=1)
+    one, two, three = (core[0, :, :, 0] for core in map.kernels)
+    assert_is(map, jnp.kron(jnp.kron(one, two), three))
+
+
+@larger
+@pytest.mark.parametrize("blocks", [2, 4])
+def test_tensor_train_of_full_rank_expresses_any_matrix(blocks: int):
+    """Any matrix is a sum of Kronecker products (Van Loan & Pitsianis 1993)."""
+    p, q = D_IN // blocks, D_OUT // blocks
+    map = built(TensorTrain, blocks=blocks, cores=2, rank=min(blocks**2, p * q))
+    rearranged = MATRIX.reshape(blocks, p, blocks, q).transpose(0, 2, 1, 3)
+    left, right = halves(rearranged.reshape(blocks**2, p * q))
+    map.kernels[0][...] = left.reshape(map.kernels[0].shape)
+    map.kernels[1][...] = right.reshape(map.kernels[1].shape)
+    assert_is(map, MATRIX)
+
+
+@larger
+@pytest.mark.parametrize("cores", [2, 3])
+def test_flops_of_kronecker_and_tensor_train_are_as_their_docstrings_say(cores: int):
+    blocks, rank = 2, 2
+    map = built(TensorTrain, blocks=blocks, cores=cores, rank=rank)
+    expected = D_IN * D_OUT // blocks ** (cores - 1)
+    expected += D_OUT * blocks * (1 + (cores - 2) * rank)
+    assert flops.count(_call, map, MATRIX.T).products == 8 * 2 * rank * expected
+    kronecker = built(Kronecker, blocks=4)
+    expected = D_IN * D_OUT // 4 + D_OUT * 4
+    assert flops.count(_call, kronecker, MATRIX.T).products == 8 * 2 * expected
+
+
+CASES = {  # what a map takes, the least that is larger than dense, and what is said to pay
+    "low_rank": (LowRank, "rank", 5, "choose rank from 1 to 4"),
+    "monarch": (Monarch, "blocks", 1, "choose blocks from 2 to 4"),
+    "kronecker": (Kronecker, "blocks", 1, "choose blocks from 2 to 4"),
+    "block tensor train": (
+        partial(BlockTensorTrain, blocks=2, groups=2),
+        "rank",
+        3,
+        "choose rank from 1 to 2",
+    ),
+    "tensor train": (
+        partial(TensorTrain, blocks=2, cores=2),
+        "rank",
+        4,
+        "choose rank from 1 to 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_map_larger_than_dense_warns_in_one_line_from_where_it_pays(case: str):
+    family, name, value, advice = CASES[case]
+    with pytest.warns(LargerThanDense) as caught:
+        map = built(family, **{name: value})
+    [said] = [str(each.message) for each in caught]
+    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(map))
+    assert size > D_IN * D_OUT
+    assert said.startswith(f"{name}={value} makes {size} parameters for d_in=12, d_out=8")
+    assert said.endswith(advice)
+    assert "\n" not in said
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        last = int(advice.split()[-1])
+        built(family, **{name: last})
+
+
+def test_where_nothing_pays_the_warning_says_so():
+    with pytest.warns(LargerThanDense, match="no rank is smaller here"):
+        LowRank(1, 1, rank=1, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "said"),
+    [
+        (Kronecker, {"blocks": 3}, "blocks=3 for d_in=12, d_out=8"),
+        (BlockTensorTrain, {"blocks": 3, "rank": 1}, "blocks=3 for d_in=12, d_out=8"),
+        (BlockTensorTrain, {"blocks": 3, "groups": 3, "rank": 1}, "blocks=3, groups=3"),
+        (
+            BlockTensorTrain,
+            {"blocks": 4, "rank": 4},
+            "rank=4 for blocks of 3 x 4: choose rank <= 3",
+        ),
+        (BlockTensorTrain, {"blocks": 4, "rank": 0}, "rank=0"),
+        (TensorTrain, {"blocks": 2, "cores": 4, "rank": 1}, "multiples of 8"),
+        (TensorTrain, {"blocks": 2, "cores": 0, "rank": 1}, "at least 1"),
+        (TensorTrain, {"blocks": 2, "cores": 2, "rank": 5}, "choose rank <= 4"),
+        (TensorTrain, {"blocks": 2, "cores": 1, "rank": 2}, "choose rank <= 1"),
+    ],
+)
+def test_what_does_not_fit_gets_one_line(family, options, said):
+    with pytest.raises(ValueError, match=said) as raised:
+        built(family, **options)
+    assert "\n" not in str(raised.value)
+
+
+def _call(map: Linear, x: jax.Array) -> jax.Array:
+    return map(x)

@@ -11,8 +11,8 @@ class Split:
     """Examples and their classes; the arrays become read-only, since a split may be shared.
 
     ``inputs`` is float32 ``[n, ...]``, channels last, or int32 ``[n, T]``: tokens. ``labels`` is
-    int32 ``[n]``, or ``[n, T]`` where each of T positions has one. ``bytes`` is the length of the
-    text that the labels spell, where they spell one.
+    int32 ``[n]``, or ``[n, T]`` where each of T positions may have one: -1 is none. ``bytes`` is
+    the length of the text that the labels spell, where they spell one.
     Raises ValueError if a shape or type differs, or if an input is not a finite number.
     """
 
@@ -47,15 +47,16 @@ class Split:
 
         So models of different tokens are compared. NaN where the labels spell no text.
         """
-        return nats / math.log(2) * self.labels.size / self.bytes if self.bytes else math.nan
+        count = np.count_nonzero(self.labels >= 0)
+        return nats / math.log(2) * count / self.bytes if self.bytes else math.nan
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
     """A classification task: three splits and the number of classes; ``validation`` may be empty.
 
-    Raises ValueError if the splits differ in shape, if ``train`` or ``test`` is empty, or if a
-    label lies outside ``[0, classes)``.
+    Raises ValueError if the splits differ in shape, if ``train`` or ``test`` is empty, if a label
+    lies outside ``[0, classes)`` and is not a position's -1, or if an example has no label but -1.
     """
 
     train: Split
@@ -71,10 +72,15 @@ class Data:
                 raise ValueError(f"{name}: inputs are {shape}, train's {expected}; make them equal")
             if not len(split) and name != "validation":
                 raise ValueError(f"{name}: holds no examples, at least 1 is needed; add some")
-            if len(split) and not 0 <= split.labels.min() <= split.labels.max() < self.classes:
+            least = 0 if split.labels.ndim == 1 else -1
+            if len(split) and not least <= split.labels.min() <= split.labels.max() < self.classes:
                 raise ValueError(
-                    f"{name}: labels lie in [0, {self.classes}), these run from "
+                    f"{name}: labels lie in [{least}, {self.classes}), these run from "
                     f"{split.labels.min()} to {split.labels.max()}; number the classes from 0"
+                )
+            if least and (split.labels < 0).all(axis=1).any():
+                raise ValueError(
+                    f"{name}: each example needs a label, in some all are -1; drop those examples"
                 )
 
 

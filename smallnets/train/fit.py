@@ -16,7 +16,10 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Arrays(NamedTuple):
-    """A split on the device: ``inputs[n, ...]``, and ``labels[n]`` or, of tokens, ``[n, T]``."""
+    """A split on the device: ``inputs[n, ...]``, and ``labels[n]`` or, of tokens, ``[n, T]``.
+
+    The label -1 of a token is none.
+    """
 
     inputs: Any
     labels: Any
@@ -45,8 +48,8 @@ def fit(
     Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the batches since
     the evaluation before) and for each held-out split ``<name>_loss`` (plain cross-entropy in
     nats, whatever the training loss) and ``<name>_error`` (share of wrong answers, NaN where the
-    loss is), means over tokens where the labels are of tokens. It is one ``lax.scan``, pure, and so
-    may be ``vmap``-ed over everything that is a number.
+    loss is), where the labels are of tokens means over those tokens that have one. It is one
+    ``lax.scan``, pure, and so may be ``vmap``-ed over everything that is a number.
     """
     key_parameters, key_order = jax.random.split(jax.random.key(seed))
     parameters, rest = partition(network(rngs=nnx.Rngs(params=key_parameters)))
@@ -110,9 +113,11 @@ def evaluate(
         inputs, labels = (jax.lax.dynamic_slice_in_dim(each, first, size) for each in split)
         logits = model(inputs)
         new = first + jnp.arange(size) >= start
+        given = (labels >= 0) & new[:, None]
         losses = jax.vmap(cross_entropy)(logits, labels)
-        wrong = jnp.mean(logits.argmax(axis=-1) != labels, axis=1)
-        return jnp.sum(jnp.where(new, losses, 0)), jnp.sum(jnp.where(new, wrong, 0))
+        wrong = (logits.argmax(axis=-1) != labels) & given
+        return given.sum(axis=1).astype(losses.dtype) @ losses, wrong.sum()
 
     losses, wrong = jax.lax.map(call, jnp.arange(0, count, size))
-    return losses.sum() / count, wrong.sum() / count
+    given = jnp.sum(split.labels >= 0).astype(losses.dtype)
+    return losses.sum() / given, wrong.sum().astype(losses.dtype) / given

@@ -27,6 +27,23 @@ class Residual(nnx.Module):
         return x + self.map(self.norm(x))
 
 
+class PostNormResidual(nnx.Module):
+    """The same with the norm behind the sum, y = norm(x + map(x)), as in the first transformers.
+
+    Shapes: x[..., d] -> y[..., d]. ``norm(d)`` builds the norm.
+    Parameters: map + norm
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
+    """
+
+    def __init__(self, d: int, *, map: Factory, norm: Factory = RMSNorm, rngs: nnx.Rngs):
+        self.norm = norm(d)
+        self.map = map(d, d, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.norm(x + self.map(x))
+
+
 class ResidualNetwork(nnx.Module):
     """A deep network of feed-forward blocks: embed, ``depth`` residual blocks, norm, head.
 

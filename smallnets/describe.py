@@ -4,6 +4,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +21,14 @@ from smallnets.launch.compose import resolve
 from smallnets.launch.resize import resize
 from smallnets.launch.usage import UsageError
 from smallnets.measure import flops
+from smallnets.measure.count import parameters
 from smallnets.measure.energy import thousand_inferences
 from smallnets.measure.footprint import spelled as spelled_energy
 from smallnets.measure.latency import latencies
 from smallnets.measure.memory import memory
 from smallnets.measure.meter import find_meter
 from smallnets.measure.parts import WITHOUT_PARAMETERS, Part, parts
+from smallnets.nn.merge import merged
 from smallnets.run import CONF
 from smallnets.tasks.data import Data
 from smallnets.train.run import Run
@@ -128,16 +131,20 @@ def _training(network: nnx.Module, run: Run, data: Data) -> str:
 
 
 def _measured(network: nnx.Module, data: Data) -> Iterator[Table | str]:
-    """Latency, memory and energy of inference on this device, of parameters that are all zero."""
+    """Latency, memory and energy of inference on this device, of parameters that are all zero.
+
+    Factorised maps are timed in the form that they have and merged into their matrices.
+    """
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network)
     inputs = jnp.zeros((max(BATCH_SIZES), *data.train.inputs.shape[1:]), data.train.inputs.dtype)
-    programs = {
-        size: jax.jit(lambda model, x: model(x)).lower(zeros, inputs[:size]).compile()
-        for size in BATCH_SIZES
-    }
-    found = latencies({"as it is": zeros}, inputs, batch_sizes=BATCH_SIZES)
+    forms = {"as it is": zeros}
+    dense = merged(zeros)
+    if parameters(dense) != parameters(zeros):
+        forms["merged"] = dense
+    found = latencies(forms, inputs, batch_sizes=BATCH_SIZES)
     title = f"a forward pass in ms, its memory in bytes, on {found[0].device}"
     table = Table(title=title, title_justify="left")
+    table.add_column("form", no_wrap=True)
     for name in ("batch", "lower quartile", "median", "upper quartile", "of it the call", "memory"):
         table.add_column(name, justify="right")
     for each in found:
@@ -148,11 +155,15 @@ def _measured(network: nnx.Module, data: Data) -> Iterator[Table | str]:
             each.dispatch_seconds,
         )
         times = [f"{1e3 * value:.3g}" for value in seconds]
-        peak = memory(programs[each.batch_size]).peak_bytes
-        table.add_row(str(each.batch_size), *times, f"{peak:,}")
+        peak = memory(_compiled(forms[each.form], inputs[: each.batch_size])).peak_bytes
+        table.add_row(each.form, str(each.batch_size), *times, f"{peak:,}")
     yield table
     meter = find_meter()
     for size in (min(BATCH_SIZES), max(BATCH_SIZES)):
-        program = partial(programs[size], zeros, inputs[:size])
+        program = partial(_compiled(zeros, inputs[:size]), zeros, inputs[:size])
         energy = thousand_inferences(program, batch_size=size, meter=meter, seconds=1.0)
         yield f"1,000 inferences in batches of {size:,}: {spelled_energy([energy])}"
+
+
+def _compiled(model: Any, inputs: jax.Array) -> jax.stages.Compiled:
+    return jax.jit(lambda model, x: model(x)).lower(model, inputs).compile()

@@ -21,7 +21,7 @@ BELOW = {
     "budget": {"nn", "measure"},
     "launch": {"budget", "nn", "tasks", "train", "measure", "analysis", "records", "varying"},
     "run": {"launch"},
-    "describe": {"budget", "launch", "measure", "run", "tasks", "train"},
+    "describe": {"budget", "launch", "measure", "nn", "run", "tasks", "train"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

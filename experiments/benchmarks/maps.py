@@ -1,0 +1,96 @@
+"""How much of a structured map's FLOP saving does the clock see?
+
+    python experiments/benchmarks/maps.py        about 3 minutes on two cores
+
+Each map against the dense one of its width, square, compiled, in turns in one run: the share
+(dense seconds / its seconds) / (dense FLOPs / its FLOPs), by medians. At 1 the clock sees the
+whole saving. In brackets how many times faster than dense the map is: below 1 it loses. Blocks are
+the power of two next to sqrt(d), the rank of low-rank is d / 8. Forward + backward takes the
+gradients by the input and by the parameters; its FLOPs are three times those of forward.
+"""
+
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from smallnets.measure import flops
+from smallnets.measure.device import device_name
+from smallnets.nn.block_tensor_train import BlockTensorTrain
+from smallnets.nn.dense import Dense
+from smallnets.nn.kronecker import Kronecker
+from smallnets.nn.low_rank import LowRank
+from smallnets.nn.monarch import Monarch
+from smallnets.nn.tensor_train import TensorTrain
+
+WIDTHS, BATCHES = {64: 8, 256: 16, 1024: 32}, (1, 64, 1024)  # width: blocks
+SECONDS, LEAST = 1.0, 7  # of measuring a cell, and rounds
+
+
+def forward(map, x):
+    return map(x)
+
+
+def both(map, x):
+    return jax.grad(lambda map, x: jnp.vdot(map(x), x), argnums=(0, 1))(map, x)
+
+
+def maps(width: int, blocks: int):
+    families = {
+        "dense": Dense,
+        "low-rank": partial(LowRank, ratio=1 / 8),
+        "Monarch": partial(Monarch, blocks=blocks),
+        "Kronecker": partial(Kronecker, blocks=blocks),
+        "BTT, rank 2": partial(BlockTensorTrain, blocks=blocks, rank=2),
+        "tensor train, rank 4": partial(TensorTrain, blocks=blocks, cores=2, rank=4),
+    }
+    return {
+        name: family(width, width, rngs=nnx.Rngs(params=jax.random.key(0)))
+        for name, family in families.items()
+    }
+
+
+def timed(calls):
+    """Median seconds of each call, the calls taking turns; two rounds to warm up."""
+    rounds, ended = [], time.perf_counter() + SECONDS
+    while len(rounds) < LEAST + 2 or time.perf_counter() < ended:
+        seconds = []
+        for call in calls:
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds.append(time.perf_counter() - start)
+        rounds.append(seconds)
+    return np.median(rounds[2:], axis=0)
+
+
+table = Table(title=f"share of the FLOP saving, {device_name(jax.devices()[0])}")
+for column in (
+    "map",
+    "width",
+    "saving",
+    *(f"{w} {b}" for w in ("forward", "both") for b in BATCHES),
+):
+    table.add_column(column, justify="left" if column == "map" else "right")
+rows: dict[tuple[str, int], list[str]] = {}
+for function, width, batch in track(
+    [(f, w, b) for f in (forward, both) for w in WIDTHS for b in BATCHES], "measuring"
+):
+    x = jax.random.normal(jax.random.key(1), (batch, width))
+    built = maps(width, WIDTHS[width])
+    programs = [jax.jit(function).lower(map, x).compile() for map in built.values()]
+    seconds = timed([partial(p, map, x) for p, map in zip(programs, built.values(), strict=True)])
+    counts = [flops.count(forward, map, x).products for map in built.values()]
+    for index, name in enumerate(built):
+        faster, saving = seconds[0] / seconds[index], counts[0] / counts[index]
+        row = rows.setdefault((name, width), [f"{saving:.1f}"])
+        row.append(f"{faster / saving:.2f} ({faster:.1f})")
+for (name, width), row in rows.items():
+    if name != "dense":
+        table.add_row(name, str(width), *row)
+Console(width=160).print(table)

@@ -25,6 +25,7 @@ Sizes = dict[str, int]
 
 START = 32  # the first width tried
 LARGEST = 2**20  # no wider network is tried
+AROUND = 3  # values on either side whose gap to the budget the next knob may also close
 REACH = 512  # how many widths in a row may be refused before the search upwards gives up
 TIMED_BYTES = 2**30  # no larger network is put on the device to be timed
 NOISE = 0.25  # a timing whose quartiles lie further from the median, as a share of it, is refused
@@ -41,8 +42,8 @@ class Budget:
     also within the quartiles of its timing.
 
     ``by`` names the keywords of the model that are chosen: the first meets the budget as nearly as
-    it can, the next one closes the gap. Raises ValueError for a budget that is no number above 0
-    and for a tolerance outside [0, 1).
+    it can, or nearly so, and the next one closes the gap. Raises ValueError for a budget that is no
+    number above 0 and for a tolerance outside [0, 1).
     """
 
     params: float | None = None
@@ -117,8 +118,9 @@ def solve(
     knob alone: it is met as well as this machine repeats a timing.
 
     Of the values of the first knob, the two neighbours of the budget are candidates, the nearer
-    first; where neither is near enough, at each of them the neighbours by the next knob; the first
-    candidate that meets the budget is taken, so that proportions change as little as possible.
+    first; where neither is near enough, at each of them, and at a few values beyond them, the
+    neighbours by the next knob; the first candidate that meets the budget is taken, so that
+    proportions change as little as possible.
 
     Raises ValueError where nothing meets the budget (it names the nearest costs below and above),
     where budgets contradict each other, and where this machine can't measure the axis.
@@ -231,8 +233,27 @@ def _candidates(
     neighbours.sort(key=lambda point: abs(point.cost.amount - target))
     found = [Candidate({**fixed, knob: point.value}, point.cost) for point in neighbours]
     yield from found
-    for candidate in found if finer else ():
+    if not finer:
+        return
+    if len(neighbours) == 2:
+        found += [
+            Candidate({**fixed, knob: value}, further)
+            for value in _around(*(point.value for point in neighbours))
+            if (further := at(value)) is not None
+        ]
+    for candidate in found:
         yield from _candidates(cost, target, finer, candidate.sizes, leap=leap)
+
+
+def _around(one: int, other: int) -> Iterator[int]:
+    """Values beyond two neighbours of the target, in their steps, the nearest first."""
+    low, high = sorted((one, other))
+    for steps in range(1, AROUND + 1):
+        yield from (
+            value
+            for value in (low - steps * (high - low), high + steps * (high - low))
+            if value >= 1
+        )
 
 
 def _neighbours(

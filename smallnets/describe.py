@@ -29,7 +29,7 @@ from smallnets.measure.memory import memory
 from smallnets.measure.meter import find_meter
 from smallnets.measure.parts import WITHOUT_PARAMETERS, Part, parts
 from smallnets.nn.merge import merged
-from smallnets.run import CONF
+from smallnets.run import CONF, quiet
 from smallnets.tasks.data import Data
 from smallnets.train.run import Run
 
@@ -75,6 +75,7 @@ def main() -> None:
         "--measured", action="store_true", help="run it, too: its latency, memory and energy"
     )
     given = parser.parse_intermixed_args()
+    quiet()
     console = Console()
     try:
         for shown in describe(given.overrides, measured=given.measured):

@@ -3,6 +3,7 @@ that ``smallnets --help`` answers at once."""
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,6 +43,7 @@ def main() -> None:
         print(help.page(CONF), end="")
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
+    quiet()
     try:
         run()
     except KeyboardInterrupt:
@@ -49,6 +51,11 @@ def main() -> None:
         os._exit(130)  # programs under way on other threads can't be stopped otherwise
     except Exception as error:
         _leave(error)
+
+
+def quiet() -> None:
+    """Silence what networks warn of each time they are traced: the launcher says it once."""
+    warnings.filterwarnings("ignore", module=r"smallnets\.nn\.")
 
 
 def _leave(error: Exception) -> NoReturn:

@@ -2,6 +2,8 @@
 
 import difflib
 import inspect
+import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -41,9 +43,16 @@ def load(run: partial[Run]) -> tuple[Run, Data]:
 
 
 def check(run: Run, data: Data, name: str) -> Any:
-    """The run's network with abstract arrays; raises UsageError where it can't be built."""
-    with usage(f"{name}: "):
-        return run.check(data)
+    """The run's network with abstract arrays; raises UsageError where it can't be built.
+
+    What its parts warn of is said here, one line each, and nowhere else.
+    """
+    with usage(f"{name}: "), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        network = run.check(data)
+    for said in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"smallnets: warning: {name}: {said}", file=sys.stderr)
+    return network
 
 
 @contextmanager

@@ -56,7 +56,9 @@ def launch(
         with counted(Path(ready[0].run.cache).expanduser()) as compilations:
             returns, energies = _train_all(context, ready, settings, progress)
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    console.print(f"{len(returns)} runs in {folder}: {compilations}; training took {spelled(energies)}")
+    console.print(
+        f"{len(returns)} runs in {folder}: {compilations}; training took {spelled(energies)}"
+    )
     return [returns[number] for number in sorted(returns)]
 
 

@@ -43,5 +43,7 @@ def train_alone(config: DictConfig, hydra: Any) -> float:
     records.write(row, folder)
     scores = ", ".join(f"{name} {value:.4g}" for name, value in row.metrics.items())
     console.print(f"{row.family}, {row.parameters:,} parameters, {row.status}: {scores}")
-    console.print(f"row: {folder / records.NAME} ({compilations}; training took {spelled([outcome.energy])})")
+    console.print(
+        f"row: {folder / records.NAME} ({compilations}; training took {spelled([outcome.energy])})"
+    )
     return score(row)

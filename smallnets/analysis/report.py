@@ -29,14 +29,22 @@ from smallnets.analysis.table import read
 PAGE = Path(__file__).with_name("page.html")
 
 
-def build(folder: Path, out: Path | None = None) -> Path:
+def build(
+    folder: Path,
+    out: Path | None = None,
+    *,
+    score: str = "test_error",
+    validation: str = "validation_error",
+) -> Path:
     """Read the rows in ``folder``, analyse them as a study of ours, write the report.
+
+    ``score`` is drawn, ``validation`` chooses the setting that is swept (see ``analyse``).
 
     Raises:
         ValueError: in one line, if the rows can't carry a report (see ``read`` and ``analyse``).
         OSError: if ``out`` (by default ``folder``) can't be written.
     """
-    study = analyse(read(folder))
+    study = analyse(read(folder), score=score, validation=validation)
     return write(study, claims(study), Path(folder) if out is None else Path(out))
 
 

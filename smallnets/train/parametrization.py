@@ -34,26 +34,30 @@ def standard(fan_in: int, fan_out: int) -> Factors:
 def maximal_update(fan_in: int, fan_out: int, *, base_fan_in: float = 64) -> Factors:
     """Rates that transfer: the best one stays where it is as the width grows, under Adam.
 
-        initial deviation = sqrt(min(1, fan_out / fan_in) / fan_in),   rate = base_fan_in / fan_in
+        initial deviation = sqrt(min(1, max(fan_out, base_fan_in) / fan_in) / fan_in)
+        rate = base_fan_in / fan_in
 
-    so that a weight array and its update keep the spectral norm sqrt(fan_out / fan_in) that changes
-    activations by as much at every width. Where ``fan_in`` is ``base_fan_in`` the rate is the
-    optimiser's own; where the fan-in doesn't grow with width (a first layer, the inner factor of a
-    Monarch map, a bottleneck of fixed rank) neither does its rate fall.
+    As the width grows, a weight array and its update so keep a spectral norm of the order of
+    sqrt(fan_out / fan_in), which changes activations by as much at every width. Where ``fan_in`` is
+    ``base_fan_in`` nothing is multiplied; where the fan-in doesn't grow with width (a first layer,
+    the inner factor of a Monarch map, a bottleneck of fixed rank) neither does its rate fall.
 
-    A map to few outputs, as to the logits, starts smaller by sqrt(fan_out / fan_in): a wide
-    network's first logits are near zero, and their deviation falls as 1 / sqrt(width).
+    A map to few outputs, as to the logits, starts smaller by sqrt(base_fan_in / fan_in) beyond the
+    base: the first logits of a wide network are near zero, of deviation sqrt(base_fan_in / width).
 
     Source: Yang & Hu 2020, arXiv:2011.14522 (maximal update); Yang, Simon & Bernstein 2023,
-    arXiv:2310.17813, condition 1 and parametrization 1; for each factor of a structured map, Qiu
-    et al. 2024, arXiv:2406.06248, section 3. Raises ValueError for a base below or at 0.
+    arXiv:2310.17813, condition 1 and parametrization 1, whose deviation has no base (to 10 logits
+    it starts smaller from width 10 on; the order in width is the same); for each factor of a
+    structured map, Qiu et al. 2024, arXiv:2406.06248, section 3. Raises ValueError for a base that
+    is no number above 0.
     """
     if not 0 < base_fan_in < math.inf:
         raise ValueError(
             f"base_fan_in must be a number above 0, but is {base_fan_in}: "
             "64 leaves the rate of 64 inputs as it is"
         )
-    return Factors(math.sqrt(min(1.0, fan_out / fan_in)), base_fan_in / fan_in)
+    outputs = max(fan_out, base_fan_in)
+    return Factors(math.sqrt(min(1.0, outputs / fan_in)), base_fan_in / fan_in)
 
 
 def initial(parameters: Any, parametrization: Parametrization) -> Any:

@@ -43,9 +43,16 @@ TRAIN = Arrays(
 
 def member(values, train, *, network):
     optimizer = partial(adamw, learning_rate=values["learning_rate"])
-    settings = {"steps": STEPS, "batch_size": 64, "evaluations": 1}
     return fit(
-        network, train, {}, seed=values["seed"], optimizer=optimizer, loss=cross_entropy, **settings
+        network,
+        train,
+        {},
+        seed=values["seed"],
+        optimizer=optimizer,
+        loss=cross_entropy,
+        steps=STEPS,
+        batch_size=64,
+        evaluations=1,
     )[1]
 
 

@@ -1,14 +1,50 @@
-"""Tokens to their experts and back: only the rows that experts have room for are computed."""
+"""Tokens to the rows that experts compute, and back: only rows that there is room for are computed.
+
+A dispatcher plans, for n choices of tokens, which choice each of R rows of work holds. Both kinds
+of plan serve any expert and any router.
+"""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from smallnets.nn.routing import Assignment
+from smallnets.nn.blocks import run_blocks
+from smallnets.nn.routing import Routing
 
-# axes: T tokens, k choices of a token, E experts, C slots of an expert
+# axes: T tokens, n choices, E experts, C slots of an expert, R rows, B rows of a block
+
+
+class Plan(NamedTuple):
+    """Where each choice goes.
+
+    ``choice[groups, C]`` is the choice in each row, n where there is none; ``row[n]`` the row of
+    each choice, R where it was dropped. Group g of the rows belongs to expert g, or with
+    ``expert[groups]`` to that expert.
+    """
+
+    choice: jax.Array
+    row: jax.Array
+    expert: jax.Array | None = None
+
+    def kept(self) -> jax.Array:
+        """[n], whether each choice is computed."""
+        return self.row < self.choice.size
+
+    def apply(self, experts: Any, tokens: jax.Array, routing: Routing) -> jax.Array:
+        """tokens[T, d] -> [T, d_out]: for each token the weighted sum over its choices."""
+        token = jnp.where(
+            self.choice < self.row.size, routing.tokens_of(self.choice), len(tokens)
+        ).reshape(-1)
+        rows = _taken(tokens, token, self.row, routing).reshape(*self.choice.shape, -1)
+        if self.expert is None:
+            rows = jax.vmap(lambda expert, rows: expert(rows))(experts, rows)
+        else:
+            rows = run_blocks(experts, rows, self.expert)
+        weight = routing.weight.at[self.choice].get(mode="fill", fill_value=0)
+        weighted = (weight[..., None] * rows).reshape(token.size, -1)
+        return _given(weighted, token, self.row, routing)
 
 
 def capacity(tokens: int, experts: int, top_k: int, capacity_factor: float) -> int:
@@ -17,44 +53,80 @@ def capacity(tokens: int, experts: int, top_k: int, capacity_factor: float) -> i
     return min(tokens, math.ceil(wanted))
 
 
-class CapacityDispatch(NamedTuple):
-    """Every expert takes C tokens: first choices before second ones, earlier tokens first.
+def capacity_plan(routing: Routing, *, experts: int, slots: int) -> Plan:
+    """Every expert takes ``slots`` choices, in their order; what finds no slot is dropped.
 
-    What finds no slot is dropped: that expert adds nothing to that token.
-
-    ``token[E, C]`` is the token in each slot, ``filled[E, C]`` whether there is one,
-    ``slot[k, T]`` where each choice went (e C + c), ``weight[k, T]`` its weight, 0 if dropped.
+    Rows: E C, computed whether filled or not. Source: Lepikhin et al. 2020, arXiv:2006.16668.
     """
+    place, _ = _queues(routing.expert, experts)
+    row = jnp.where(place < slots, routing.expert * slots + place, experts * slots)
+    return Plan(_inverse(row, experts * slots).reshape(experts, slots), row)
 
-    token: jax.Array
-    filled: jax.Array
-    slot: jax.Array
-    weight: jax.Array
 
-    @classmethod
-    def plan(cls, assignment: Assignment, *, experts: int, slots: int) -> "CapacityDispatch":
-        tokens = assignment.experts.shape[0]
-        expert = assignment.experts.T.reshape(-1)  # [k T], all first choices first
-        order = jnp.argsort(expert, stable=True).astype(expert.dtype)
-        index = jnp.arange(experts, dtype=expert.dtype)
-        counts = jnp.sum(expert[None] == index[:, None], axis=1, dtype=expert.dtype)
-        starts = jnp.cumsum(counts, dtype=expert.dtype) - counts
-        place = jnp.argsort(order).astype(expert.dtype) - starts[expert]  # in its expert's queue
-        c = jnp.arange(slots, dtype=expert.dtype)
-        source = order[jnp.minimum(starts[:, None] + c[None], expert.size - 1)]
-        kept = (place < slots).reshape(-1, tokens)
-        return cls(
-            token=source % tokens,
-            filled=c[None] < counts[:, None],
-            slot=(expert * slots + jnp.minimum(place, slots - 1)).reshape(-1, tokens),
-            weight=jnp.where(kept, assignment.weights.T, 0),
-        )
+def dropless_plan(routing: Routing, *, experts: int, block: int) -> Plan:
+    """Every choice is computed: each expert's are filled up to whole blocks of ``block`` rows.
 
-    def dispatch(self, x: jax.Array) -> jax.Array:
-        """x[T, d] -> [E, C, d]; empty slots hold zeros."""
-        return jnp.where(self.filled[..., None], x[self.token], 0)
+    Rows: the whole blocks of the n + E (B - 1) that E unlucky experts fill, so fewer than n + E B.
+    Source: Gale et al. 2022, arXiv:2211.15841 (MegaBlocks).
+    """
+    place, counts = _queues(routing.expert, experts)
+    ends = jnp.cumsum(-(-counts // block), dtype=counts.dtype)  # in blocks
+    starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
+    row = starts[routing.expert] * block + place
+    blocks = (routing.expert.size + experts * (block - 1)) // block
+    index = jnp.arange(blocks, dtype=ends.dtype)
+    expert = jnp.sum(index[:, None] >= ends[None, :-1], axis=1, dtype=ends.dtype)
+    return Plan(_inverse(row, blocks * block).reshape(blocks, block), row, expert)
 
-    def combine(self, y: jax.Array) -> jax.Array:
-        """y[E, C, d] -> [T, d]: the weighted sum over each token's choices."""
-        rows = y.reshape(-1, y.shape[-1])[self.slot]
-        return jnp.sum(self.weight[..., None] * rows, axis=0)
+
+def block_rows(choices: int, experts: int) -> int:
+    """Rows of a block: a power of two from 8 to 128, so that filling up takes a share of the work.
+
+    A block has a product for each weight array of its expert, so it should be large; the experts
+    fill up half a block each on average, so it should be small.
+    """
+    fair = choices / experts / 4
+    return 2 ** min(7, max(3, math.ceil(math.log2(max(fair, 1)))))
+
+
+def _queues(expert: jax.Array, experts: int) -> tuple[jax.Array, jax.Array]:
+    """Each choice's place in its expert's queue, [n], and the queues' lengths, [E]."""
+    order = jnp.argsort(expert, stable=True).astype(expert.dtype)
+    index = jnp.arange(experts, dtype=expert.dtype)
+    counts = jnp.sum(expert[None] == index[:, None], axis=1, dtype=expert.dtype)
+    starts = jnp.cumsum(counts, dtype=expert.dtype) - counts
+    return _inverse(order, expert.size) - starts[expert], counts
+
+
+def _inverse(index: jax.Array, size: int) -> jax.Array:
+    """[size]: where each number below ``size`` stands in ``index``, or its length where nowhere."""
+    positions = jnp.arange(index.size, dtype=index.dtype)
+    return jnp.full(size, index.size, index.dtype).at[index].set(positions, mode="drop")
+
+
+# Taking a token's row for each choice and giving each token the sum of its choices' rows are
+# transposes of each other. Said so, the backward pass gathers where it would else scatter.
+
+
+@jax.custom_vjp
+def _taken(x: jax.Array, token: jax.Array, row: jax.Array, routing: Routing) -> jax.Array:
+    """x[T, d] -> [R, d]: in each row its token, zeros where it holds none."""
+    del row, routing
+    return x.at[token].get(mode="fill", fill_value=0)
+
+
+@jax.custom_vjp
+def _given(rows: jax.Array, token: jax.Array, row: jax.Array, routing: Routing) -> jax.Array:
+    """rows[R, d] -> [T, d]: for each token the sum of its choices' rows, but of dropped ones."""
+    del token
+    return routing.total(rows.at[row].get(mode="fill", fill_value=0))
+
+
+_taken.defvjp(
+    lambda x, *plan: (_taken(x, *plan), plan),
+    lambda plan, cotangent: (_given(cotangent, *plan), None, None, None),
+)
+_given.defvjp(
+    lambda rows, *plan: (_given(rows, *plan), plan),
+    lambda plan, cotangent: (_taken(cotangent, *plan), None, None, None),
+)

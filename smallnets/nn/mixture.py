@@ -3,37 +3,51 @@ from functools import partial
 import jax
 from flax import nnx
 
-from smallnets.nn.dense import Dense
-from smallnets.nn.dispatch import CapacityDispatch, capacity
+from smallnets.nn.dispatch import block_rows, capacity, capacity_plan, dropless_plan
 from smallnets.nn.parameter import Factory, constant, scale_active, stacked
-from smallnets.nn.routing import attach_loss, balance_loss, router_z_loss, top_k_routing
+from smallnets.nn.router import TopK
+from smallnets.nn.routing import attach_loss, balance_loss, router_z_loss
+from smallnets.nn.state import report, statistic
 from smallnets.varying import Varying
 
 
 class Mixture(nnx.Module):
-    """A sparse mixture of experts: y = sum over the top k experts of g_i(x) expert_i(x).
+    """A sparse mixture: y = sum of shared experts + sum over the chosen ones of g_i expert_i(x).
 
-    ``expert`` is any map; the ``experts`` of them live on a leading axis. A dense router without
-    bias chooses, and each expert computes ceil(capacity_factor T top_k / experts) of the T tokens
-    in the call, no more: tokens beyond that are dropped by that expert. The slots are computed
-    whether filled or not, so what runs is what is counted. Which tokens are dropped depends on the
-    others in the call, in an evaluation too: a held-out split is one call.
+    Three things vary independently. ``router`` (:mod:`smallnets.nn.router`) says which of the
+    ``experts`` a token goes to and with which weights g, ``top_k`` of them on average. The
+    dispatcher (:mod:`smallnets.nn.dispatch`) says what is computed: with a ``capacity_factor``,
+    ceil(capacity_factor T top_k / experts) of the T tokens in the call for each expert, no more;
+    where it is None, all that was chosen. ``expert`` is any map; the experts live on a leading
+    axis. ``shared`` experts besides see every token with weight 1.
+
+    Tokens beyond an expert's capacity are dropped by that expert. Which ones depends on the others
+    in the call, in an evaluation too: a held-out split is one call. Slots are computed whether
+    filled or not, and so are the rows that fill up the blocks of the dropless kind: what runs is
+    what is counted.
 
     Shapes: x[..., d_in] -> y[..., d_out]; the leading axes together are the tokens.
-    Parameters: experts * expert + d_in * experts
-    FLOPs: min(experts, top_k * capacity_factor) * expert + 2 * d_in * experts, for each token,
-    where T is large enough for the rounding not to matter.
+    Parameters: experts * expert + d_in * experts + shared * expert
+    FLOPs: (min(experts, top_k * capacity_factor) + shared) * expert + 2 * d_in * experts, for each
+    token, where T is large enough for the rounding not to matter; without a capacity factor, top_k
+    + B experts / T for min(...), in blocks of B rows.
 
-    At initialisation the variance of y lies between 1 / top_k and 1, since the weights g sum to 1.
-    One expert equals that expert exactly.
+    At initialisation the variance of the routed sum lies between 1 / top_k and 1 where the weights
+    g sum to 1, and each shared expert adds 1. One expert equals that expert exactly, without a
+    capacity factor to rounding.
 
     In training, ``balance_weight`` times the balance loss and ``router_z_weight`` times the router
     z-loss act on the router through the backward pass: see
-    :func:`smallnets.nn.routing.attach_loss` for what that means for the loss you read.
+    :func:`smallnets.nn.routing.attach_loss` for what that means for the loss you read. The same way
+    go three curves of a run (:mod:`smallnets.nn.state`), means over the training batches and over
+    all mixtures of a model: ``routing_load``, the load of the busiest expert over the mean load (1
+    is balanced); ``routing_drops``, the share of choices that were dropped; and
+    ``routing_entropy``, of a token's probabilities of experts, in nats.
 
     Source: Shazeer et al. 2017, arXiv:1701.06538; Fedus et al. 2021, arXiv:2101.03961; Zoph et al.
-    2022, arXiv:2202.08906. Raises ValueError for top_k outside 1 .. experts or a
-    capacity_factor below 1.
+    2022, arXiv:2202.08906; shared experts and many fine-grained ones: Dai et al. 2024,
+    arXiv:2401.06066 (DeepSeekMoE). Raises ValueError for top_k outside 1 .. experts, a
+    capacity_factor below 1 or fewer than 0 shared experts.
     """
 
     def __init__(
@@ -44,43 +58,58 @@ class Mixture(nnx.Module):
         expert: Factory,
         experts: int,
         top_k: int,
-        capacity_factor: float = 1.25,
+        router: Factory = TopK,
+        capacity_factor: float | None = 1.25,
+        shared: int = 0,
         balance_weight: Varying = 0.01,
         router_z_weight: Varying = 0.001,
         rngs: nnx.Rngs,
     ):
-        if experts < 1:
-            raise ValueError(f"experts must be at least 1, but is {experts}: choose 2 or more")
-        if not 1 <= top_k <= experts:
-            raise ValueError(
-                f"top_k must lie between 1 and the number of experts, but top_k={top_k} for "
-                f"experts={experts}: choose top_k <= {experts}"
-            )
-        if capacity_factor < 1:
-            raise ValueError(
-                f"capacity_factor must be at least 1, but is {capacity_factor}: "
-                "below that tokens are dropped even where experts are balanced"
-            )
-        self.experts = experts
-        self.top_k = top_k
+        _check(experts, top_k, capacity_factor, shared)
+        self.experts, self.top_k, self.shared = experts, top_k, shared
         self.capacity_factor = capacity_factor
-        self.router = Dense(d_in, experts, rngs=rngs)
+        self.router = router(d_in, experts, top_k=top_k, rngs=rngs)
         build = partial(expert, d_in, d_out)
         self.expert = scale_active(stacked(build, rngs.params(), experts), top_k / experts)
+        self.shared_expert = stacked(build, rngs.params(), shared) if shared else None
         self.balance_weight = constant(balance_weight)
         self.router_z_weight = constant(router_z_weight)
+        self.load = statistic("routing_load")
+        self.drops = statistic("routing_drops")
+        self.entropy = statistic("routing_entropy")
 
     def __call__(self, x: jax.Array) -> jax.Array:
         tokens = x.reshape(-1, x.shape[-1])
-        logits = self.router(tokens)
-        chosen = jax.lax.top_k(logits, self.top_k)[1]
-        balance = self.balance_weight[...] * balance_loss(logits, chosen)
-        z = self.router_z_weight[...] * router_z_loss(logits)
-        assignment = top_k_routing(attach_loss(logits, balance + z), self.top_k)
-        plan = CapacityDispatch.plan(
-            assignment,
-            experts=self.experts,
-            slots=capacity(len(tokens), self.experts, self.top_k, self.capacity_factor),
+        logits, routing = self.router(tokens)
+        if self.capacity_factor is None:
+            block = block_rows(routing.expert.size, self.experts)
+            plan = dropless_plan(routing, experts=self.experts, block=block)
+        else:
+            slots = capacity(len(tokens), self.experts, self.top_k, self.capacity_factor)
+            plan = capacity_plan(routing, experts=self.experts, slots=slots)
+        y = plan.apply(self.expert, tokens, routing)
+        if self.shared_expert is not None:
+            y += jax.vmap(lambda expert: expert(tokens))(self.shared_expert).sum(axis=0)
+        balance = self.balance_weight[...] * balance_loss(routing)
+        y = attach_loss(y, balance + self.router_z_weight[...] * router_z_loss(logits))
+        y = report(y, self.load, self.experts * routing.share().max())
+        y = report(y, self.drops, (~plan.kept()).mean(dtype=y.dtype))
+        y = report(y, self.entropy, routing.entropy())
+        return y.reshape(*x.shape[:-1], -1)
+
+
+def _check(experts: int, top_k: int, capacity_factor: float | None, shared: int) -> None:
+    if experts < 1:
+        raise ValueError(f"experts must be at least 1, but is {experts}: choose 2 or more")
+    if not 1 <= top_k <= experts:
+        raise ValueError(
+            f"top_k must lie between 1 and the number of experts, but top_k={top_k} for "
+            f"experts={experts}: choose top_k <= {experts}"
         )
-        rows = jax.vmap(lambda expert, rows: expert(rows))(self.expert, plan.dispatch(tokens))
-        return plan.combine(rows).reshape(*x.shape[:-1], -1)
+    if capacity_factor is not None and capacity_factor < 1:
+        raise ValueError(
+            f"capacity_factor must be at least 1, but is {capacity_factor}: below that tokens are "
+            "dropped even where experts are balanced, and null drops none"
+        )
+    if shared < 0:
+        raise ValueError(f"shared must be at least 0, but is {shared}: choose 0 for no such expert")

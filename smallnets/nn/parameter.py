@@ -55,12 +55,12 @@ def is_variable(leaf: Any) -> bool:
     return isinstance(leaf, nnx.Variable)
 
 
-def partition(model: Any) -> tuple[Any, Any]:
-    """Two trees of the model's shape: its parameters alone, and all the rest; None elsewhere."""
+def partition(model: Any, kind: type[nnx.Variable] = nnx.Param) -> tuple[Any, Any]:
+    """Two trees of the model's shape: its leaves of one kind, and all the rest; None elsewhere."""
 
     def keep(wanted: bool) -> Any:
         return jax.tree.map(
-            lambda leaf: leaf if isinstance(leaf, nnx.Param) is wanted else None,
+            lambda leaf: leaf if isinstance(leaf, kind) is wanted else None,
             model,
             is_leaf=is_variable,
         )

@@ -5,40 +5,66 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# axes: T tokens, E experts, k choices of a token
+# axes: T tokens, E experts, k choices of a token, n choices in all
 
 
-class Assignment(NamedTuple):
-    """The routing of T tokens: ``experts[T, k]`` (indices, best first), ``weights[T, k]``."""
+class Routing(NamedTuple):
+    """n choices: to which expert which token goes, and with which weight; ``expert[n]`` etc.
 
-    experts: jax.Array
-    weights: jax.Array
-
-
-def top_k_routing(logits: jax.Array, top_k: int) -> Assignment:
-    """Each token's ``top_k`` likeliest experts, weighted by their softmax among those chosen.
-
-    g_i = exp(l_i) / sum_{j chosen} exp(l_j)   (Jiang et al. 2024, arXiv:2401.04088, section 2.1)
-
-    Shapes: logits[T, E] -> Assignment of [T, k]. The weights of a token sum to 1.
+    Where slots are scarce, choices are served in this order. ``token`` is None where every token
+    has as many choices: then choice i belongs to token i mod T. ``probabilities[T, E]`` are what
+    the router thinks of the experts.
     """
-    best, experts = jax.lax.top_k(logits, top_k)
-    return Assignment(experts, jax.nn.softmax(best))
+
+    expert: jax.Array
+    weight: jax.Array
+    probabilities: jax.Array
+    token: jax.Array | None = None
+
+    def tokens_of(self, choices: jax.Array) -> jax.Array:
+        """The token of each choice."""
+        if self.token is None:
+            return choices % self.probabilities.shape[0]
+        return self.token[choices]
+
+    def total(self, rows: jax.Array) -> jax.Array:
+        """rows[n, d], one for each choice, to their sums for each token, [T, d]."""
+        count = self.probabilities.shape[0]
+        if self.token is None:
+            # one by one: XLA on CPU adds up a leading axis ten times as slowly as it adds arrays
+            return sum(rows.reshape(-1, count, rows.shape[-1])[1:], rows[:count])
+        return jnp.zeros((count, rows.shape[-1]), rows.dtype).at[self.token].add(rows)
+
+    def share(self) -> jax.Array:
+        """[E], the share of all choices that goes to each expert; 1 / E where they are balanced."""
+        count = self.probabilities.shape[-1]
+        chosen = self.expert[None] == jnp.arange(count, dtype=self.expert.dtype)[:, None]
+        return chosen.mean(axis=1, dtype=self.weight.dtype)
+
+    def entropy(self) -> jax.Array:
+        """Mean over tokens of the entropy of ``probabilities``, in nats, from 0 to log E."""
+        return -jax.scipy.special.xlogy(self.probabilities, self.probabilities).sum(axis=-1).mean()
 
 
-def balance_loss(logits: jax.Array, experts: jax.Array) -> jax.Array:
+def token_choice(weights: jax.Array, experts: jax.Array, probabilities: jax.Array) -> Routing:
+    """The routing in which each token has k choices, ``weights[T, k]`` and ``experts[T, k]``.
+
+    First choices come before second ones, earlier tokens first.
+    """
+    return Routing(experts.T.reshape(-1), weights.T.reshape(-1), probabilities)
+
+
+def balance_loss(routing: Routing) -> jax.Array:
     """E sum_i f_i P_i: 1 where tokens spread evenly, up to E where one expert takes all.
 
-    f_i is the share of the T k assignments that go to expert i (no gradient), P_i the mean router
+    f_i is the share of the choices that go to expert i (no gradient), P_i the mean router
     probability of expert i.
 
-    Source: Fedus et al. 2021, arXiv:2101.03961, equations 4 to 6, with assignments for tokens
-    where k > 1.
+    Source: Fedus et al. 2021, arXiv:2101.03961, equations 4 to 6, with choices for tokens where
+    k > 1.
     """
-    count = logits.shape[-1]
-    assigned = jax.nn.one_hot(experts, count, dtype=logits.dtype)
-    share = jax.lax.stop_gradient(assigned.mean(axis=(0, 1)))
-    return count * jnp.sum(share * jax.nn.softmax(logits).mean(axis=0))
+    share = jax.lax.stop_gradient(routing.share())
+    return share.size * jnp.sum(share * routing.probabilities.mean(axis=0))
 
 
 def router_z_loss(logits: jax.Array) -> jax.Array:

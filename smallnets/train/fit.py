@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 
 from smallnets.nn.parameter import combine, partition
+from smallnets.nn.state import State, emptied, means
 from smallnets.train.loss import cross_entropy
 from smallnets.train.parametrization import Parametrization, initial, standard, with_rates
 
@@ -48,48 +49,55 @@ def fit(
     Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the batches since
     the evaluation before) and for each held-out split ``<name>_loss`` (plain cross-entropy in
     nats, whatever the training loss) and ``<name>_error`` (share of wrong answers, NaN where the
-    loss is), where the labels are of tokens means over those tokens that have one. It is one
-    ``lax.scan``, pure, and so may be ``vmap``-ed over everything that is a number.
+    loss is), where the labels are of tokens means over those tokens that have one. What a
+    model's maps report of themselves in training are curves too (:mod:`smallnets.nn.state`). It is
+    one ``lax.scan``, pure, and so may be ``vmap``-ed over everything that is a number.
     """
     key_parameters, key_order = jax.random.split(jax.random.key(seed))
     parameters, rest = partition(network(rngs=nnx.Rngs(params=key_parameters)))
+    states, rest = partition(rest, State)
     parameters = initial(parameters, parametrization)
     transformation = with_rates(optimizer(steps), parametrization)
     count = train.labels.shape[0]
     batches = count // batch_size
 
-    def objective(parameters: Any, batch: Arrays) -> jax.Array:
-        return loss(combine(parameters, rest)(batch.inputs), batch.labels)
+    def whole(parameters: Any, states: Any) -> Any:
+        return combine(parameters, combine(states, rest))
+
+    def objective(trained: tuple[Any, Any], batch: Arrays) -> jax.Array:
+        return loss(whole(*trained)(batch.inputs), batch.labels)
 
     def order_of(epoch: jax.Array) -> jax.Array:
         return jax.random.permutation(jax.random.fold_in(key_order, epoch), count)
 
     def step(carry, index):
-        parameters, state, order = carry
+        parameters, states, state, order = carry
         order = jax.lax.cond(
             index % batches == 0, lambda: order_of(index // batches), lambda: order
         )
         rows = jax.lax.dynamic_slice(order, [index % batches * batch_size], [batch_size])
         batch = Arrays(train.inputs[rows], train.labels[rows])
-        value, gradient = jax.value_and_grad(objective)(parameters, batch)
+        value, (gradient, reports) = jax.value_and_grad(objective)((parameters, states), batch)
+        states = jax.tree.map(jnp.add, states, reports)
         with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer counts
             updates, state = transformation.update(gradient, state, parameters)
-        return (optax.apply_updates(parameters, updates), state, order), value
+        return (optax.apply_updates(parameters, updates), states, state, order), value
 
     def stretch(carry, indices):
-        carry, losses = jax.lax.scan(step, carry, indices)
-        model = combine(carry[0], rest)
-        metrics = {"train_loss": losses.mean()}
+        parameters, states, *others = carry
+        carry, losses = jax.lax.scan(step, (parameters, emptied(states), *others), indices)
+        model = whole(carry[0], carry[1])
+        metrics = {"train_loss": losses.mean(), **means(carry[1])}
         for name, split in held_out.items():
             value, wrong = evaluate(model, split, batch_size)
             metrics[f"{name}_loss"] = value
             metrics[f"{name}_error"] = jnp.where(jnp.isnan(value), value, wrong)
         return carry, metrics
 
-    carry = (parameters, transformation.init(parameters), jnp.arange(count))
+    carry = (parameters, states, transformation.init(parameters), jnp.arange(count))
     indices = jnp.arange(steps).reshape(evaluations, -1)
-    (parameters, _, _), curves = jax.lax.scan(stretch, carry, indices)
-    return combine(parameters, rest), curves
+    (parameters, states, _, _), curves = jax.lax.scan(stretch, carry, indices)
+    return whole(parameters, states), curves
 
 
 def evaluate(

@@ -9,13 +9,23 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from smallnets.measure import flops
+from smallnets.nn.blocks import in_turn, side_by_side
 from smallnets.nn.dense import Dense
-from smallnets.nn.dispatch import CapacityDispatch, capacity
+from smallnets.nn.dispatch import block_rows, capacity, capacity_plan, dropless_plan
 from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.low_rank import LowRank
 from smallnets.nn.mixture import Mixture
 from smallnets.nn.parameter import combine, partition
-from smallnets.nn.routing import attach_loss, balance_loss, router_z_loss, top_k_routing
+from smallnets.nn.router import BiasBalanced, ExpertChoice, TopK
+from smallnets.nn.routing import (
+    Routing,
+    attach_loss,
+    balance_loss,
+    router_z_loss,
+    token_choice,
+)
+from smallnets.nn.state import State, means
 
 X = jax.random.normal(jax.random.key(3), (24, 8))
 
@@ -37,10 +47,21 @@ def test_one_expert_is_that_expert_exactly(expert):
     np.testing.assert_array_equal(model(X), expert_of(model, 0)(X))
 
 
-def test_it_is_the_weighted_sum_over_the_best_experts():
+@pytest.mark.parametrize("router", [TopK, BiasBalanced, ExpertChoice])
+def test_one_expert_is_that_expert_with_any_router(router):
+    """Exactly in its slots; in blocks, which XLA compiles into a loop, to rounding."""
+    options = {"experts": 1, "top_k": 1, "router": router}
+    model = mixture(**options)
+    np.testing.assert_array_equal(model(X), expert_of(model, 0)(X))
+    dropless = mixture(capacity_factor=None, expert=partial(FeedForward, linear=Dense), **options)
+    np.testing.assert_allclose(dropless(X), expert_of(dropless, 0)(X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("capacity_factor", [4.0, None])
+def test_it_is_the_weighted_sum_over_the_best_experts(capacity_factor):
     """With room for all tokens, against the sum written out over every expert."""
-    model = mixture(capacity_factor=4.0)
-    logits = X @ model.router.kernel[...]
+    model = mixture(capacity_factor=capacity_factor)
+    logits = X @ model.router.score.kernel[...]
     kept = np.sort(logits, axis=1)[:, -2:-1]
     weights = jax.nn.softmax(jnp.where(logits >= kept, logits, -jnp.inf))
     outputs = jnp.stack([expert_of(model, index)(X) for index in range(4)])
@@ -50,33 +71,192 @@ def test_it_is_the_weighted_sum_over_the_best_experts():
 
 def test_a_full_expert_drops_the_later_tokens_of_later_choices():
     experts = jnp.asarray([[0, 1], [0, 1], [1, 0], [0, 1]])  # 0 is chosen first by three tokens
-    plan = CapacityDispatch.plan(
-        top_k_routing(jnp.zeros((4, 2)), 2)._replace(experts=experts), experts=2, slots=2
-    )
-    np.testing.assert_array_equal(plan.token, [[0, 1], [2, 0]])
-    np.testing.assert_array_equal(plan.filled, [[True, True], [True, True]])
-    np.testing.assert_array_equal(plan.weight, [[0.5, 0.5, 0.5, 0], [0.5, 0, 0, 0]])
+    routing = token_choice(jnp.full((4, 2), 0.5), experts, jnp.full((4, 2), 0.5))
+    plan = capacity_plan(routing, experts=2, slots=2)
+    np.testing.assert_array_equal(routing.tokens_of(plan.choice), [[0, 1], [2, 0]])
+    np.testing.assert_array_equal(plan.kept(), [1, 1, 1, 0, 1, 0, 0, 0])  # first choices first
 
 
-def test_what_runs_is_what_is_counted():
-    """XLA counts the products of the compiled call: those of the filled-up slots and the router.
+@pytest.mark.parametrize("experts", [1, 3, 8])
+@pytest.mark.parametrize("block", [1, 4, 16])
+@pytest.mark.parametrize("one_sided", [False, True])
+def test_a_dropless_plan_has_every_choice_in_a_block_of_its_expert(experts, block, one_sided):
+    chosen = jax.random.randint(jax.random.key(1), (20, 2), 0, 1 if one_sided else experts)
+    routing = token_choice(jnp.ones((20, 2)), chosen, jnp.ones((20, experts)))
+    plan = dropless_plan(routing, experts=experts, block=block)
+    assert plan.kept().all()
+    assert plan.choice.shape[0] == (40 + experts * (block - 1)) // block
+    np.testing.assert_array_equal(plan.choice.reshape(-1)[plan.row], np.arange(40))
+    assert plan.expert is not None
+    np.testing.assert_array_equal(plan.expert[plan.row // block], routing.expert)
 
-    All experts on all tokens would be 1.6 times the products here, so that it would be seen.
-    """
-    tokens, d = 64, 32
+
+@pytest.mark.parametrize("router", [TopK, BiasBalanced, ExpertChoice])
+@pytest.mark.parametrize("capacity_factor", [1.0, 1.25, None])
+def test_what_runs_is_what_is_counted(router, capacity_factor):
+    """Our count is the rows of the plan and the router; XLA, which counts the body of a loop once,
+    counts the same of the compiled call, where all experts on all tokens would be seen."""
+    tokens, d, experts = 256, 32, 8
 
     def call(model, x):
         return model(x)
 
     build = partial(FeedForward, linear=Dense, expansion=4)
-    model = Mixture(d, d, expert=build, experts=4, top_k=2, rngs=nnx.Rngs(0))
-    analysis: Any = jax.jit(call).lower(model, jnp.ones((tokens, d))).compile().cost_analysis()
-    counted = analysis["flops"]
-    slots = capacity(tokens, 4, 2, 1.25)
-    products = 4 * slots * 2 * (d * 4 * d) * 2 + tokens * 2 * d * 4
-    elementwise = 4 * slots * 4 * d * 20 + tokens * 1000
-    assert products <= counted <= products + elementwise
-    assert products + elementwise < 4 * tokens * 2 * (d * 4 * d) * 2
+    options = {"router": router, "capacity_factor": capacity_factor}
+    model = Mixture(d, d, expert=build, experts=experts, top_k=2, **options, rngs=nnx.Rngs(0))
+    x = jnp.ones((tokens, d))
+    if capacity_factor is None:
+        block = block_rows(2 * tokens, experts)
+        rows, turns = (2 * tokens + experts * (block - 1)) // block * block, block
+        assert rows < 2 * tokens + experts * block
+    else:
+        rows = turns = experts * capacity(tokens, experts, 2, capacity_factor)
+    each, routed = 2 * 2 * d * 4 * d, tokens * 2 * d * experts
+    assert flops.count(call, model, x).products == rows * each + routed
+    analysis: Any = jax.jit(call).lower(model, x).compile().cost_analysis()
+    products = turns * each + routed
+    elementwise = rows * 4 * d * 20 + tokens * 2000
+    assert products <= analysis["flops"] <= products + elementwise
+    assert products + elementwise < experts * tokens * each
+
+
+def test_a_training_step_counts_three_times_the_products_of_a_call():
+    """The blocks in turn keep the products of the forward pass: none runs a second time."""
+    model = mixture(expert=partial(FeedForward, linear=Dense), capacity_factor=None)
+
+    def call(model, x):
+        return model(x)
+
+    forward = flops.count(call, model, X).products
+    step = flops.training_step(lambda model, x: jnp.sum(model(x) ** 2), model, X).products
+    block = block_rows(2 * len(X), 4)
+    rows = (2 * len(X) + 4 * (block - 1)) // block * block
+    unasked = 2 * len(X) * 8 * 4 + 2 * rows * 8 * 16  # the gradient of X, of router and first map
+    assert step == 3 * forward - unasked
+
+
+@pytest.mark.parametrize("expert", [Dense, partial(Mixture, expert=Dense, experts=2, top_k=1)])
+def test_blocks_in_turn_equal_blocks_side_by_side(expert):
+    """The two ways of the two kinds of device, and their gradients, also for members under vmap."""
+    model = mixture(expert=expert).expert
+    rows = jax.random.normal(jax.random.key(5), (6, 3, 8))
+    which = jnp.asarray([0, 0, 2, 3, 3, 3])
+
+    def gradient(run, model, rows):
+        return jax.grad(lambda *of: jnp.sum(run(*of, which) ** 3), argnums=(0, 1))(model, rows)
+
+    members = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), (model, rows))
+    for side_by_side_, in_turn_ in (
+        (side_by_side(model, rows, which), in_turn(model, rows, which)),
+        (gradient(side_by_side, model, rows), gradient(in_turn, model, rows)),
+        (
+            jax.vmap(partial(gradient, side_by_side))(*members),
+            jax.vmap(partial(gradient, in_turn))(*members),
+        ),
+    ):
+        for one, other in zip(
+            jax.tree.leaves(side_by_side_), jax.tree.leaves(in_turn_), strict=True
+        ):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_each_expert_chooses_its_likeliest_tokens():
+    router = ExpertChoice(8, 4, top_k=2, rngs=nnx.Rngs(0))
+    logits, routing = router(X)
+    np.testing.assert_array_equal(jnp.bincount(routing.expert, length=4), [12, 12, 12, 12])
+    probabilities = jax.nn.softmax(logits)
+    for expert in range(4):
+        mine = routing.expert == expert
+        taken = np.asarray(routing.tokens_of(jnp.arange(48))[mine])
+        assert len(set(taken)) == 12
+        others = np.setdiff1d(np.arange(24), taken)
+        assert probabilities[taken, expert].min() >= probabilities[others, expert].max()
+
+
+@pytest.mark.parametrize("capacity_factor", [1.0, None])
+def test_expert_choice_by_hand(capacity_factor):
+    model = mixture(router=ExpertChoice, capacity_factor=capacity_factor)
+    _, routing = model.router(X)
+    expected = np.zeros((24, 8), np.float32)
+    for choice, (expert, weight) in enumerate(zip(routing.expert, routing.weight, strict=True)):
+        token = int(routing.tokens_of(jnp.asarray(choice)))
+        expected[token] += weight * expert_of(model, int(expert))(X[token])
+    np.testing.assert_allclose(model(X), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_shared_experts_are_added_to_the_routed_ones():
+    """Alone where the routed ones are zero, and on top of them where they are not."""
+    model = mixture(shared=2)
+    shared = jax.vmap(lambda expert: expert(X))(model.shared_expert).sum(axis=0)
+    routed = mixture(shared=0)
+    np.testing.assert_allclose(model(X), routed(X) + shared, rtol=1e-5, atol=1e-5)
+    model.expert.kernel[...] = jnp.zeros_like(model.expert.kernel[...])
+    np.testing.assert_array_equal(model(X), shared)
+
+
+def test_the_bias_decides_who_is_chosen_and_is_in_no_weight():
+    router = BiasBalanced(8, 4, top_k=2, rngs=nnx.Rngs(0))
+    _, plain = router(X)
+    router.bias[...] = jnp.asarray([0.0, 0.0, 0.0, 2.0])  # more than any affinity
+    logits, biased = router(X)
+    assert (biased.expert[:24] == 3).all()
+    assert not (plain.expert[:24] == 3).all()
+    chosen = np.asarray(biased.expert).reshape(2, 24)
+    affinities = np.asarray(jax.nn.sigmoid(logits))[np.arange(24), chosen]
+    np.testing.assert_allclose(
+        biased.weight.reshape(2, 24), affinities / affinities.sum(axis=0), rtol=1e-6
+    )
+
+
+def test_the_bias_reports_the_sign_of_the_load_error():
+    """DeepSeek-V3's update, past the gradient of the loss: with it or without, the same."""
+    model = mixture(router=partial(BiasBalanced, rate=0.25))
+    _, routing = model.router(X)
+
+    def of_bias(bias, scale):
+        states, rest = partition(model, State)
+        states.router.bias = bias
+        return scale * jnp.sum(combine(states, rest)(X))
+
+    share = np.bincount(np.asarray(routing.expert), minlength=4) / 48
+    for scale in (0.0, 1.0):
+        told = jax.grad(of_bias)(model.router.bias, scale)
+        np.testing.assert_array_equal(told[...], 0.25 * np.sign(0.25 - share))
+
+
+@pytest.mark.parametrize("capacity_factor", [1.0, None])
+def test_statistics_by_hand(capacity_factor):
+    """In one stacked call for each of three blocks that are called twice, the mean over calls."""
+    model = mixture(capacity_factor=capacity_factor)
+    logits, routing = model.router(X)
+    loads = np.bincount(np.asarray(routing.expert), minlength=4)
+    probabilities = np.asarray(jax.nn.softmax(logits), float)
+    expected = {
+        "routing_load": loads.max() / 12,
+        "routing_drops": 0 if capacity_factor is None else np.maximum(loads - 12, 0).sum() / 48,
+        "routing_entropy": -(probabilities * np.log(probabilities)).sum(axis=1).mean(),
+    }
+    assert 0 < expected["routing_entropy"] < np.log(4)
+    assert expected["routing_load"] > 1
+
+    def reported(run, model):
+        states, rest = partition(model, State)
+        told = jax.grad(lambda states: jnp.sum(run(combine(states, rest))))(states)
+        return told, means(told)
+
+    _, found = reported(lambda model: model(X), model)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+    def twice_each(model):
+        def call(total, model):
+            return total + model(X).sum() + model(X).sum(), None
+
+        return jax.lax.scan(call, 0.0, model)[0]
+
+    three = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), model)
+    told, found = reported(twice_each, three)
+    assert found == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_array_equal(told.load[..., 1], [2, 2, 2])
 
 
 @pytest.mark.parametrize(
@@ -93,11 +273,16 @@ def test_capacity(tokens, experts, top_k, factor, slots):
     assert capacity(tokens, experts, top_k, factor) == slots
 
 
+def best(logits: jax.Array, top_k: int) -> Routing:
+    weights, experts = jax.lax.top_k(logits, top_k)
+    return token_choice(weights, experts, jax.nn.softmax(logits))
+
+
 def test_balance_loss_is_1_when_even_and_the_number_of_experts_when_all_go_to_one():
     even = 40 * jnp.tile(jnp.eye(4), (2, 1))
-    assert balance_loss(even, jax.lax.top_k(even, 1)[1]) == pytest.approx(1)
+    assert balance_loss(best(even, 1)) == pytest.approx(1)
     one_sided = jnp.tile(jnp.asarray([40.0, 0, 0, 0]), (8, 1))
-    assert balance_loss(one_sided, jax.lax.top_k(one_sided, 1)[1]) == pytest.approx(4)
+    assert balance_loss(best(one_sided, 1)) == pytest.approx(4)
 
 
 def test_router_z_loss_by_hand():
@@ -132,8 +317,8 @@ def test_the_mixture_gets_the_gradient_of_the_losses_added_to_the_total():
 
     def added(parameters, rest):
         network = combine(parameters, rest)
-        logits = network.router(X)
-        losses = 0.3 * balance_loss(logits, jax.lax.top_k(logits, 2)[1])
+        logits, routing = network.router(X)
+        losses = 0.3 * balance_loss(routing)
         return jnp.mean(network(X) ** 2) + losses + 0.2 * router_z_loss(logits)
 
     ours = jax.grad(attached)(*partition(model))
@@ -148,6 +333,7 @@ def test_the_mixture_gets_the_gradient_of_the_losses_added_to_the_total():
         ({"top_k": 5}, "top_k=5 for experts=4"),
         ({"top_k": 0}, "top_k=0"),
         ({"capacity_factor": 0.5}, "capacity_factor must be at least 1"),
+        ({"shared": -1}, "shared must be at least 0"),
     ],
 )
 def test_bad_settings_get_one_line(options, said):
@@ -158,6 +344,6 @@ def test_bad_settings_get_one_line(options, said):
 
 def test_experts_note_the_share_that_one_token_uses():
     nested = mixture(expert=partial(Mixture, expert=Dense, experts=2, top_k=1))
-    assert nested.router.kernel.get_metadata().get("active", 1.0) == 1.0
-    assert nested.expert.router.kernel.get_metadata()["active"] == 0.5
+    assert nested.router.score.kernel.get_metadata().get("active", 1.0) == 1.0
+    assert nested.expert.router.score.kernel.get_metadata()["active"] == 0.5
     assert nested.expert.expert.kernel.get_metadata()["active"] == 0.25

@@ -12,6 +12,8 @@ from smallnets.nn.norm import RMSNorm
 from smallnets.nn.parameter import Factory
 from smallnets.nn.relaxed import Relaxed
 from smallnets.nn.residual import Residual
+from smallnets.nn.router import ExpertChoice
+from smallnets.nn.soft_mixture import SoftMixture
 from smallnets.nn.stack import Stack
 
 
@@ -55,8 +57,9 @@ class Transformer(nnx.Module):
     [..., classes].
 
     Source: Vaswani et al. 2017, arXiv:1706.03762; the norm before the maps: Xiong et al. 2020,
-    arXiv:2002.04745. Raises ValueError where what is tied or factorised is not there, and for
-    inputs of shape [..., T] that are no integers.
+    arXiv:2002.04745. Raises ValueError where what is tied or factorised is not there, where a
+    decoder's mixture sees later positions (expert choice, soft), and for inputs of shape [..., T]
+    that are no integers.
     """
 
     def __init__(
@@ -114,6 +117,8 @@ class Transformer(nnx.Module):
         self.stack = stack(block=block, depth=depth, unique=unique, rngs=rngs)
         self.norm = norm(width)
         self.head = None if tied else Dense(width, classes, rngs=rngs)
+        if causal:
+            _check_causal(self)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.axes:
@@ -128,6 +133,16 @@ class Transformer(nnx.Module):
         x = self.norm(self.stack(x))
         x = x if self.causal else x.mean(axis=-2)
         return self.embed.logits(x) if self.head is None else self.head(x)
+
+
+def _check_causal(model: nnx.Module) -> None:
+    """Raise ValueError where a map inside sees later positions."""
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, (ExpertChoice, SoftMixture)):
+            raise ValueError(
+                f"a decoder's positions must not see later ones, but {type(module).__name__} mixes "
+                "all of a call: choose a mixture with another router, or set causal to false"
+            )
 
 
 def _check(

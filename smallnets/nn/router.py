@@ -22,20 +22,28 @@ class TopK(nnx.Module):
 
     g_i = exp(l_i) / sum_{j chosen} exp(l_j) of the logits l = x W
 
+    or, not ``normalized``, g_i = exp(l_i) / sum_j exp(l_j) over all experts, as Switch has it: with
+    one expert chosen, the router learns from the task in that form alone.
+
     Parameters: d_in * experts
 
     Source: Shazeer et al. 2017, arXiv:1701.06538; the weights: Jiang et al. 2024,
-    arXiv:2401.04088, section 2.1.
+    arXiv:2401.04088, section 2.1; over all: Fedus et al. 2021, arXiv:2101.03961, equation 2.
     """
 
-    def __init__(self, d_in: int, experts: int, *, top_k: int, rngs: nnx.Rngs):
-        self.top_k = top_k
+    def __init__(
+        self, d_in: int, experts: int, *, top_k: int, normalized: bool = True, rngs: nnx.Rngs
+    ):
+        self.top_k, self.normalized = top_k, normalized
         self.score = Dense(d_in, experts, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, Routing]:
         logits = self.score(x)
+        probabilities = jax.nn.softmax(logits)
         best, experts = jax.lax.top_k(logits, self.top_k)
-        return logits, token_choice(jax.nn.softmax(best), experts, jax.nn.softmax(logits))
+        weights = jnp.take_along_axis(probabilities, experts, axis=-1)
+        weights = jax.nn.softmax(best) if self.normalized else weights
+        return logits, token_choice(weights, experts, probabilities)
 
 
 class BiasBalanced(nnx.Module):

@@ -20,7 +20,7 @@ from smallnets.nn.gated_feed_forward import GatedFeedForward
 from smallnets.nn.mixture import Mixture
 from smallnets.nn.norm import LayerNorm
 from smallnets.nn.residual import PostNormResidual
-from smallnets.nn.routing import top_k_routing
+from smallnets.nn.router import TopK
 from smallnets.nn.stack import Stack
 from smallnets.nn.transformer import Block, Transformer
 
@@ -77,7 +77,7 @@ def close(ours: Any, theirs: Any) -> None:
 
 def test_llama(torch):
     """The whole decoder: two blocks with grouped queries, rotary positions, gated feed-forward."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM  # pyright: ignore[reportMissingImports]
 
     config = LlamaConfig(
         vocab_size=50,
@@ -105,6 +105,7 @@ def test_llama(torch):
     model, layers = theirs.model, list(theirs.model.layers)
     ours.embed.table[...] = jnp.asarray(numbers(model.embed_tokens.weight))
     put(ours.norm.scale, model.norm.weight)
+    assert isinstance(ours.head, Dense)
     put(ours.head.kernel, theirs.lm_head.weight)
     blocks = ours.stack.blocks
     put(blocks.attention.norm.scale, *(each.input_layernorm.weight for each in layers))
@@ -121,8 +122,8 @@ def test_llama(torch):
 
 def test_mixtral(torch):
     """Two of eight gated experts for each token, weighted by their softmax among the two."""
-    from transformers import MixtralConfig
-    from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
+    from transformers import MixtralConfig  # pyright: ignore[reportMissingImports]
+    from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock  # pyright: ignore[reportMissingImports]
 
     config = MixtralConfig(
         hidden_size=16, intermediate_size=40, num_local_experts=8, num_experts_per_tok=2
@@ -132,7 +133,7 @@ def test_mixtral(torch):
     ours = Mixture(
         16, 16, expert=expert, experts=8, top_k=2, capacity_factor=4.0, rngs=rngs()
     )  # room for all tokens in one expert: nothing is dropped
-    put(ours.router.kernel, theirs.gate.weight)
+    put(ours.router.score.kernel, theirs.gate.weight)
     gate, up = np.split(numbers(theirs.experts.gate_up_proj), 2, axis=1)
     ours.expert.gate.kernel[...] = jnp.asarray(gate.swapaxes(1, 2))
     ours.expert.up.kernel[...] = jnp.asarray(up.swapaxes(1, 2))
@@ -140,15 +141,57 @@ def test_mixtral(torch):
     x = np.random.default_rng(0).normal(size=(3, 20, 16)).astype(np.float32)
     close(ours(jnp.asarray(x)), theirs(torch.tensor(x)))
     _, weights, chosen = theirs.gate(torch.tensor(x))
-    routed = top_k_routing(ours.router(jnp.asarray(x.reshape(-1, 16))), 2)
-    np.testing.assert_array_equal(routed.experts, numbers(chosen))
-    close(routed.weights, weights)
+    _, routing = ours.router(jnp.asarray(x.reshape(-1, 16)))
+    np.testing.assert_array_equal(routing.expert.reshape(2, -1).T, numbers(chosen))
+    close(routing.weight.reshape(2, -1).T, weights)
+
+
+def test_switch(torch):
+    """One of four experts for each token, times its probability; beyond its capacity none."""
+    from transformers import SwitchTransformersConfig  # pyright: ignore[reportMissingImports]
+    from transformers.models.switch_transformers import (  # pyright: ignore[reportMissingImports]
+        modeling_switch_transformers as switch,
+    )
+
+    config = SwitchTransformersConfig(
+        d_model=16,
+        d_ff=40,
+        num_experts=4,
+        expert_capacity=7,
+        dropout_rate=0.0,
+        dense_act_fn="gelu_new",
+    )
+    theirs = draw(torch, switch.SwitchTransformersSparseMLP(config))
+    ours = Mixture(
+        16,
+        16,
+        expert=partial(FeedForward, linear=Dense, hidden=40),
+        router=partial(TopK, normalized=False),
+        experts=4,
+        top_k=1,
+        capacity_factor=7 / 6,  # 7 slots for a fair share of 24 / 4 tokens
+        rngs=rngs(),
+    )
+    put(ours.router.score.kernel, theirs.router.classifier.weight)
+    experts = [theirs.experts[f"expert_{index}"] for index in range(4)]
+    put(ours.expert.up.kernel, *(each.wi.weight for each in experts))
+    put(ours.expert.down.kernel, *(each.wo.weight for each in experts))
+    x = np.random.default_rng(0).normal(size=(1, 24, 16)).astype(np.float32)
+    expected = theirs(torch.tensor(x))
+    chosen, weights, _ = theirs.router(torch.tensor(x))
+    dropped = numbers(chosen).sum(axis=-1)[0] == 0
+    assert dropped.any()
+    close(ours(jnp.asarray(x)), expected)
+    _, routing = ours.router(jnp.asarray(x[0]))
+    kept = numbers(chosen)[0].argmax(axis=-1)[~dropped]
+    np.testing.assert_array_equal(np.asarray(routing.expert)[~dropped], kept)
+    close(routing.weight, weights[0, :, 0])
 
 
 def test_albert(torch):
     """One block at every depth, the norm behind each map, affine projections."""
-    from transformers import AlbertConfig
-    from transformers.models.albert.modeling_albert import AlbertLayer
+    from transformers import AlbertConfig  # pyright: ignore[reportMissingImports]
+    from transformers.models.albert.modeling_albert import AlbertLayer  # pyright: ignore[reportMissingImports]
 
     config = AlbertConfig(
         hidden_size=32, num_attention_heads=4, intermediate_size=64, attn_implementation="eager"

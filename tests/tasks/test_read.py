@@ -208,7 +208,7 @@ def test_the_folder_above_is_refused_with_the_folders_to_name(directory, cache):
         ({"labels": "image"}, "labels must be one integer an example, feature 'image'"),
         ({"labels": "name"}, "feature 'name' must be numbers"),
         ({"inputs": "name"}, "feature 'name' must be numbers"),
-        ({"inputs": "age"}, r"inputs: float32 \[n, ...\] is needed"),
+        ({"inputs": "age"}, r"inputs: float32 \[n, ...\] or int32 \[n, T\] is needed"),
         ({"inputs": "picture"}, r"feature 'picture' must have one shape, found 2 in 30"),
         (
             {"test": "validation"},

@@ -16,7 +16,9 @@ from smallnets.train.optimizer import adamw
 from smallnets.train.program import compile_together, fastest_execution
 
 CONF = Path(__file__).parents[2] / "conf"
-MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+NAMES = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+SLOW = {"transformer_low_rank", "transformer_monarch", "transformer_shared"}  # as transformer
+MODELS = [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in NAMES]
 AMPLE = 2**40
 VALUES = {
     "seed": np.arange(3, dtype=np.uint32),
@@ -31,17 +33,28 @@ def example(n: int, seed: int) -> Arrays:
     return Arrays(inputs.astype(np.float32), labels)
 
 
+def text(n: int, seed: int) -> Arrays:
+    tokens = np.random.default_rng(seed).integers(0, 4, (n, 9)).astype(np.int32)
+    return Arrays(tokens[:, :-1], tokens[:, 1:])
+
+
 SPLITS = {"train": example(64, 0), "validation": example(32, 1)}
+TEXTS = {"train": text(64, 0), "validation": text(32, 1)}
+
+
+def splits_of(model: str) -> dict[str, Arrays]:
+    return TEXTS if model.startswith("transformer") else SPLITS
 
 
 def member_of(model: str, steps: int = 20):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", [f"model={model}"])
+        sizes = ["model.width=16", "model.depth=2"] if model.startswith("transformer") else []
+        config = compose("config", [f"model={model}", *sizes])
     network = instantiate(config.model, _convert_="all")
 
     def member(values, arrays):
         trained, curves = fit(
-            partial(network, (24, 1), 4),
+            partial(network, arrays["train"].inputs.shape[1:], 4),
             arrays["train"],
             {"validation": arrays["validation"]},
             seed=values["seed"],
@@ -57,9 +70,13 @@ def member_of(model: str, steps: int = 20):
     return member
 
 
-def together(member, values, execution, memory_limit=AMPLE):
+def together(model, values, execution, *, steps=20):
     return compile_together(
-        member, values, SPLITS, execution=execution, memory_limit=memory_limit
+        member_of(model, steps),
+        values,
+        splits_of(model),
+        execution=execution,
+        memory_limit=AMPLE,
     ).run()
 
 
@@ -81,12 +98,14 @@ def _kept_programs(cache: Path):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_map_equals_training_alone_bit_for_bit(model: str):
-    member = member_of(model)
-    group = together(member, VALUES, "map")
+    group = together(model, VALUES, "map")
+    splits = splits_of(model)
     options: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}  # as together
-    alone_ = jax.jit(member).lower(take(VALUES, 0), SPLITS).compile(compiler_options=options)
+    alone_ = (
+        jax.jit(member_of(model)).lower(take(VALUES, 0), splits).compile(compiler_options=options)
+    )
     for index in range(3):
-        alone = alone_(take(VALUES, index), SPLITS)
+        alone = alone_(take(VALUES, index), splits)
         for name, array in alone.items():
             np.testing.assert_array_equal(group[name][index], array)
 
@@ -96,8 +115,7 @@ def test_vmap_equals_map_to_rounding_over_the_first_20_steps(model: str):
     """Adam divides by the root of the second moment, so that rounding in a gradient near zero
     may turn a step around: a few parameters may differ by a few steps of the learning rate, and
     the losses may not."""
-    member = member_of(model)
-    mapped, vmapped = together(member, VALUES, "map"), together(member, VALUES, "vmap")
+    mapped, vmapped = together(model, VALUES, "map"), together(model, VALUES, "vmap")
     for name in ("train_loss", "validation_loss"):
         np.testing.assert_allclose(mapped[name], vmapped[name], rtol=1e-3)
     difference = np.abs(mapped["parameters"] - vmapped["parameters"])
@@ -106,11 +124,10 @@ def test_vmap_equals_map_to_rounding_over_the_first_20_steps(model: str):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_under_vmap_neither_neighbours_nor_place_touch_a_member(model: str):
-    member = member_of(model)
-    group = together(member, VALUES, "vmap")
-    turned = together(member, take(VALUES, [2, 0, 1]), "vmap")
+    group = together(model, VALUES, "vmap")
+    turned = together(model, take(VALUES, [2, 0, 1]), "vmap")
     wild = {**VALUES, "learning_rate": np.asarray([1e-3, 1e30, 1e-2], np.float32)}
-    beside_divergence = together(member, wild, "vmap")
+    beside_divergence = together(model, wild, "vmap")
     assert not np.isfinite(beside_divergence["train_loss"][1, -1])
     for name, array in group.items():
         np.testing.assert_array_equal(array, turned[name][[1, 2, 0]])
@@ -118,7 +135,7 @@ def test_under_vmap_neither_neighbours_nor_place_touch_a_member(model: str):
 
 
 def test_a_run_learns():
-    result = together(member_of("dense", steps=200), VALUES, "map")
+    result = together("dense", VALUES, "map", steps=200)
     assert (result["validation_error"][:, -1] < 0.5).all()
     assert (result["train_loss"][:, -1] < result["train_loss"][:, 0]).all()
 

@@ -16,6 +16,7 @@ FILES = sorted(CONF.rglob("*.yaml"))
 CHOICES = {  # how a file is chosen, by its folder
     "model/linear": "model=residual model/linear={}",
     "model/mixture": "model=residual +model/mixture={}",
+    "model/convolution": "model=convolutional model/convolution={}",
     "model/stack": "model=transformer model/stack={}",
     "experiment": "+experiment={}",
     "task": "task={} task.directory=/a",

@@ -62,7 +62,8 @@ class ConvolutionalNetwork(nnx.Module):
     """Strided convolutions with ReLU, then an affine map of all that is left to the logits.
 
     ``sizes`` gives the window of each layer; all have ``width`` channels, the same ``stride`` and
-    ``padding``. As many position axes as the example has before its channels.
+    ``padding``. As many position axes as the example has before its channels. ``convolution`` is
+    the kind of layer; one that has its own activations takes ``relu`` false.
 
     Shapes: x[..., *positions, channels] -> logits[..., d_out].
     Raises ValueError where the layers leave no position.
@@ -78,10 +79,12 @@ class ConvolutionalNetwork(nnx.Module):
         stride: int,
         padding: int,
         linear: Factory,
+        convolution: Factory = Convolution,
+        relu: bool = True,
         rngs: nnx.Rngs,
     ):
         *positions, channels = shape
-        self.axes = len(positions)
+        self.axes, self.relu = len(positions), relu
         layers = []
         if stride < 1 or padding < 0 or min(sizes, default=1) < 1:
             raise ValueError(
@@ -96,7 +99,7 @@ class ConvolutionalNetwork(nnx.Module):
                     f"stride={stride} leave none of {shape}: use fewer or smaller layers"
                 )
             layers.append(
-                Convolution(
+                convolution(
                     channels,
                     width,
                     axes=self.axes,
@@ -113,5 +116,5 @@ class ConvolutionalNetwork(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for layer in self.layers:
-            x = jax.nn.relu(layer(x))
+            x = jax.nn.relu(layer(x)) if self.relu else layer(x)
         return self.head(x.reshape(*x.shape[: x.ndim - self.axes - 1], -1))

@@ -60,7 +60,7 @@ def test_of_experts_the_chosen_are_active_and_the_slots_are_multiplied():
     assert found["stack.blocks.map.expert.up"].stored == 4 * 4 * 512
     assert found["stack.blocks.map.expert.up"].active == 4 * 2 * 512
     assert found["stack.blocks.map.expert.up"].products == 4 * slots * 2 * 512
-    assert found["stack.blocks.map.router"].products == 4 * 10 * 2 * 16 * 4
+    assert found["stack.blocks.map.router.score"].products == 4 * 10 * 2 * 16 * 4
 
 
 class Attending(nnx.Module):

@@ -72,7 +72,7 @@ def test_each_factor_of_a_map_has_the_rate_of_its_own_fan_in():
     np.testing.assert_allclose(monarch.right[...], -0.5 * 64 / 4, rtol=1e-5)
     expert = partial(LowRank, rank=16)
     mixture = rates(Mixture(128, 256, expert=expert, experts=4, top_k=2, rngs=rngs))
-    np.testing.assert_allclose(mixture.router.kernel[...], -0.5 * 64 / 128, rtol=1e-5)
+    np.testing.assert_allclose(mixture.router.score.kernel[...], -0.5 * 64 / 128, rtol=1e-5)
     np.testing.assert_allclose(mixture.expert.up[...], -0.5 * 64 / 16, rtol=1e-5)
     np.testing.assert_allclose(rates(RMSNorm(128)).scale[...], -0.5, rtol=1e-5)
 
@@ -88,7 +88,9 @@ def test_initial_values_shrink_towards_few_outputs_alone():
     model = Mixture(256, 256, expert=Dense, experts=2, top_k=1, rngs=nnx.Rngs(0))
     parameters, _ = partition(model)
     found = initial(parameters, maximal_update)
-    np.testing.assert_allclose(found.router.kernel[...], 0.5 * model.router.kernel[...], rtol=1e-6)
+    np.testing.assert_allclose(
+        found.router.score.kernel[...], 0.5 * model.router.score.kernel[...], rtol=1e-6
+    )
     np.testing.assert_array_equal(found.expert.kernel[...], model.expert.kernel[...])
 
 

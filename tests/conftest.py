@@ -1,8 +1,12 @@
 """Strict everywhere: ranks are not promoted silently, nor are types."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Most of the time goes into compiling what runs once: so the tests compile as the launcher does.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 
 @pytest.fixture(autouse=True)

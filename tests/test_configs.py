@@ -18,6 +18,7 @@ CHOICES = {  # how a file is chosen, by its folder
     "model/mixture": "model=residual +model/mixture={}",
     "model/convolution": "model=convolutional model/convolution={}",
     "model/stack": "model=transformer model/stack={}",
+    "model/exits": "model=residual +model/exits={}",
     "experiment": "+experiment={}",
     "task": "task={} task.directory=/a",
 }

@@ -5,6 +5,7 @@ import jax
 from flax import nnx
 
 from smallnets.nn.dense import Dense
+from smallnets.nn.exits import Exit, call_and_teach
 from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.norm import RMSNorm
 from smallnets.nn.parameter import Factory
@@ -50,7 +51,8 @@ class ResidualNetwork(nnx.Module):
     ``linear`` is the map inside the blocks; with ``mixture`` (a factory that takes ``expert``)
     each block mixes such feed-forward maps. ``unique`` blocks are shared over the depth, as
     ``stack`` says; with a ``relaxation`` each of their calls adds a difference of that rank to each
-    map. The first and the last map, which depend on the task, are dense in every family.
+    map. The first and the last map, which depend on the task, are dense in every family. With
+    ``exits`` (:class:`smallnets.nn.exits.Exits`) each block but the last has a head of its own.
 
     Shapes: x[..., *shape] -> logits[..., d_out]; each example is flattened.
     """
@@ -69,6 +71,7 @@ class ResidualNetwork(nnx.Module):
         expansion: int = 2,
         hidden: int | None = None,
         mixture: Factory | None = None,
+        exits: Factory | None = None,
         rngs: nnx.Rngs,
     ):
         if relaxation:
@@ -84,7 +87,16 @@ class ResidualNetwork(nnx.Module):
         self.stack = stack(block=block, depth=depth, unique=unique, rngs=rngs)
         self.norm = RMSNorm(width)
         self.head = Dense(width, d_out, rngs=rngs)
+        exit = partial(Exit, width, d_out, norm=RMSNorm)
+        self.exits = None if exits is None else exits(depth - 1, exit=exit, rngs=rngs)
+
+    def enter(self, x: jax.Array) -> jax.Array:
+        """What goes into the first block."""
+        return self.embed(x.reshape(*x.shape[: x.ndim - self.axes], -1))
+
+    def leave(self, x: jax.Array) -> jax.Array:
+        """The logits of what comes out of the last block."""
+        return self.head(self.norm(x))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        flat = x.reshape(*x.shape[: x.ndim - self.axes], -1)
-        return self.head(self.norm(self.stack(self.embed(flat))))
+        return call_and_teach(self, x)

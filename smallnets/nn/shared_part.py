@@ -1,4 +1,7 @@
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from smallnets.nn.parameter import Factory, stacked
@@ -45,6 +48,14 @@ class SharedPart(nnx.Module):
         self.shared = getattr(first, part)
         self.blocks = stacked(block, rngs.params(), depth)
         setattr(self.blocks, part, None)
+
+    def calls(self) -> Any:
+        """The block of each call, [depth, ...]: the shared part is repeated, in memory too."""
+        depth = jax.tree.leaves(self.blocks)[0].shape[0]
+        blocks = jax.tree.map(lambda leaf: leaf, self.blocks)
+        part = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (depth, *leaf.shape)), self.shared)
+        setattr(blocks, self.part, part)
+        return blocks
 
     def __call__(self, x: jax.Array) -> jax.Array:
         def once(x: jax.Array, block: nnx.Module) -> tuple[jax.Array, None]:

@@ -1,6 +1,7 @@
 from typing import Any, Literal, get_args
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from smallnets.nn.parameter import Factory, combine, is_variable, stacked
@@ -66,6 +67,15 @@ class Stack(nnx.Module):
                 )
             own, _ = _parts(stacked(block, rngs.params(), depth))
             self.blocks = combine(own, shared)
+
+    def calls(self) -> Any:
+        """The block of each call, [depth, ...]: shared ones are repeated, in memory too."""
+        if self.loops == 1:
+            return self.blocks
+        index = jnp.arange(self.loops * self.unique)
+        index = index % self.unique if self.order == "cyclic" else index // self.loops
+        own, shared = _parts(self.blocks)
+        return combine(own, jax.tree.map(lambda leaf: leaf[index], shared))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         own, shared = _parts(self.blocks)

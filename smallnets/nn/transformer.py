@@ -8,6 +8,7 @@ from flax import nnx
 
 from smallnets.nn.dense import Dense
 from smallnets.nn.embedding import Embedding, LearnedPositions
+from smallnets.nn.exits import Exit, call_and_teach
 from smallnets.nn.norm import RMSNorm
 from smallnets.nn.parameter import Factory
 from smallnets.nn.relaxed import Relaxed
@@ -51,15 +52,17 @@ class Transformer(nnx.Module):
     Inputs of shape (T,) are tokens, embedded by a table of ``vocabulary`` rows (as many as
     ``classes`` without it), which is ``tied`` to the logits or not and of the inner width
     ``embedding`` where that is given; inputs of shape (T, ...) are vectors, mapped by a dense map.
-    Positions are those of the attention, and learned vectors too with ``learned_positions``.
+    Positions are those of the attention, and learned vectors too with ``learned_positions``. With
+    ``exits`` (:class:`smallnets.nn.exits.Exits`) each block of an encoder but the last has a head
+    of its own.
 
     Shapes: tokens[..., T] or x[..., T, *channels] -> logits[..., T, classes] if causal, else
     [..., classes].
 
     Source: Vaswani et al. 2017, arXiv:1706.03762; the norm before the maps: Xiong et al. 2020,
     arXiv:2002.04745. Raises ValueError where what is tied or factorised is not there, where a
-    decoder's mixture sees later positions (expert choice, soft), and for inputs of shape [..., T]
-    that are no integers.
+    decoder has exits or a mixture that sees later positions (expert choice, soft), and for inputs
+    of shape [..., T] that are no integers.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Transformer(nnx.Module):
         embedding: int | None = None,
         vocabulary: int | None = None,
         learned_positions: bool = False,
+        exits: Factory | None = None,
         rngs: nnx.Rngs,
     ):
         length, *channels = shape
@@ -117,10 +121,13 @@ class Transformer(nnx.Module):
         self.stack = stack(block=block, depth=depth, unique=unique, rngs=rngs)
         self.norm = norm(width)
         self.head = None if tied else Dense(width, classes, rngs=rngs)
+        exit = partial(Exit, width, classes, norm=norm, pooled=not causal)
+        self.exits = None if exits is None else exits(depth - 1, exit=exit, rngs=rngs)
         if causal:
             _check_causal(self)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def enter(self, x: jax.Array) -> jax.Array:
+        """What goes into the first block."""
         if self.axes:
             x = x.reshape(*x.shape[: x.ndim - self.axes], -1)
         elif not jnp.issubdtype(x.dtype, jnp.integer):
@@ -129,14 +136,25 @@ class Transformer(nnx.Module):
                 "integers, or vectors [..., T, channels]"
             )
         x = self.embed(x)
-        x = x if self.positions is None else self.positions(x)
-        x = self.norm(self.stack(x))
+        return x if self.positions is None else self.positions(x)
+
+    def leave(self, x: jax.Array) -> jax.Array:
+        """The logits of what comes out of the last block."""
+        x = self.norm(x)
         x = x if self.causal else x.mean(axis=-2)
         return self.embed.logits(x) if self.head is None else self.head(x)
 
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return call_and_teach(self, x)
 
-def _check_causal(model: nnx.Module) -> None:
-    """Raise ValueError where a map inside sees later positions."""
+
+def _check_causal(model: "Transformer") -> None:
+    """Raise ValueError where a map inside sees later positions, and for exits."""
+    if model.exits is not None:
+        raise ValueError(
+            "a decoder's positions need each other at every depth, so that none can leave early: "
+            "choose an encoder, or leave exits out"
+        )
     for _, module in nnx.iter_modules(model):
         if isinstance(module, (ExpertChoice, SoftMixture)):
             raise ValueError(

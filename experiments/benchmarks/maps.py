@@ -22,6 +22,7 @@ from rich.table import Table
 
 from smallnets.measure import flops
 from smallnets.measure.device import device_name
+from smallnets.nn.block_diagonal import BlockDiagonal
 from smallnets.nn.block_tensor_train import BlockTensorTrain
 from smallnets.nn.dense import Dense
 from smallnets.nn.kronecker import Kronecker
@@ -45,6 +46,7 @@ def maps(width: int, blocks: int):
     families = {
         "dense": Dense,
         "low-rank": partial(LowRank, ratio=1 / 8),
+        "block-diagonal": partial(BlockDiagonal, blocks=blocks),
         "Monarch": partial(Monarch, blocks=blocks),
         "Kronecker": partial(Kronecker, blocks=blocks),
         "BTT, rank 2": partial(BlockTensorTrain, blocks=blocks, rank=2),

@@ -1,7 +1,7 @@
 """Answers before the last block: a head after each, and examples that leave when they are sure."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,9 @@ class Exits(nnx.Module):
         weight / E * sum_e KL(softmax(logits) || softmax(exit_e(x_e)))    mean over the answers
 
     is added, without a gradient through ``logits``: labels are not needed, so that exits stand in
-    any network, under any loss. It acts through the backward pass, at the costs that
+    any network, under any loss. The blocks receive the share ``joint`` of its gradient: at 0 the
+    exits only read, and the network is as without them; at 1 the blocks serve all exits at once.
+    It acts through the backward pass, at the costs that
     :func:`smallnets.nn.routing.attach_loss` names. A forward pass gives the last answer and
     computes no exit; :func:`exit_early` is the one that uses them.
 
@@ -53,13 +55,21 @@ class Exits(nnx.Module):
     of their three losses. Raises ValueError where there is no block to leave after.
     """
 
-    def __init__(self, count: int, *, exit: Factory, weight: Varying = 1.0, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        count: int,
+        *,
+        exit: Factory,
+        weight: Varying = 1.0,
+        joint: Varying = 0.0,
+        rngs: nnx.Rngs,
+    ):
         if count < 1:
             raise ValueError(
                 f"exits need a block behind them, but depth={count + 1}: set depth to 2 or more"
             )
         self.heads = stacked(exit, rngs.params(), count)
-        self.weight = constant(weight)
+        self.weight, self.joint = constant(weight), constant(joint)
 
     def divergence(self, states: jax.Array, logits: jax.Array) -> jax.Array:
         """The loss of the exits at states[E, ..., d] against logits[..., classes]; a number."""
@@ -81,12 +91,13 @@ def teach(exits: Exits, states: jax.Array, logits: jax.Array) -> jax.Array:
 
 def _forward(exits: Exits, states: jax.Array, logits: jax.Array) -> tuple[jax.Array, Any]:
     loss, pull = jax.vjp(lambda exits, states: exits.divergence(states, logits), exits, states)
-    return logits, (pull, jnp.ones_like(loss))
+    return logits, (pull, jnp.ones_like(loss), exits.joint[...])
 
 
 def _backward(residuals: Any, cotangent: jax.Array) -> tuple[Exits, jax.Array, jax.Array]:
-    pull, one = residuals
-    return *pull(one), cotangent
+    pull, one, joint = residuals
+    to_exits, to_states = pull(one)
+    return to_exits, joint * to_states, cotangent
 
 
 teach.defvjp(_forward, _backward)
@@ -113,8 +124,8 @@ def exit_early(
 
     An example leaves after the first block whose exit gives some class the probability
     ``confidence`` or more, at the latest after the last block. Whoever is left moves together into
-    the smallest of some buckets (n, n / 2, n / 4, ... examples) that holds them, and only that many
-    are computed, so that the time falls with the work. All is one program without a copy to the
+    the smallest of some buckets (of eighths of n, n / 16, ... examples) that holds them, and only
+    that many are computed, so that the time falls with the work. All is one program without a copy to the
     host: compile it with ``jax.jit``. At a confidence above 1 nobody leaves before the end.
 
     ``network`` has ``enter``, ``stack``, ``exits`` and ``leave``. In a mixture with slots for few
@@ -132,49 +143,61 @@ def exit_early(
     blocks = network.stack.calls()
     before = jax.tree.map(lambda leaf: leaf[:-1], blocks)
     last = jax.tree.map(lambda leaf: leaf[-1], blocks)
-    classes = jax.eval_shape(network.leave, x).shape[-1]
 
-    def turn(carry: Any, parts: Any) -> tuple[Any, jax.Array]:
-        x, logits, inside = carry
+    def turn(group: Group, parts: Any) -> tuple[Group, jax.Array]:
         block, head = parts
-        x, logits = _bucketed(block, head, x, logits, inside)
-        sure = jax.nn.softmax(logits).max(axis=-1) >= confidence
-        return (x, logits, ~sure), inside
+        return _bucketed(block, head, group, confidence), group.inside
 
-    carry = (x, jnp.zeros((len(x), classes), x.dtype), jnp.ones(len(x), bool))
-    (x, logits, inside), earlier = jax.lax.scan(turn, carry, (before, network.exits.heads))
-    logits = _bucketed(last, network.leave, x, logits, inside)[1]
-    return logits, jnp.vstack([earlier, inside]).sum(axis=0)
+    count, classes = len(x), jax.eval_shape(network.leave, x).shape[-1]
+    group = Group(x, jnp.zeros((count, classes), x.dtype), jnp.arange(count), jnp.asarray(count))
+    group, inside = jax.lax.scan(turn, group, (before, network.exits.heads))
+    counts = jnp.append(inside, group.inside)
+    depth = jnp.sum(jnp.arange(count)[None] < counts[:, None], axis=0)
+    group = _bucketed(last, network.leave, group, confidence)
+    place = jnp.argsort(group.example)
+    return group.logits[place], depth[place]
 
 
-def _bucketed(
-    block: Any, head: Any, x: jax.Array, logits: jax.Array, inside: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """``x`` after a block and ``logits`` by a head for those ``inside``, as they were for others.
+class Group(NamedTuple):
+    """Rows of a call, one an example, those still ``inside`` first: states[n, ..., d] and so on."""
 
-    Only the smallest bucket that holds them is computed; the others who fill it up are discarded.
+    states: jax.Array
+    logits: jax.Array  # [n, classes], the latest
+    example: jax.Array  # [n], which example a row is
+    inside: jax.Array  # how many
+
+
+def _bucketed(block: Any, head: Any, group: Group, confidence: jax.Array | float) -> Group:
+    """``group`` after a block and a head, in the smallest bucket that holds who is inside.
+
+    Others who fill it up stay as and where they are; who becomes sure moves behind those inside.
     """
-    count = x.shape[0]
-    order = jnp.argsort(~inside, stable=True)
 
-    def bucket(size: int) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-        def run(x: jax.Array, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-            rows = order[:size]
-            y = block(x[rows])
-            answer = jnp.where(inside[rows, None], head(y), logits[rows])
-            return x.at[rows].set(y), logits.at[rows].set(answer)
+    def bucket(size: int) -> Callable[[Group], Group]:
+        def run(group: Group) -> Group:
+            states = block(group.states[:size])
+            rows = jnp.arange(size)
+            inside = rows < group.inside
+            logits = jnp.where(inside[:, None], head(states), group.logits[:size])
+            sure = (jax.nn.softmax(logits).max(axis=-1) >= confidence) | ~inside
+            order = jnp.sort(jnp.where(sure, size, 0) + rows) % size  # faster than argsort
+            return Group(
+                group.states.at[:size].set(states[order]),
+                group.logits.at[:size].set(logits[order]),
+                group.example.at[:size].set(group.example[:size][order]),
+                jnp.sum(~sure),
+            )
 
         return run
 
-    sizes = buckets(count)
-    branches = [lambda x, logits: (x, logits), *map(bucket, sizes)]
-    branch = jnp.searchsorted(jnp.asarray([0, *sizes]), inside.sum())
-    return jax.lax.switch(branch, branches, x, logits)
+    sizes = buckets(len(group.states))
+    branch = jnp.searchsorted(jnp.asarray([0, *sizes]), group.inside)
+    return jax.lax.switch(branch, [lambda group: group, *map(bucket, sizes)], group)
 
 
 def buckets(count: int) -> list[int]:
-    """Sizes by which ``count`` examples are computed: halves, rounded up, down to a few."""
-    sizes = [count]
-    while sizes[0] > SMALLEST:
-        sizes.insert(0, -(-sizes[0] // 2))
-    return sizes
+    """Sizes by which ``count`` examples are computed: eighths, then halves down to a few."""
+    sizes = {-(-count * eighths // 8) for eighths in range(1, 9)}
+    while min(sizes) >= 2 * SMALLEST:
+        sizes.add(-(-min(sizes) // 2))
+    return sorted(size for size in sizes if size >= min(SMALLEST, count))

@@ -105,8 +105,9 @@ def test_all_leave_at_the_end_or_at_once(confidence: float, blocks: int, count: 
         np.testing.assert_allclose(logits, model(x), rtol=1e-4, atol=1e-5)
 
 
-def test_buckets_are_halves_down_to_a_few():
-    assert buckets(100) == [13, 25, 50, 100]
+def test_buckets_are_eighths_then_halves_down_to_a_few():
+    assert buckets(100) == [25, 38, 50, 63, 75, 88, 100]
+    assert buckets(800) == [25, 50, *range(100, 801, 100)]
     assert buckets(16) == [16]
     assert buckets(1) == [1]
 
@@ -123,8 +124,10 @@ def test_a_forward_pass_costs_what_it_costs_without_exits(name: str):
     assert flops.count(forward, network(name), x) == flops.count(forward, plain, x)
 
 
-def test_the_exits_add_their_divergence_to_the_loss():
-    model = NETWORKS["residual"](exits=partial(Exits, weight=0.7), rngs=nnx.Rngs(0))
+@pytest.mark.parametrize("joint", [0.0, 0.5])
+def test_the_exits_add_their_divergence_to_the_loss(joint: float):
+    """And the share ``joint`` of it to the blocks; at 0 they are trained as without exits."""
+    model = RESIDUAL(exits=partial(Exits, weight=0.7, joint=joint), rngs=nnx.Rngs(0))
     x = inputs(model, 20)
     labels = jnp.arange(20) % 5
 
@@ -140,7 +143,8 @@ def test_the_exits_add_their_divergence_to_the_loss():
         target = jax.lax.stop_gradient(jax.nn.softmax(logits))
         divergences = []
         for index in range(3):
-            answer = jax.nn.log_softmax(at(model.exits.heads, index)(states[index]))
+            read = joint * states[index] + (1 - joint) * jax.lax.stop_gradient(states[index])
+            answer = jax.nn.log_softmax(at(model.exits.heads, index)(read))
             divergences.append((target * (jnp.log(target) - answer)).sum(axis=-1).mean())
         return cross_entropy(logits, labels) + 0.7 * sum(divergences) / 3
 
@@ -173,6 +177,21 @@ def test_training_teaches_the_first_exit():
         return float((logits.argmax(axis=1) != labels).mean())
 
     assert error(1.0) < 0.2 < 0.5 < error(0.0)
+
+
+def test_exits_that_only_read_leave_the_network_as_it_is():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(64, 8)).astype(np.float32)
+    train = Arrays(x, x[:, :5].argmax(axis=1).astype(np.int32))
+
+    def losses(exits) -> jax.Array:
+        options = {"seed": 0, "optimizer": partial(adamw, learning_rate=1e-2)}
+        options |= {"loss": cross_entropy, "steps": 20, "batch_size": 16, "evaluations": 4}
+        network = partial(RESIDUAL, exits=exits)
+        return jax.jit(lambda train: fit(network, train, {}, **options)[1]["train_loss"])(train)
+
+    np.testing.assert_allclose(losses(Exits), losses(None), rtol=1e-4)
+    assert np.abs(losses(partial(Exits, joint=1.0)) - losses(None)).max() > 1e-3
 
 
 def test_what_has_no_exit_says_so():

@@ -146,18 +146,15 @@ def test_blocks_in_turn_equal_blocks_side_by_side(expert):
         return jax.grad(lambda *of: jnp.sum(run(*of, which) ** 3), argnums=(0, 1))(model, rows)
 
     members = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), (model, rows))
-    for side_by_side_, in_turn_ in (
-        (side_by_side(model, rows, which), in_turn(model, rows, which)),
-        (gradient(side_by_side, model, rows), gradient(in_turn, model, rows)),
-        (
-            jax.vmap(partial(gradient, side_by_side))(*members),
-            jax.vmap(partial(gradient, in_turn))(*members),
-        ),
-    ):
-        for one, other in zip(
-            jax.tree.leaves(side_by_side_), jax.tree.leaves(in_turn_), strict=True
-        ):
-            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+    @partial(jax.jit, static_argnums=0)
+    def results(run, model, rows, members):
+        alone = run(model, rows, which), gradient(run, model, rows)
+        return alone, jax.vmap(partial(gradient, run))(*members)
+
+    found = [results(run, model, rows, members) for run in (side_by_side, in_turn)]
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_each_expert_chooses_its_likeliest_tokens():

@@ -17,7 +17,7 @@ from smallnets.train.program import compile_together, fastest_execution
 
 CONF = Path(__file__).parents[2] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-SLOW = {"transformer_low_rank", "transformer_monarch", "transformer_shared"}  # as transformer
+SLOW = {f"transformer_{kind}" for kind in ("low_rank", "monarch", "shared", "mixture")}
 MODELS = [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in NAMES]
 AMPLE = 2**40
 VALUES = {

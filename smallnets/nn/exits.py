@@ -124,9 +124,9 @@ def exit_early(
 
     An example leaves after the first block whose exit gives some class the probability
     ``confidence`` or more, at the latest after the last block. Whoever is left moves together into
-    the smallest of some buckets (of eighths of n, n / 16, ... examples) that holds them, and only
-    that many are computed, so that the time falls with the work. All is one program without a copy to the
-    host: compile it with ``jax.jit``. At a confidence above 1 nobody leaves before the end.
+    the smallest of some buckets (eighths of n, n / 16, ... examples) that holds them, and only that
+    many are computed, so that the time falls with the work. All is one program without a copy to
+    the host: compile it with ``jax.jit``. At a confidence above 1 nobody leaves before the end.
 
     ``network`` has ``enter``, ``stack``, ``exits`` and ``leave``. In a mixture with slots for few
     tokens, who shares a bucket matters to who finds one; one that drops nothing avoids that.

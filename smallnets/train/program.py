@@ -26,9 +26,9 @@ class Program(NamedTuple):
 def fastest_execution(platform: str) -> Execution:
     """How to train members on a device where nobody said: what was faster when measured.
 
-    On two CPU cores ``map`` took .75 to 1.05 of the time of ``vmap`` at widths 16 to 96 in all
-    families, and gives each member the bits of training alone. A GPU or TPU is idle most of the
-    time under ``map`` with small networks.
+    On two CPU cores ``map`` took .85 to 1.02 of the time of ``vmap`` at widths 64 and 128 in all
+    families and 1.1 to 1.3 at width 16, and gives each member the bits of training alone. A GPU or
+    TPU is idle most of the time under ``map`` with small networks.
     """
     return "map" if platform == "cpu" else "vmap"
 

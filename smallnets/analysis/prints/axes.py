@@ -64,11 +64,19 @@ def printed(
 
 
 def logarithmic(axis: Axes, which: str) -> None:
-    """A logarithmic axis; the vertical one with plain numbers, finer within one decade."""
+    """A logarithmic axis; the vertical one with plain numbers, finer within one decade.
+
+    The horizontal one has plain numbers too where it is too short for several powers of ten.
+    """
     axis.grid(True, which="major", color="0.9", lw=0.4)
     axis.set_axisbelow(True)
     if which == "x":
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        low, high = axis.get_xlim()
+        if high < 30 * low:
+            axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         return
     axis.set_yscale("log")
     low, high = axis.get_ylim()

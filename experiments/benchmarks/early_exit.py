@@ -1,6 +1,6 @@
 """How much of the blocks that an early exit leaves out does the clock see?
 
-    python experiments/benchmarks/early_exit.py        about a minute on two cores
+    python experiments/benchmarks/early_exit.py        about 3 minutes on two cores
 
 Residual networks of 8 dense blocks, untrained, 1,024 examples in one call. For shares of the blocks
 from 1 (nobody leaves) down to an eighth (all leave after the first) the confidence is set so that

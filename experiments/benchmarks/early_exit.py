@@ -9,7 +9,6 @@ medians, and the share that was computed. Beside the blocks, time goes into 7 he
 those who stay together, which matters less the wider the blocks are.
 """
 
-import time
 from functools import partial
 
 import jax
@@ -18,6 +17,7 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from turns import in_turns
 
 from smallnets.measure.device import device_name
 from smallnets.nn.dense import Dense
@@ -47,15 +47,8 @@ for width in track((64, 256, 1024), "measuring"):
     chosen = [float(grid[np.abs(computed_at - share).argmin()]) for share in SHARES]
     chosen[0] = 1.1
     calls = [partial(plain, network, x), *(partial(early, network, x, each) for each in chosen)]
-    rounds = []
-    for _ in range(ROUNDS + 2):  # the first two warm up
-        seconds = []
-        for call in calls:
-            started = time.perf_counter()
-            jax.block_until_ready(call())
-            seconds.append(time.perf_counter() - started)
-        rounds.append(seconds)
-    ratios = np.median([np.divide(each[1:], each[0]) for each in rounds[2:]], axis=0)
+    seconds = in_turns(calls, rounds=ROUNDS)
+    ratios = np.median(seconds[:, 1:] / seconds[:, :1], axis=0)
     cells = (
         f"{ratio:.2f} ({computed(each):.2f})" for ratio, each in zip(ratios, chosen, strict=True)
     )

@@ -7,7 +7,6 @@ For each family and width: the time that 8 members take under ``map`` over the t
 ``smallnets.train.program.fastest_execution`` rests on this.
 """
 
-import time
 from functools import partial
 
 import jax
@@ -15,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from turns import in_turns
 
 from smallnets.measure.device import device_name
 from smallnets.nn.dense import Dense
@@ -25,7 +25,7 @@ from smallnets.nn.residual import ResidualNetwork
 from smallnets.train.fit import Arrays, fit
 from smallnets.train.loss import cross_entropy
 from smallnets.train.optimizer import adamw
-from smallnets.train.program import EXECUTIONS, compile_program
+from smallnets.train.program import compile_program
 
 MEMBERS, STEPS, ROUNDS = 8, 100, 5
 FAMILIES = {
@@ -66,18 +66,11 @@ for column in ("family", "width", "median", "range"):
 for family, width in track([(f, w) for f in FAMILIES for w in (16, 64, 128)], "measuring"):
     options = {"depth": 2, **FAMILIES[family]}
     network = partial(ResidualNetwork, (40,), 10, width=width, **options)
-    programs = {
-        execution: compile_program(partial(member, network=network), values, TRAIN, execution)
-        for execution in EXECUTIONS
-    }
-    ratios = []
-    for _ in range(ROUNDS + 1):  # the first warms up
-        seconds = {}
-        for execution, program in programs.items():
-            started = time.perf_counter()
-            jax.block_until_ready(program(values, TRAIN))
-            seconds[execution] = time.perf_counter() - started
-        ratios.append(seconds["map"] / seconds["vmap"])
-    low, middle, high = np.quantile(ratios[1:], [0, 0.5, 1])
+    programs = [
+        compile_program(partial(member, network=network), values, TRAIN, execution)
+        for execution in ("map", "vmap")
+    ]
+    by_map, by_vmap = in_turns([partial(p, values, TRAIN) for p in programs], rounds=ROUNDS).T
+    low, middle, high = np.quantile(by_map / by_vmap, [0, 0.5, 1])
     table.add_row(family, str(width), f"{middle:.2f}", f"{low:.2f} to {high:.2f}")
 Console().print(table)

@@ -9,7 +9,6 @@ the power of two next to sqrt(d), the rank of low-rank is d / 8. Forward + backw
 gradients by the input and by the parameters; its FLOPs are three times those of forward.
 """
 
-import time
 from functools import partial
 
 import jax
@@ -19,6 +18,7 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from turns import in_turns
 
 from smallnets.measure import flops
 from smallnets.measure.device import device_name
@@ -58,19 +58,6 @@ def maps(width: int, blocks: int):
     }
 
 
-def timed(calls):
-    """Median seconds of each call, the calls taking turns; two rounds to warm up."""
-    rounds, ended = [], time.perf_counter() + SECONDS
-    while len(rounds) < LEAST + 2 or time.perf_counter() < ended:
-        seconds = []
-        for call in calls:
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            seconds.append(time.perf_counter() - start)
-        rounds.append(seconds)
-    return np.median(rounds[2:], axis=0)
-
-
 table = Table(title=f"share of the FLOP saving, {device_name(jax.devices()[0])}")
 for column in (
     "map",
@@ -86,7 +73,8 @@ for function, width, batch in track(
     x = jax.random.normal(jax.random.key(1), (batch, width))
     built = maps(width, WIDTHS[width])
     programs = [jax.jit(function).lower(map, x).compile() for map in built.values()]
-    seconds = timed([partial(p, map, x) for p, map in zip(programs, built.values(), strict=True)])
+    calls = [partial(p, map, x) for p, map in zip(programs, built.values(), strict=True)]
+    seconds = np.median(in_turns(calls, rounds=LEAST, seconds=SECONDS), axis=0)
     counts = [flops.count(forward, map, x).products for map in built.values()]
     for index, name in enumerate(built):
         faster, saving = seconds[0] / seconds[index], counts[0] / counts[index]

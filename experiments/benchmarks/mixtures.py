@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
+from turns import in_turns
 
 from smallnets.measure.device import device_name
 from smallnets.nn.dense import Dense
@@ -47,7 +47,7 @@ def compiled(function, model, x):
 
     backward = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(model, x).compile()
     forward = jax.jit(function).lower(model, x).compile()
-    return {"forward": partial(forward, model, x), "backward": partial(backward, model, x)}
+    return partial(forward, model, x), partial(backward, model, x)
 
 
 def rows(experts, factor):
@@ -75,24 +75,15 @@ for experts in (8, 64):
         )
         cases[name, experts, rows(experts, factor)] = compiled(call, model, x)
 
-seconds = {(case, kind): [] for case in cases for kind in ("forward", "backward")}
-for _ in track(range(ROUNDS + 1), "measuring"):  # the first warms up
-    for (case, kind), times in seconds.items():
-        started = time.process_time()
-        jax.block_until_ready(cases[case][kind]())
-        times.append(time.process_time() - started)
+with Console().status("measuring"):
+    calls = [call for pair in cases.values() for call in pair]
+    seconds = in_turns(calls, rounds=ROUNDS, clock=time.process_time).reshape(ROUNDS, -1, 2)
+ratios = np.quantile(seconds / seconds[:, :1], [0.5, 0.25, 0.75], axis=0)
 
 table = Table(title=f"time / time of the dense map, {device_name(jax.devices()[0])}")
 for column in ("dispatch", "experts", "rows", "forward", "forward + backward"):
     table.add_column(column, justify="left" if column == "dispatch" else "right")
-for case in list(cases)[1:]:
-    quartiles = [
-        np.quantile(
-            np.divide(seconds[case, kind][1:], seconds[next(iter(cases)), kind][1:]),
-            [0.5, 0.25, 0.75],
-        )
-        for kind in ("forward", "backward")
-    ]
-    said = [f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in quartiles]
-    table.add_row(case[0], str(case[1]), f"{case[2]:.2f}", *said)
+for index, (dispatch, experts, share) in enumerate(cases):
+    said = [f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in ratios[:, index].T]
+    table.add_row(dispatch, str(experts), f"{share:.2f}", *said)
 Console().print(table)

@@ -8,7 +8,6 @@ starts from the same parameters and takes the same batches, so that both end at 
 run in turns. Prints the ratio ours / by hand: median of 15 rounds and quartiles.
 """
 
-import time
 from functools import partial
 
 import jax
@@ -18,6 +17,7 @@ import optax
 from flax import nnx
 from rich.console import Console
 from rich.table import Table
+from turns import in_turns
 
 from smallnets.measure.device import device_name
 from smallnets.nn.dense import Dense
@@ -112,23 +112,15 @@ table = Table(title=f"a training step, ours / by hand, {device_name(jax.devices(
 for column in ("width", "loss, ours", "loss, by hand", "median", "quartiles"):
     table.add_column(column, justify="right")
 for width in (16, 64, 256):
-    programs = {
-        function: jax.jit(partial(function, width=width)).lower(TRAIN).compile()
+    calls = [
+        partial(jax.jit(partial(function, width=width)).lower(TRAIN).compile(), TRAIN)
         for function in (ours, by_hand)
-    }
-    ratios, losses = [], {}
-    for _ in range(ROUNDS + 2):  # the first two warm up
-        seconds = {}
-        for function, program in programs.items():
-            started = time.perf_counter()
-            losses[function] = float(jax.block_until_ready(program(TRAIN)))
-            seconds[function] = time.perf_counter() - started
-        ratios.append(seconds[ours] / seconds[by_hand])
-    low, middle, high = np.quantile(ratios[2:], [0.25, 0.5, 0.75])
+    ]
+    of_ours, of_hand = in_turns(calls, rounds=ROUNDS).T
+    low, middle, high = np.quantile(of_ours / of_hand, [0.25, 0.5, 0.75])
     table.add_row(
         str(width),
-        f"{losses[ours]:.5f}",
-        f"{losses[by_hand]:.5f}",
+        *(f"{float(call()):.5f}" for call in calls),
         f"{middle:.2f}",
         f"{low:.2f} to {high:.2f}",
     )

@@ -32,7 +32,8 @@ def in_turn(maps: Any, rows: jax.Array, which: jax.Array) -> jax.Array:
 
     The backward pass picks each block's map again instead of keeping N copies of its parameters,
     adds its gradient in place, and computes everything but the products again instead of reading
-    it from memory.
+    it from memory. ``args_res`` are the arguments that a VJP saves: JAX documentation, First-class
+    VJPs.
     """
     return jax.lax.map(lambda block: _call(_pick(maps, block[1]), block[0]), (rows, which))
 

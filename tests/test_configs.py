@@ -1,5 +1,6 @@
 """Every YAML composes, builds and shape-checks without computing, and opens with its command."""
 
+import shlex
 from pathlib import Path
 
 import jax
@@ -15,7 +16,7 @@ CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 CHOICES = {  # how a file is chosen, by its folder
     "model/linear": "model=residual model/linear={}",
-    "model/mixture": "model=residual +model/mixture={}",
+    "model/mixture": "model=encoder +model/mixture={}",
     "model/convolution": "model=convolutional model/convolution={}",
     "model/stack": "model=transformer model/stack={}",
     "model/exits": "model=residual +model/exits={}",
@@ -62,4 +63,10 @@ def test_it_opens_with_what_it_is_and_its_command(path: Path):
             break
         comment.append(line.removeprefix("#"))
     assert comment[0].strip()
-    assert any(line.startswith("   smallnets") for line in comment)
+    commands = [line.strip().split("  ")[0] for line in comment if line.startswith("   smallnets")]
+    assert commands
+    for command in commands:
+        words = [word for word in shlex.split(command) if "=" in word]
+        swept = [word for word in words if "," in word or "range(" in word]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            compose("config", [word for word in words if word not in swept])

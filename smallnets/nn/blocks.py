@@ -11,7 +11,8 @@ import jax.numpy as jnp
 def run_blocks(maps: Any, rows: jax.Array, which: jax.Array) -> jax.Array:
     """rows[N, B, d] -> [N, B, d_out], block n by the map ``which[n]`` of the E stacked ``maps``.
 
-    The way is chosen for the device: on a CPU one block after another, elsewhere side by side.
+    The way is chosen for JAX's default backend: on a CPU one block after another, elsewhere side by
+    side.
     """
     if jax.default_backend() == "cpu":
         return in_turn(maps, rows, which)

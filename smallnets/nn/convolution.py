@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from smallnets.nn.affine import Affine
+from smallnets.nn.dense import Dense
 from smallnets.nn.parameter import Factory
 
 
@@ -36,6 +37,8 @@ class Convolution(nnx.Module):
     Parameters: those of Affine(size^axes d_in, d_out).
     """
 
+    affine = True  # an activation is wanted behind it
+
     def __init__(
         self,
         d_in: int,
@@ -63,10 +66,11 @@ class ConvolutionalNetwork(nnx.Module):
 
     ``sizes`` gives the window of each layer; all have ``width`` channels, the same ``stride`` and
     ``padding``. As many position axes as the example has before its channels. ``convolution`` is
-    the kind of layer; one that has its own activations takes ``relu`` false.
+    the kind of layer, ``linear`` the map inside it; the first and the last map, whose widths are
+    the task's, are dense in every family. ReLU stands behind layers that are ``affine``.
 
     Shapes: x[..., *positions, channels] -> logits[..., d_out].
-    Raises ValueError where the layers leave no position.
+    Raises ValueError for examples without positions, and where the layers leave none.
     """
 
     def __init__(
@@ -80,11 +84,15 @@ class ConvolutionalNetwork(nnx.Module):
         padding: int,
         linear: Factory,
         convolution: Factory = Convolution,
-        relu: bool = True,
         rngs: nnx.Rngs,
     ):
         *positions, channels = shape
-        self.axes, self.relu = len(positions), relu
+        if not positions:
+            raise ValueError(
+                f"a convolution needs examples [*positions, channels], but they are {shape}: "
+                "choose another model for this task"
+            )
+        self.axes = len(positions)
         layers = []
         if stride < 1 or padding < 0 or min(sizes, default=1) < 1:
             raise ValueError(
@@ -106,15 +114,15 @@ class ConvolutionalNetwork(nnx.Module):
                     size=size,
                     stride=stride,
                     padding=padding,
-                    linear=linear,
+                    linear=linear if layers else Dense,
                     rngs=rngs,
                 )
             )
             channels = width
         self.layers = nnx.List(layers)
-        self.head = Affine(math.prod(positions) * channels, d_out, linear=linear, rngs=rngs)
+        self.head = Affine(math.prod(positions) * channels, d_out, linear=Dense, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for layer in self.layers:
-            x = jax.nn.relu(layer(x)) if self.relu else layer(x)
+            x = jax.nn.relu(layer(x)) if layer.affine else layer(x)
         return self.head(x.reshape(*x.shape[: x.ndim - self.axes - 1], -1))

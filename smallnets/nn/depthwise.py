@@ -41,6 +41,8 @@ class SeparableConvolution(nnx.Module):
     ReLU between the two.
     """
 
+    affine = True  # an activation is wanted behind it
+
     def __init__(
         self,
         d_in: int,
@@ -67,7 +69,7 @@ class InvertedBottleneck(nnx.Module):
 
         y = project(relu6(depthwise(relu6(expand(x)))))
 
-    plus x where stride and widths leave its shape as it is.
+    plus x where the stride is 1 and widths and padding leave its shape as it is.
 
     Shapes: x[..., *positions, d_in] -> y[..., *windows, d_out], expansion d_in channels within.
     Parameters: with d = expansion * d_in, linear(d_in, d) + (size**axes + 2) * d + linear(d, d_out)
@@ -75,6 +77,8 @@ class InvertedBottleneck(nnx.Module):
 
     Source: Sandler et al. 2018 (MobileNetV2), arXiv:1801.04381, table 1, without its norms.
     """
+
+    affine = False  # linear at its end: none is wanted
 
     def __init__(
         self,
@@ -90,6 +94,7 @@ class InvertedBottleneck(nnx.Module):
         rngs: nnx.Rngs,
     ):
         d = expansion * d_in
+        self.carries = stride == 1 and d_in == d_out and 2 * padding == size - 1
         self.expand = Affine(d_in, d, linear=linear, rngs=rngs)
         self.depthwise = DepthwiseConvolution(
             d, axes=axes, size=size, stride=stride, padding=padding, rngs=rngs
@@ -99,4 +104,4 @@ class InvertedBottleneck(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         hidden = jax.nn.relu6(self.depthwise(jax.nn.relu6(self.expand(x))))
         y = self.project(hidden)
-        return x + y if x.shape == y.shape else y
+        return x + y if self.carries else y

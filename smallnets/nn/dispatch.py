@@ -21,7 +21,8 @@ class Plan(NamedTuple):
 
     ``choice[groups, C]`` is the choice in each row, n where there is none; ``row[n]`` the row of
     each choice, R where it was dropped. Group g of the rows belongs to expert g, or with
-    ``expert[groups]`` to that expert.
+    ``expert[groups]`` to that expert. Rows without a choice hold tokens all the same, of weight 0,
+    in turn: experts that route in their turn would send zeros all to one of theirs.
     """
 
     choice: jax.Array
@@ -34,9 +35,9 @@ class Plan(NamedTuple):
 
     def apply(self, experts: Any, tokens: jax.Array, routing: Routing) -> jax.Array:
         """tokens[T, d] -> [T, d_out]: for each token the weighted sum over its choices."""
-        token = jnp.where(
-            self.choice < self.row.size, routing.tokens_of(self.choice), len(tokens)
-        ).reshape(-1)
+        in_turn = jnp.arange(self.choice.size).reshape(self.choice.shape) % len(tokens)
+        held = self.choice < self.row.size
+        token = jnp.where(held, routing.tokens_of(self.choice), in_turn).reshape(-1)
         rows = _taken(tokens, token, self.row, routing).reshape(*self.choice.shape, -1)
         if self.expert is None:
             rows = jax.vmap(lambda expert, rows: expert(rows))(experts, rows)
@@ -66,14 +67,16 @@ def capacity_plan(routing: Routing, *, experts: int, slots: int) -> Plan:
 def dropless_plan(routing: Routing, *, experts: int, block: int) -> Plan:
     """Every choice is computed: each expert's are filled up to whole blocks of ``block`` rows.
 
-    Rows: the whole blocks of the n + E (B - 1) that E unlucky experts fill, so fewer than n + E B.
+    Rows: the whole blocks of the n + e (B - 1) that e = min(E, n) unlucky experts fill, so fewer
+    than n + e B.
     Source: Gale et al. 2022, arXiv:2211.15841 (MegaBlocks).
     """
     place, counts = _queues(routing.expert, experts)
     ends = jnp.cumsum(-(-counts // block), dtype=counts.dtype)  # in blocks
     starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
     row = starts[routing.expert] * block + place
-    blocks = (routing.expert.size + experts * (block - 1)) // block
+    choices = routing.expert.size
+    blocks = (choices + min(experts, choices) * (block - 1)) // block
     index = jnp.arange(blocks, dtype=ends.dtype)
     expert = jnp.sum(index[:, None] >= ends[None, :-1], axis=1, dtype=ends.dtype)
     return Plan(_inverse(row, blocks * block).reshape(blocks, block), row, expert)
@@ -83,8 +86,11 @@ def block_rows(choices: int, experts: int) -> int:
     """Rows of a block: a power of two from 8 to 128, so that filling up takes a share of the work.
 
     A block has a product for each weight array of its expert, so it should be large; the experts
-    fill up half a block each on average, so it should be small.
+    fill up half a block each on average, so it should be small. With no more choices than experts
+    each choice is a block.
     """
+    if choices <= experts:
+        return 1
     fair = choices / experts / 4
     return 2 ** min(7, max(3, math.ceil(math.log2(max(fair, 1)))))
 
@@ -105,14 +111,15 @@ def _inverse(index: jax.Array, size: int) -> jax.Array:
 
 
 # Taking a token's row for each choice and giving each token the sum of its choices' rows are
-# transposes of each other. Said so, the backward pass gathers where it would else scatter.
+# transposes of each other, as rows without a choice count for nothing. Said so, the backward pass
+# gathers where it would else scatter.
 
 
 @jax.custom_vjp
 def _taken(x: jax.Array, token: jax.Array, row: jax.Array, routing: Routing) -> jax.Array:
-    """x[T, d] -> [R, d]: in each row its token, zeros where it holds none."""
+    """x[T, d] -> [R, d]: in each row its token."""
     del row, routing
-    return x.at[token].get(mode="fill", fill_value=0)
+    return x.at[token].get(mode="promise_in_bounds")
 
 
 @jax.custom_vjp

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from smallnets.nn.dense import Dense
+from smallnets.nn.linear import warn_if_larger
 from smallnets.nn.parameter import kernel
 
 
@@ -24,6 +25,8 @@ class Embedding(nnx.Module):
     x[..., width] -> logits[..., vocabulary].
     Parameters: vocabulary e, and e width for each of ``up`` and ``down``.
     FLOPs: none for the table's rows; 2 vocabulary e for the logits; those of the maps.
+
+    Warns where a table and ``up`` are larger than the table of a plain embedding.
     """
 
     def __init__(
@@ -36,6 +39,15 @@ class Embedding(nnx.Module):
         rngs: nnx.Rngs,
     ):
         e = width if factor is None else factor
+        if factor is not None:
+            warn_if_larger(
+                vocabulary,
+                width,
+                name="embedding",
+                value=factor,
+                choices=range(1, width),
+                parameters=lambda e: e * (vocabulary + width),
+            )
         fan_in, fan_out = (e, vocabulary) if tied else (1, e)  # of the logits, or of a one-hot row
         self.table = kernel(rngs, vocabulary, e, fan_in=fan_in, fan_out=fan_out)
         self.scale = math.sqrt(fan_in)

@@ -170,7 +170,7 @@ class Group(NamedTuple):
 def _bucketed(block: Any, head: Any, group: Group, confidence: jax.Array | float) -> Group:
     """``group`` after a block and a head, in the smallest bucket that holds who is inside.
 
-    Others who fill it up stay as and where they are; who becomes sure moves behind those inside.
+    Others who fill it up keep their logits and places; who becomes sure moves behind those inside.
     """
 
     def bucket(size: int) -> Callable[[Group], Group]:

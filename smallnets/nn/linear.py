@@ -59,10 +59,17 @@ def warn_if_larger(
     if parameters(value) <= dense:
         return
     pays = [choice for choice in choices if parameters(choice) < dense]
-    advice = f"choose {name} from {pays[0]} to {pays[-1]}" if pays else f"no {name} is smaller here"
+    advice = f"choose {name} {_said(pays)}" if pays else f"no {name} is smaller here"
     warnings.warn(
         f"{name}={value} makes {parameters(value):,} parameters for d_in={d_in}, d_out={d_out}, "
         f"more than the {dense:,} of the dense map: {advice}",
         LargerThanDense,
         stacklevel=2,
     )
+
+
+def _said(values: list[int]) -> str:
+    """Rising numbers in words: an unbroken row by its ends."""
+    if values[-1] - values[0] == len(values) - 1 and len(values) > 1:
+        return f"from {values[0]} to {values[-1]}"
+    return " or ".join(map(str, values))

@@ -15,8 +15,8 @@ class LowRank(Linear):
     FLOPs: 2 * rank * (d_in + d_out)
 
     ``ratio`` is rank / min(d_in, d_out), rounded, at least 1: one of ``rank`` and ``ratio`` is
-    given. Raises ValueError for a rank outside 1 .. min(d_in, d_out), and warns where that is
-    larger than the dense map.
+    given. Raises ValueError for a rank outside 1 .. min(d_in, d_out) or a ratio outside (0, 1], and
+    warns where that is larger than the dense map.
     """
 
     def __init__(
@@ -30,6 +30,11 @@ class LowRank(Linear):
     ):
         smaller = min(d_in, d_out)
         if rank is None and ratio is not None:
+            if not 0 < ratio <= 1:
+                raise ValueError(
+                    f"ratio must lie above 0 and up to 1, but is {ratio}: it is the share of the "
+                    "full rank"
+                )
             rank = max(1, round(ratio * smaller))
         elif rank is None or ratio is not None:
             raise ValueError(

@@ -18,13 +18,14 @@ class Mixture(nnx.Module):
     ``experts`` a token goes to and with which weights g, ``top_k`` of them on average. The
     dispatcher (:mod:`smallnets.nn.dispatch`) says what is computed: with a ``capacity_factor``,
     ceil(capacity_factor T top_k / experts) of the T tokens in the call for each expert, no more;
-    where it is None, all that was chosen. ``expert`` is any map; the experts live on a leading
-    axis. ``shared`` experts besides see every token with weight 1.
+    where it is None, or where there are no more choices than experts, all that was chosen, so that
+    a few tokens do not pay for slots of all experts. ``expert`` is any map; the experts live on a
+    leading axis. ``shared`` experts besides see every token with weight 1.
 
     Tokens beyond an expert's capacity are dropped by that expert. Which ones depends on the others
-    in the call, in an evaluation too: a held-out split is one call. Slots are computed whether
-    filled or not, and so are the rows that fill up the blocks of the dropless kind: what runs is
-    what is counted.
+    in the call, in an evaluation too: a held-out split is one call, of text ``batch_size``
+    sequences are. Slots are computed whether filled or not, and so are the rows that fill up the
+    blocks of the dropless kind: what runs is what is counted.
 
     Shapes: x[..., d_in] -> y[..., d_out]; the leading axes together are the tokens.
     Parameters: experts * expert + d_in * experts + shared * expert
@@ -41,8 +42,9 @@ class Mixture(nnx.Module):
     :func:`smallnets.nn.routing.attach_loss` for what that means for the loss you read. The same way
     go three curves of a run (:mod:`smallnets.nn.state`), means over the training batches and over
     all mixtures of a model: ``routing_load``, the load of the busiest expert over the mean load (1
-    is balanced); ``routing_drops``, the share of choices that were dropped; and
-    ``routing_entropy``, of a token's probabilities of experts, in nats.
+    is balanced); ``routing_drops``, the share of choices that were dropped, or, where experts
+    choose, of tokens that none took; and ``routing_entropy``, of a token's probabilities of
+    experts, in nats.
 
     Source: Shazeer et al. 2017, arXiv:1701.06538; Fedus et al. 2021, arXiv:2101.03961; Zoph et al.
     2022, arXiv:2202.08906; shared experts and many fine-grained ones: Dai et al. 2024,
@@ -78,11 +80,17 @@ class Mixture(nnx.Module):
         self.drops = statistic("routing_drops")
         self.entropy = statistic("routing_entropy")
 
+    def drops_second_choices(self) -> bool:
+        """Whether a token's second choice may find no slot because of others' first choices."""
+        factor = self.capacity_factor
+        return factor is not None and self.top_k > 1 and self.top_k * factor < self.experts
+
     def __call__(self, x: jax.Array) -> jax.Array:
         tokens = x.reshape(-1, x.shape[-1])
         logits, routing = self.router(tokens)
-        if self.capacity_factor is None:
-            block = block_rows(routing.expert.size, self.experts)
+        choices = routing.expert.size
+        if self.capacity_factor is None or choices <= self.experts:
+            block = block_rows(choices, self.experts)
             plan = dropless_plan(routing, experts=self.experts, block=block)
         else:
             slots = capacity(len(tokens), self.experts, self.top_k, self.capacity_factor)
@@ -93,7 +101,7 @@ class Mixture(nnx.Module):
         balance = self.balance_weight[...] * balance_loss(routing)
         y = attach_loss(y, balance + self.router_z_weight[...] * router_z_loss(logits))
         y = report(y, self.load, self.experts * routing.share().max())
-        y = report(y, self.drops, (~plan.kept()).mean(dtype=y.dtype))
+        y = report(y, self.drops, routing.dropped(plan.kept()))
         y = report(y, self.entropy, routing.entropy())
         return y.reshape(*x.shape[:-1], -1)
 

@@ -19,8 +19,13 @@ def kernel(rngs: nnx.Rngs, *shape: int, fan_in: int, fan_out: int) -> nnx.Param:
 
     ``fan_in`` and ``fan_out``, those of the one product that it takes part in, stay with the
     parameter as metadata, through ``vmap``, ``scan`` and ``jit``: only parameters that have them
-    are decayed.
+    are decayed. Raises ValueError where an axis is empty.
     """
+    if min(shape) < 1:
+        raise ValueError(
+            f"each axis of a weight array must be 1 or longer, but one would be "
+            f"{' x '.join(map(str, shape))}: choose widths, hidden sizes and vocabularies from 1"
+        )
     values = jax.random.normal(rngs.params(), shape) / jnp.sqrt(fan_in)
     return nnx.Param(values, fan_in=fan_in, fan_out=fan_out)
 

@@ -5,14 +5,17 @@ import jax
 from flax import nnx
 
 from smallnets.nn.affine import Affine
+from smallnets.nn.dense import Dense
 from smallnets.nn.parameter import Factory
 
 
 class Perceptron(nnx.Module):
     """Affine maps with ReLU between them; with no hidden widths it is logistic regression.
 
+    ``linear`` is the map to each hidden width; the last, to the logits, is dense in every family.
+
     Shapes: x[..., *shape] -> logits[..., d_out]; each example is flattened.
-    Parameters: sum over consecutive widths of (linear + the later width).
+    Parameters: sum over consecutive widths of (the map + the later width).
     """
 
     def __init__(
@@ -25,8 +28,9 @@ class Perceptron(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.axes = len(shape)
-        sizes = [math.prod(shape), *widths, d_out]
-        self.maps = nnx.List([Affine(a, b, linear=linear, rngs=rngs) for a, b in pairwise(sizes)])
+        sizes = [math.prod(shape), *widths]
+        hidden = [Affine(a, b, linear=linear, rngs=rngs) for a, b in pairwise(sizes)]
+        self.maps = nnx.List([*hidden, Affine(sizes[-1], d_out, linear=Dense, rngs=rngs)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x.reshape(*x.shape[: x.ndim - self.axes], -1)

@@ -10,6 +10,7 @@ from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.norm import RMSNorm
 from smallnets.nn.parameter import Factory
 from smallnets.nn.relaxed import Relaxed
+from smallnets.nn.soft_mixture import SoftMixture
 from smallnets.nn.stack import Stack
 
 
@@ -54,7 +55,8 @@ class ResidualNetwork(nnx.Module):
     map. The first and the last map, which depend on the task, are dense in every family. With
     ``exits`` (:class:`smallnets.nn.exits.Exits`) each block but the last has a head of its own.
 
-    Shapes: x[..., *shape] -> logits[..., d_out]; each example is flattened.
+    Shapes: x[..., *shape] -> logits[..., d_out]; each example is flattened. Raises ValueError for a
+    soft mixture, which here would mix examples with each other.
     """
 
     def __init__(
@@ -85,6 +87,11 @@ class ResidualNetwork(nnx.Module):
         self.axes = len(shape)
         self.embed = Dense(math.prod(shape), width, rngs=rngs)
         self.stack = stack(block=block, depth=depth, unique=unique, rngs=rngs)
+        if any(isinstance(module, SoftMixture) for _, module in nnx.iter_modules(self.stack)):
+            raise ValueError(
+                "a soft mixture mixes positions, but the examples of a residual network have none, "
+                "so it would mix examples: choose model=encoder, or another mixture"
+            )
         self.norm = RMSNorm(width)
         self.head = Dense(width, d_out, rngs=rngs)
         exit = partial(Exit, width, d_out, norm=RMSNorm)

@@ -76,10 +76,10 @@ class BiasBalanced(nnx.Module):
         logits = self.score(x)
         affinities = jax.nn.sigmoid(logits)
         chosen = jax.lax.top_k(affinities + self.bias[...][None], self.top_k)[1]
-        weights = jnp.take_along_axis(affinities, chosen, axis=-1)
-        weights = weights / weights.sum(axis=-1, keepdims=True)
-        probabilities = affinities / affinities.sum(axis=-1, keepdims=True)
-        routing = token_choice(weights, chosen, probabilities)
+        # s_i / sum s as the softmax of log s: a sum of sigmoids that are all zero divides nothing
+        logs = jax.nn.log_sigmoid(logits)
+        weights = jax.nn.softmax(jnp.take_along_axis(logs, chosen, axis=-1))
+        routing = token_choice(weights, chosen, jax.nn.softmax(logs))
         error = jnp.sign(1 / logits.shape[-1] - routing.share())
         weights = report(routing.weight, self.bias, self.rate[...] * error)
         return logits, routing._replace(weight=weights)

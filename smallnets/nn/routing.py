@@ -41,6 +41,15 @@ class Routing(NamedTuple):
         chosen = self.expert[None] == jnp.arange(count, dtype=self.expert.dtype)[:, None]
         return chosen.mean(axis=1, dtype=self.weight.dtype)
 
+    def dropped(self, kept: jax.Array) -> jax.Array:
+        """The share of choices that are not ``kept[n]``; where experts choose, of tokens left out.
+
+        An expert that chooses drops nothing, but a token may have been chosen by none.
+        """
+        if self.token is not None:
+            kept = jnp.zeros(self.probabilities.shape[0], bool).at[self.token].max(kept)
+        return (~kept).mean(dtype=self.weight.dtype)
+
     def entropy(self) -> jax.Array:
         """Mean over tokens of the entropy of ``probabilities``, in nats, from 0 to log E."""
         return -jax.scipy.special.xlogy(self.probabilities, self.probabilities).sum(axis=-1).mean()

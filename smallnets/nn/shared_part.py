@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from smallnets.nn.parameter import Factory, stacked
+from smallnets.nn.parameter import Factory, is_variable, stacked
+from smallnets.nn.relaxed import is_own
 
 
 class SharedPart(nnx.Module):
@@ -19,8 +20,8 @@ class SharedPart(nnx.Module):
     FLOPs: depth * block
 
     Source: cross-layer sharing of attention only and of feed-forward only, Lan et al. 2019,
-    arXiv:1909.11942, section 4.5. Raises ValueError for a part that the block has not, and where
-    ``unique`` asks for another kind of sharing.
+    arXiv:1909.11942, section 4.5. Raises ValueError for a part that the block has not, where
+    ``unique`` asks for another kind of sharing, and for a relaxation.
     """
 
     def __init__(
@@ -32,6 +33,8 @@ class SharedPart(nnx.Module):
         unique: int | None = None,
         rngs: nnx.Rngs,
     ):
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, but is {depth}: choose 1 or more")
         if unique not in (None, depth):
             raise ValueError(
                 f"one part is shared by all blocks, but unique={unique} for depth={depth} shares "
@@ -43,6 +46,11 @@ class SharedPart(nnx.Module):
             raise ValueError(
                 f"part must name a part of the block, but is {part!r}: choose one of "
                 f"{', '.join(names)}"
+            )
+        if any(map(is_own, jax.tree.leaves(first, is_leaf=is_variable))):
+            raise ValueError(
+                "a relaxation is for stacks that call whole blocks again, but here one part is "
+                "shared: set relaxation to 0, or choose the stack repeated"
             )
         self.part = part
         self.shared = getattr(first, part)

@@ -19,14 +19,15 @@ class TensorTrain(Linear):
     where each G_k[m_k, o_k] is a matrix of rank x rank, the first a row and the last a column.
 
     Shapes: x[..., d_in] -> y[..., d_out]; G_k[rank, m_k, o_k, rank], the first rank of G_1 and the
-    last of G_K being 1. One core is the dense map; two of rank 1 are a Kronecker product; two of
-    rank min(blocks^2, m_2 o_2) express any matrix.
+    last of G_K being 1. One core is the dense map; two of rank 1 are a Kronecker product. The bond
+    behind core k needs no more than rank min(blocks^(2 k), blocks^(2 (K - 1 - k)) m_K o_K), and of
+    the largest of these ranks the train expresses any matrix.
     Parameters: rank * (d_in * d_out // blocks**(2*cores-2) + blocks**2 * (1 + (cores-2) * rank))
     FLOPs: 2 * rank * (d_in * d_out // blocks**(cores-1) + d_out * blocks * (1 + (cores-2) * rank))
 
     Source: Novikov et al. 2015, arXiv:1509.06569, equation 3. Raises ValueError where
-    blocks^(cores - 1) does not divide both widths, and for a rank above min(blocks^2, m_K o_K),
-    which no bond needs; warns where that is larger than the dense map.
+    blocks^(cores - 1) does not divide both widths, and for a rank that no bond needs; warns where
+    that is larger than the dense map.
     """
 
     def __init__(
@@ -41,7 +42,10 @@ class TensorTrain(Linear):
                 f"for d_in={d_in}, d_out={d_out}: choose widths that are multiples of {unit}"
             )
         m, o = d_in // unit, d_out // unit
-        largest = min(blocks**2, m * o) if cores > 1 else 1
+        bonds = [
+            min(blocks ** (2 * k), blocks ** (2 * (cores - 1 - k)) * m * o) for k in range(1, cores)
+        ]
+        largest = max(bonds, default=1)
         if not 1 <= rank <= largest:
             raise ValueError(
                 f"rank must lie between 1 and {largest} for d_in={d_in}, d_out={d_out}, "

@@ -9,6 +9,7 @@ from flax import nnx
 from smallnets.nn.dense import Dense
 from smallnets.nn.embedding import Embedding, LearnedPositions
 from smallnets.nn.exits import Exit, call_and_teach
+from smallnets.nn.mixture import Mixture
 from smallnets.nn.norm import RMSNorm
 from smallnets.nn.parameter import Factory
 from smallnets.nn.relaxed import Relaxed
@@ -38,9 +39,7 @@ class Transformer(nnx.Module):
 
     Embed, ``depth`` blocks with the norm before each map, norm, head. A decoder gives the logits of
     each position, which depend on that position and those before it alone; an encoder those of the
-    mean over positions. (A mixture that drops what finds no slot is not quite causal, see
-    :class:`smallnets.nn.mixture.Mixture`: whether a token's second choice finds one depends on the
-    first choices of later tokens.)
+    mean over positions.
 
     ``linear`` is the map inside the blocks; ``attention_linear``, where given, that of the
     attention's projections instead. ``attention`` and ``feed_forward`` are factories that take
@@ -61,8 +60,9 @@ class Transformer(nnx.Module):
 
     Source: Vaswani et al. 2017, arXiv:1706.03762; the norm before the maps: Xiong et al. 2020,
     arXiv:2002.04745. Raises ValueError where what is tied or factorised is not there, where a
-    decoder has exits or a mixture that sees later positions (expert choice, soft), and for inputs
-    of shape [..., T] that are no integers.
+    decoder has exits or a mixture that sees later positions (expert choice; soft; one that drops
+    second choices, as later tokens' first choices take their slots), and for inputs of shape
+    [..., T] that are no integers.
     """
 
     def __init__(
@@ -98,9 +98,8 @@ class Transformer(nnx.Module):
         if channels:
             self.embed = Dense(math.prod(channels), width, rngs=rngs)
         else:
-            self.embed = Embedding(
-                vocabulary or classes, width, factor=embedding, tied=tied, rngs=rngs
-            )
+            rows = classes if vocabulary is None else vocabulary
+            self.embed = Embedding(rows, width, factor=embedding, tied=tied, rngs=rngs)
         self.positions = LearnedPositions(length, width, rngs=rngs) if learned_positions else None
         attention_linear = linear if attention_linear is None else attention_linear
         if relaxation:
@@ -121,10 +120,10 @@ class Transformer(nnx.Module):
         self.stack = stack(block=block, depth=depth, unique=unique, rngs=rngs)
         self.norm = norm(width)
         self.head = None if tied else Dense(width, classes, rngs=rngs)
-        exit = partial(Exit, width, classes, norm=norm, pooled=not causal)
-        self.exits = None if exits is None else exits(depth - 1, exit=exit, rngs=rngs)
         if causal:
-            _check_causal(self)
+            _check_causal(self, exits)
+        exit = partial(Exit, width, classes, norm=norm, pooled=True)
+        self.exits = None if exits is None else exits(depth - 1, exit=exit, rngs=rngs)
 
     def enter(self, x: jax.Array) -> jax.Array:
         """What goes into the first block."""
@@ -148,9 +147,9 @@ class Transformer(nnx.Module):
         return call_and_teach(self, x)
 
 
-def _check_causal(model: "Transformer") -> None:
+def _check_causal(model: "Transformer", exits: Factory | None) -> None:
     """Raise ValueError where a map inside sees later positions, and for exits."""
-    if model.exits is not None:
+    if exits is not None:
         raise ValueError(
             "a decoder's positions need each other at every depth, so that none can leave early: "
             "choose an encoder, or leave exits out"
@@ -160,6 +159,13 @@ def _check_causal(model: "Transformer") -> None:
             raise ValueError(
                 f"a decoder's positions must not see later ones, but {type(module).__name__} mixes "
                 "all of a call: choose a mixture with another router, or set causal to false"
+            )
+        if isinstance(module, Mixture) and module.drops_second_choices():
+            raise ValueError(
+                "a decoder's positions must not see later ones, but with "
+                f"capacity_factor={module.capacity_factor} first choices of later tokens take the "
+                f"slots of second ones (top_k={module.top_k} of {module.experts}): set "
+                "capacity_factor to null, which drops nothing, or top_k to 1"
             )
 
 

@@ -26,9 +26,10 @@ def load(
     those ``pairs`` positions behind the first 2 pairs where a key comes again: there the label is
     its value. Token 0 fills the gaps, keys are the tokens from 1 and values those from
     ``vocabulary`` / 2, both drawn evenly without repeats. The i-th place behind the pairs (every
-    second position) asks with a weight i^(power - 1), also without repeats; so most keys come
-    again soon. ``train``, ``validation`` and ``test`` count independent sequences. They are drawn
-    at load, a million tokens in less than a second: a cache would not pay.
+    second position) asks with a weight i^(power - 1), also without repeats, and for each pair as
+    likely as for any other; so most keys come again soon. ``train``, ``validation`` and ``test``
+    count independent sequences. They are drawn at load, a million tokens in less than a second: a
+    cache would not pay.
 
     **The truth**: loss and error 0, the rule is exact. A network that knows which values stood
     there but not with which key has at best the loss ln(pairs) and the error 1 - 1 / pairs; one
@@ -71,6 +72,7 @@ def _sequences(
     values = half + _without_repeats(draw, even, count, pairs)
     places = np.arange(1, length // 2 - pairs + 1, dtype=float)
     asked = 2 * pairs + 2 * _without_repeats(draw, places ** (power - 1), count, pairs)
+    asked = draw.permuted(asked, axis=1)  # the first drawn are the nearest, and any pair may be
     inputs = np.zeros((count, length), np.int32)
     inputs[:, 0 : 2 * pairs : 2], inputs[:, 1 : 2 * pairs : 2] = keys, values
     np.put_along_axis(inputs, asked, keys.astype(np.int32), axis=1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from smallnets.tasks.cache import writing
 from smallnets.tasks.data import Data, Split
+from smallnets.tasks.whole import check_whole
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -46,8 +47,7 @@ def language_model(
     not above 256 or more than the texts give, and where the library ``tokenizers`` is wanted and
     not installed.
     """
-    if not isinstance(length, int) or length < 1:
-        raise ValueError(f"length must be a whole number from 1, but is {length!r}: give one")
+    check_whole({"length": length}, least=1)
     encode = spell if vocabulary is None else learned(texts["train"], vocabulary, cache)
     train, validation, test = (
         windows(name, [encode(text) for text in texts[name]], length)
@@ -63,7 +63,8 @@ def windows(name: str, texts: Sequence[Tokens], length: int) -> Split:
         longest = max((len(text.ids) for text in texts), default=0)
         raise ValueError(
             f"length must leave a window in each text split, but length={length} and the longest "
-            f"text of {name} has {longest} tokens: choose length < {max(longest, 2)}"
+            f"text of {name} has {longest} tokens: "
+            + (f"choose length < {longest}" if longest > 1 else "give longer texts")
         )
 
     def cut(shift: int) -> np.ndarray:

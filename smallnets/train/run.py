@@ -4,9 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
+from smallnets.nn.embedding import Embedding
 from smallnets.nn.parameter import partition
 from smallnets.tasks.data import Data
 from smallnets.train.fit import Arrays, Loss, fit
@@ -92,8 +94,9 @@ class Run:
     def check(self, data: Data) -> Any:
         """Build and call all parts without computing; return the network, its arrays abstract.
 
-        Raises ValueError where the data have fewer examples than a batch, or the network does not
-        return logits; what the network's own factories raise goes through.
+        Raises ValueError where the data have fewer examples than a batch, tokens that the network
+        has no row for, or where it does not return logits; what the network's own factories raise
+        goes through.
         """
         if self.batch_size > len(data.train):
             raise ValueError(
@@ -103,6 +106,7 @@ class Run:
 
         def build_and_call(inputs: jax.Array) -> tuple[Any, jax.Array]:
             network = self.network(data)(rngs=nnx.Rngs(params=jax.random.key(0)))
+            _check_tokens(network, data)
             return network, network(inputs)
 
         network, logits = jax.eval_shape(build_and_call, self.batch(data))
@@ -122,6 +126,26 @@ class Run:
         transformation = with_rates(self.optimizer(self.steps), self.parametrization)
         with jax.numpy_dtype_promotion("standard"):  # as in fit
             return transformation.update(parameters, transformation.init(parameters), parameters)
+
+
+def _check_tokens(network: Any, data: Data) -> None:
+    """Raise ValueError where inputs are tokens and the network has no row of a table for each."""
+    if data.train.inputs.dtype != np.int32:
+        return
+    tables = [m.table for _, m in nnx.iter_modules(network) if isinstance(m, Embedding)]
+    if not tables:
+        raise ValueError(
+            "the inputs are tokens, but the network embeds none, so it would read their numbers as "
+            "magnitudes: choose model=transformer or model=encoder"
+        )
+    rows = min(table.shape[0] for table in tables)
+    for name in ("train", "validation", "test"):
+        inputs = getattr(data, name).inputs
+        if inputs.size and not 0 <= inputs.min() <= inputs.max() < rows:
+            raise ValueError(
+                f"tokens must lie in [0, {rows}), the rows of the network's table, but those of "
+                f"{name} run from {inputs.min()} to {inputs.max()}: set model.vocabulary"
+            )
 
 
 def splits(data: Data) -> dict[str, Any]:

@@ -86,7 +86,8 @@ def test_a_mixture_computes_its_slots_and_its_router(top_k, more, tokens):
     d, experts = 6, top_k + more
     expert = partial(FeedForward, linear=Dense)
     model = abstract(Mixture, d, d, expert=expert, experts=experts, top_k=top_k)
-    slots = experts * capacity(tokens, experts, top_k, 1.25)
+    choices, slots = tokens * top_k, experts * capacity(tokens, experts, top_k, 1.25)
+    slots = choices if choices <= experts else slots
     each = 2 * (d * 2 * d + 2 * d * d)
     assert forward(model, tokens, d) == slots * each + tokens * 2 * d * experts
 

@@ -10,6 +10,7 @@ from families import FAMILIES, factory
 from flax import nnx
 from jax.test_util import check_grads
 
+from smallnets.measure import flops
 from smallnets.nn.parameter import Constant, combine, is_variable, partition
 from smallnets.varying import assign, declared
 
@@ -93,6 +94,18 @@ def test_parameters_are_as_the_docstring_says(family: str, d_in: int, d_out: int
     if family.startswith("mixture"):
         names["expert"] = d_in * d_out
     assert sum(leaf.size for leaf in parameters(model)) == eval(formula[1], {}, names)
+
+
+@pytest.mark.parametrize(("d_in", "d_out"), WIDTHS)
+def test_products_are_as_the_docstring_says(family: str, d_in: int, d_out: int):
+    if family.startswith("mixture"):
+        pytest.skip("what a mixture computes is in tests/measure/test_flops_of_maps.py")
+    model = build(family, d_in, d_out)
+    formula = re.search(r"^\s*FLOPs: (.+)$", type(model).__doc__ or "", re.MULTILINE)
+    assert formula, f"{type(model).__name__} states no formula for its FLOPs"
+    sizes = {name: value for name, value in vars(model).items() if isinstance(value, int)}
+    counted = flops.count(lambda model, x: model(x), model, inputs(7, d_in)).products
+    assert counted == 7 * eval(formula[1], {}, {"d_in": d_in, "d_out": d_out, **sizes})
 
 
 def test_gradient_equals_finite_differences(family: str):

@@ -64,6 +64,13 @@ def test_a_bottleneck_carries_its_input_where_the_shape_stays(stride, d_out, car
     np.testing.assert_array_equal(y, x if carried else jnp.zeros_like(y))
 
 
+def test_a_bottleneck_with_a_stride_carries_nothing_even_at_one_position():
+    build = partial(InvertedBottleneck, axes=1, size=3, padding=1, stride=2, linear=Dense)
+    layer = build(4, 4, rngs=rngs())
+    layer.project.linear.kernel[...] = jnp.zeros((24, 4))
+    np.testing.assert_array_equal(layer(jnp.ones((2, 1, 4))), jnp.zeros((2, 1, 4)))
+
+
 @pytest.mark.parametrize(
     ("build", "parameters"),
     [

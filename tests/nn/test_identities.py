@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from smallnets.measure import flops
+from smallnets.nn.block_diagonal import BlockDiagonal
 from smallnets.nn.block_tensor_train import BlockTensorTrain
 from smallnets.nn.dense import Dense
 from smallnets.nn.kronecker import Kronecker
@@ -140,22 +141,37 @@ def test_tensor_train_of_full_rank_expresses_any_matrix(blocks: int):
 
 
 @larger
-@pytest.mark.parametrize("cores", [2, 3])
-def test_flops_of_kronecker_and_tensor_train_are_as_their_docstrings_say(cores: int):
-    blocks, rank = 2, 2
-    map = built(TensorTrain, blocks=blocks, cores=cores, rank=rank)
-    expected = D_IN * D_OUT // blocks ** (cores - 1)
-    expected += D_OUT * blocks * (1 + (cores - 2) * rank)
-    assert flops.count(_call, map, MATRIX.T).products == 8 * 2 * rank * expected
-    kronecker = built(Kronecker, blocks=4)
-    expected = D_IN * D_OUT // 4 + D_OUT * 4
-    assert flops.count(_call, kronecker, MATRIX.T).products == 8 * 2 * expected
+def test_tensor_train_of_three_cores_and_full_rank_expresses_any_matrix():
+    """By singular values, from the first bond to the last (Oseledets 2011, algorithm 1)."""
+    map = built(TensorTrain, blocks=2, cores=3, rank=6)
+    rest = MATRIX.reshape(2, 2, 3, 2, 2, 2).transpose(0, 3, 1, 4, 2, 5)  # m_1 o_1 m_2 o_2 m_3 o_3
+    left, rest = halves(rest.reshape(4, -1))
+    map.kernels[0][...] = padded(left.reshape(1, 2, 2, 4), (1, 2, 2, 6))
+    left, rest = halves(rest.reshape(4 * 4, -1))
+    map.kernels[1][...] = padded(left.reshape(4, 2, 2, 6), (6, 2, 2, 6))
+    map.kernels[2][...] = rest.reshape(6, 3, 2, 1)
+    assert_is(map, MATRIX)
+
+
+def padded(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jnp.pad(array, [(0, to - of) for of, to in zip(array.shape, shape, strict=True)])
+
+
+def test_block_diagonal_is_the_block_diagonal_of_its_kernels():
+    map = built(BlockDiagonal, blocks=4)
+    assert_is(map, jax.scipy.linalg.block_diag(*map.kernel[...]))
+
+
+def test_block_diagonal_of_one_block_is_dense():
+    map = built(BlockDiagonal, blocks=1)
+    map.kernel[...] = MATRIX[None]
+    assert_is(map, MATRIX)
 
 
 CASES = {  # what a map takes, the least that is larger than dense, and what is said to pay
     "low_rank": (LowRank, "rank", 5, "choose rank from 1 to 4"),
-    "monarch": (Monarch, "blocks", 1, "choose blocks from 2 to 4"),
-    "kronecker": (Kronecker, "blocks", 1, "choose blocks from 2 to 4"),
+    "monarch": (Monarch, "blocks", 1, "choose blocks 2 or 4"),
+    "kronecker": (Kronecker, "blocks", 1, "choose blocks 2 or 4"),
     "block tensor train": (
         partial(BlockTensorTrain, blocks=2, groups=2),
         "rank",
@@ -209,6 +225,8 @@ def test_where_nothing_pays_the_warning_says_so():
         (TensorTrain, {"blocks": 2, "cores": 0, "rank": 1}, "at least 1"),
         (TensorTrain, {"blocks": 2, "cores": 2, "rank": 5}, "choose rank <= 4"),
         (TensorTrain, {"blocks": 2, "cores": 1, "rank": 2}, "choose rank <= 1"),
+        (TensorTrain, {"blocks": 2, "cores": 3, "rank": 7}, "choose rank <= 6"),
+        (LowRank, {"ratio": -1}, "ratio must lie above 0"),
     ],
 )
 def test_what_does_not_fit_gets_one_line(family, options, said):

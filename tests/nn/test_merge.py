@@ -74,9 +74,9 @@ def test_a_merged_network_equals_the_network(family: str, options):
 
 def test_a_merged_convolution_equals_the_convolution(linear):
     network = ConvolutionalNetwork(
-        (40, 4), 8, width=16, sizes=[4, 3], stride=2, padding=1, linear=linear, rngs=nnx.Rngs(0)
+        (40, 1), 10, width=16, sizes=[5, 3], stride=2, padding=1, linear=linear, rngs=nnx.Rngs(0)
     )
-    x = jax.random.normal(jax.random.key(1), (3, 40, 4))
+    x = jax.random.normal(jax.random.key(1), (3, 40, 1))
     whole = merged(network)
     assert {type(map) for map in linear_maps(whole)} == {Dense}
     np.testing.assert_allclose(whole(x), network(x), rtol=1e-4, atol=1e-5)

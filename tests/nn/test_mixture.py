@@ -91,6 +91,28 @@ def test_a_dropless_plan_has_every_choice_in_a_block_of_its_expert(experts, bloc
     np.testing.assert_array_equal(plan.expert[plan.row // block], routing.expert)
 
 
+@pytest.mark.parametrize("capacity_factor", [1.25, None])
+def test_a_token_alone_pays_for_the_experts_that_it_chose(capacity_factor):
+    build = {"experts": 64, "top_k": 2, "capacity_factor": capacity_factor}
+    model, x = mixture(**build), X[:1]
+    counted = flops.count(lambda model, x: model(x), model, x).products
+    assert counted == 2 * 2 * 8 * 8 + 2 * 8 * 64  # two experts and the router
+    _, routing = model.router(x)
+    pairs = zip(routing.expert, routing.weight, strict=True)
+    expected = sum(weight * expert_of(model, int(expert))(x) for expert, weight in pairs)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_without_a_choice_do_not_load_the_experts_of_an_inner_mixture():
+    """Three quarters of the rows hold no choice; zeros would all go to one inner expert."""
+    inner = partial(Mixture, expert=Dense, experts=4, top_k=1, capacity_factor=None)
+    model = mixture(expert=inner, top_k=1, capacity_factor=4.0)
+    states, rest = partition(model, State)
+    told = jax.grad(lambda states: jnp.sum(combine(states, rest)(X)))(states)
+    load, calls = np.asarray(told.expert.load[...]).sum(axis=0)
+    assert 1 <= load / calls < 2.5
+
+
 @pytest.mark.parametrize("router", [TopK, BiasBalanced, ExpertChoice])
 @pytest.mark.parametrize("capacity_factor", [1.0, 1.25, None])
 def test_what_runs_is_what_is_counted(router, capacity_factor):
@@ -181,6 +203,13 @@ def test_expert_choice_by_hand(capacity_factor):
     np.testing.assert_allclose(model(X), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_where_experts_choose_the_drops_are_the_tokens_that_none_took():
+    _, routing = ExpertChoice(8, 4, top_k=1, rngs=nnx.Rngs(0))(X)
+    left_out = np.setdiff1d(np.arange(24), np.asarray(routing.token))
+    assert len(left_out) > 0
+    assert routing.dropped(jnp.ones(24, bool)) == pytest.approx(len(left_out) / 24)
+
+
 def test_shared_experts_are_added_to_the_routed_ones():
     """Alone where the routed ones are zero, and on top of them where they are not."""
     model = mixture(shared=2)
@@ -203,6 +232,14 @@ def test_the_bias_decides_who_is_chosen_and_is_in_no_weight():
     np.testing.assert_allclose(
         biased.weight.reshape(2, 24), affinities / affinities.sum(axis=0), rtol=1e-6
     )
+
+
+def test_affinities_too_small_for_a_number_still_give_weights():
+    router = BiasBalanced(8, 4, top_k=2, rngs=nnx.Rngs(0))
+    router.score.kernel[...] = jnp.full((8, 4), -1000.0)
+    _, routing = router(jnp.ones((3, 8)))
+    np.testing.assert_allclose(routing.weight, 0.5)
+    np.testing.assert_allclose(routing.probabilities, 0.25)
 
 
 def test_the_bias_reports_the_sign_of_the_load_error():

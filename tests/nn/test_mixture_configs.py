@@ -37,11 +37,12 @@ def test_experts_of_low_rank_maps():
     assert np.isfinite(y).all()
 
 
-@pytest.mark.parametrize("mixture", ["top_k", "dropless", "shared_experts", "bias_balanced"])
+@pytest.mark.parametrize("mixture", ["dropless", "shared_experts", "bias_balanced"])
 def test_mixtures_of_low_rank_maps_inside_attention(mixture):
     model, y = built(
         f"model=transformer +model/mixture@model.attention_linear={mixture} "
-        "+model/linear@model.attention_linear.expert=low_rank"
+        "+model/linear@model.attention_linear.expert=low_rank "
+        "model.attention_linear.capacity_factor=null"
     )
     query = model.stack.blocks.attention.map.query
     assert isinstance(query, Mixture)
@@ -49,10 +50,15 @@ def test_mixtures_of_low_rank_maps_inside_attention(mixture):
     assert np.isfinite(y).all()
 
 
-@pytest.mark.parametrize("mixture", ["expert_choice", "soft"])
+@pytest.mark.parametrize("mixture", ["expert_choice", "soft", "top_k", "bias_balanced"])
 def test_a_decoder_refuses_mixtures_that_see_later_positions(mixture):
     with pytest.raises(ValueError, match="must not see later ones") as caught:
         built(f"model=transformer +model/mixture={mixture}")
     assert "\n" not in str(caught.value)
     _, y = built(f"model=encoder +model/mixture={mixture}")
     assert np.isfinite(y).all()
+
+
+def test_a_residual_network_refuses_to_mix_its_examples():
+    with pytest.raises(ValueError, match="it would mix examples: choose model=encoder"):
+        built("model=residual +model/mixture=soft")

@@ -42,6 +42,13 @@ def test_one_key_comes_again_by_the_law_of_distances(power):
     assert (abs(found - expected) < 5 * np.sqrt(expected)).all()
 
 
+def test_any_pair_is_as_likely_to_be_asked_next():
+    split = load(seed=0, **{**SMALL, "power": 0.01}, **COUNTS).train
+    first = split.inputs[np.arange(4000), (split.labels >= 0).argmax(axis=1)]
+    pair = (split.inputs[:, 0:6:2] == first[:, None]).argmax(axis=1)
+    assert (abs(np.bincount(pair, minlength=3) - 4000 / 3) < 5 * np.sqrt(4000 / 3)).all()
+
+
 def test_shapes_and_types_and_the_seed():
     load.cache_clear()
     one = load(seed=0, **SMALL, **COUNTS)

@@ -114,12 +114,15 @@ def test_a_mixture_that_drops_no_second_choices_is_causal(options):
     np.testing.assert_allclose(one[0], other[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("where", ["mixture", "attention_linear"])
+@pytest.mark.parametrize("where", ["mixture", "attention"])
 def test_a_mixture_that_drops_second_choices_is_refused(where):
     """Later first choices would go before earlier second ones."""
-    dropping = mixture() if where == "mixture" else partial(mixture(), expert=Dense)
+    dropping = {
+        "mixture": {"mixture": mixture()},
+        "attention": {"attention_linear": partial(mixture(), expert=Dense)},
+    }
     with pytest.raises(ValueError, match="set capacity_factor to null") as raised:
-        transformer(**{where: dropping})
+        transformer(**dropping[where])
     assert "\n" not in str(raised.value)
 
 

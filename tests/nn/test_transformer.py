@@ -114,15 +114,15 @@ def test_a_mixture_that_drops_no_second_choices_is_causal(options):
     np.testing.assert_allclose(one[0], other[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("where", ["mixture", "attention"])
-def test_a_mixture_that_drops_second_choices_is_refused(where):
+@pytest.mark.parametrize(
+    "options",
+    [{"mixture": mixture()}, {"attention_linear": partial(mixture(), expert=Dense)}],
+    ids=["mixture", "attention"],
+)
+def test_a_mixture_that_drops_second_choices_is_refused(options):
     """Later first choices would go before earlier second ones."""
-    dropping = {
-        "mixture": {"mixture": mixture()},
-        "attention": {"attention_linear": partial(mixture(), expert=Dense)},
-    }
     with pytest.raises(ValueError, match="set capacity_factor to null") as raised:
-        transformer(**dropping[where])
+        transformer(**options)
     assert "\n" not in str(raised.value)
 
 

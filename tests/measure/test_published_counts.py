@@ -138,7 +138,7 @@ NETWORKS = {
             depth=32,
             hidden=14_336,
             attention=partial(Attention, head_dim=128, key_value_heads=8),
-            mixture=partial(Mixture, experts=8, top_k=2),
+            mixture=partial(Mixture, experts=8, top_k=2, capacity_factor=None),
         ),
     ),
     # Lan et al. 2019, arXiv:1909.11942; the released weights "albert-base-v2" without the head of

@@ -51,10 +51,7 @@ WRONG = {
     "an optimizer that can not be": (["optimizer.warmup=2"], "warmup must be a share"),
     "a type that does not fit": (["optimizer.warmup=abc"], "TypeError"),
     "a stride of nothing": (["model=convolutional", "model.stride=0"], "stride=0"),
-    "a rank beyond all bounds": (
-        ["model=low_rank", "model.linear.ratio=inf"],
-        "up to 1, but is inf",
-    ),
+    "a rank that is no number": (["model=low_rank", "model.linear.ratio=abc"], "TypeError"),
     "a rate beyond 32 bits": (["optimizer.learning_rate=1e39"], "finite 32-bit number"),
     "no model": (["model=null"], "group"),
     "a reference to nothing": (["model.width=${nope}"], "nope"),

@@ -38,8 +38,9 @@ class Transformer(nnx.Module):
     """A transformer: a decoder of tokens if ``causal``, else an encoder that classifies.
 
     Embed, ``depth`` blocks with the norm before each map, norm, head. A decoder gives the logits of
-    each position, which depend on that position and those before it alone; an encoder those of the
-    mean over positions.
+    each position, which depend on that position and those before it alone (and with a mixture that
+    drops first choices, on the sequences before it in the call); an encoder those of the mean over
+    positions.
 
     ``linear`` is the map inside the blocks; ``attention_linear``, where given, that of the
     attention's projections instead. ``attention`` and ``feed_forward`` are factories that take

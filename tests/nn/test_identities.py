@@ -157,6 +157,16 @@ def padded(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.pad(array, [(0, to - of) for of, to in zip(array.shape, shape, strict=True)])
 
 
+@larger
+@pytest.mark.parametrize("cores", [2, 3])
+def test_flops_of_a_tensor_train_are_as_its_docstring_says(cores: int):
+    blocks, rank = 2, 2
+    map = built(TensorTrain, blocks=blocks, cores=cores, rank=rank)
+    expected = D_IN * D_OUT // blocks ** (cores - 1)
+    expected += D_OUT * blocks * (1 + (cores - 2) * rank)
+    assert flops.count(_call, map, MATRIX.T).products == 8 * 2 * rank * expected
+
+
 def test_block_diagonal_is_the_block_diagonal_of_its_kernels():
     map = built(BlockDiagonal, blocks=4)
     assert_is(map, jax.scipy.linalg.block_diag(*map.kernel[...]))

@@ -106,11 +106,15 @@ def before_a_change(model: Transformer, at: int) -> tuple[jax.Array, jax.Array]:
     return call(model, one)[:, :at], call(model, other)[:, :at]
 
 
-@pytest.mark.parametrize(
-    "options", [{"capacity_factor": 2}, {"capacity_factor": None}, {"top_k": 1}], ids=str
-)
-def test_a_mixture_that_drops_no_second_choices_is_causal(options):
-    one, other = before_a_change(transformer(mixture=mixture(**options)), 6)
+@pytest.mark.parametrize("capacity_factor", [2, None])
+def test_a_mixture_that_drops_nothing_is_causal(capacity_factor):
+    one, other = before_a_change(transformer(mixture=mixture(capacity_factor=capacity_factor)), 6)
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_mixture_that_drops_first_choices_alone_is_causal_within_a_sequence():
+    """The first of the call: a later sequence may lose slots to any token of an earlier one."""
+    one, other = before_a_change(transformer(mixture=mixture(top_k=1)), 6)
     np.testing.assert_allclose(one[0], other[0], rtol=1e-5, atol=1e-5)
 
 

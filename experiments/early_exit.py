@@ -25,13 +25,13 @@ from rich.progress import track
 from rich.table import Table
 
 from smallnets.analysis.prints.axes import printed
-from smallnets.launch.build import build, load
-from smallnets.launch.compose import resolve
-from smallnets.measure.device import device_name
+from smallnets.cli import CONF
+from smallnets.measure.machine import device_name
 from smallnets.nn.exits import exit_early
-from smallnets.run import CONF
-from smallnets.train.run import splits
-from smallnets.varying import assign
+from smallnets.sweep.jobs import resolve
+from smallnets.sweep.plan import build, load
+from smallnets.traced import assign
+from smallnets.training.trainer import splits
 
 DEPTH, SEEDS, RATES, ROUNDS = 6, 3, (1e-3, 3e-3, 1e-2), 15
 CONFIDENCES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.1)
@@ -74,7 +74,7 @@ class Way(NamedTuple):
 
 def leaving(curve: str, *overrides: str) -> list[Way]:
     """A network with exits, left at each confidence."""
-    models = trained(f"model.depth={DEPTH}", "+model/exits=taught", *overrides)
+    models = trained(f"model.depth={DEPTH}", "+model/exits=self_distilled", *overrides)
     program = jax.jit(exit_early).lower(models[0], inputs, 0.5).compile()
     return [
         Way(curve, f"sure by {confidence}" if confidence <= 1 else "nobody leaves", models, call)

@@ -2,9 +2,9 @@
 
     python experiments/known_asymptote.py [FOLDER]        about 8 minutes on two cores
 
-Trains the experiment ``known_asymptote`` into FOLDER, unless its rows are there, fits the law
-E + A N^-alpha to the test loss over the parameters N, and prints E with its interval beside the
-truth: no network's expected loss is below ``smallnets.tasks.language.bayes_loss``. All sizes train
+Trains the experiment ``known_asymptote`` into FOLDER, unless its rows are there, fits the law E + A
+N^-alpha to the test loss over the parameters N, and prints E with its interval beside the truth: no
+network's expected loss is below ``smallnets.tasks.random_hierarchy.bayes_loss``. All sizes train
 for as many steps: what training leaves undone at every size is in E too, and can only raise it.
 Found: E = 0.725, 95 % interval 0.709 to 0.739; the entropy is 0.719 nats per token.
 """
@@ -20,8 +20,8 @@ from smallnets.analysis.drawing import means
 from smallnets.analysis.laws import ASYMPTOTE
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import read
-from smallnets.run import main
-from smallnets.tasks.language import bayes_loss
+from smallnets.cli import main
+from smallnets.tasks.random_hierarchy import bayes_loss
 
 GRAMMAR = ("seed", "symbols", "rules", "branches", "depth")
 

@@ -16,8 +16,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from smallnets.records import load
-from smallnets.run import main
+from smallnets.cli import main
+from smallnets.rows import load
 
 # family: name, published best, refit at the last step, refit at the best step; in percent
 SOURCES = {

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from smallnets.analysis.prints.axes import logarithmic, printed
-from smallnets.records import Row, load
-from smallnets.run import main
+from smallnets.cli import main
+from smallnets.rows import Row, load
 
 FAMILIES = ("dense", "low_rank", "monarch")
 PARAMETRIZATIONS = ("standard", "maximal_update")
@@ -36,7 +36,7 @@ SEEDS = 2
 
 def losses(rows: list[Row], family: str, parametrization: str, width: int) -> np.ndarray:
     """The train loss ``[seeds, rates]`` of one network."""
-    target = f"smallnets.train.parametrization.{parametrization}"
+    target = f"smallnets.training.optimizer.{parametrization}"
     found = [
         (row.seed, row.config["optimizer"]["learning_rate"], row.metrics["train_loss"])
         for row in rows

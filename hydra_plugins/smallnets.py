@@ -1,4 +1,4 @@
-"""What Hydra finds at every start: two light classes; the work is in ``smallnets.launch``."""
+"""What Hydra finds at every start: two light classes; the work is in ``smallnets.sweep``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 class TogetherLauncher(Launcher):
     """Trains the jobs of a multirun together where they differ only in numbers that may vary.
 
-    See :mod:`smallnets.launch.launcher`.
+    See :mod:`smallnets.sweep.launcher`.
     """
 
     def __init__(self, execution: Any, memory_limit: int | None, workers: int | None):
@@ -30,8 +30,8 @@ class TogetherLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from smallnets.launch.launcher import launch
-        from smallnets.launch.settings import Settings
+        from smallnets.sweep.execute import Settings
+        from smallnets.sweep.launcher import launch
 
         return launch(
             self.hydra_context,

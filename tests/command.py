@@ -6,7 +6,7 @@ from unittest import mock
 
 from hydra.core.global_hydra import GlobalHydra
 
-from smallnets import run
+from smallnets import cli
 
 QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]  # the test runner's logs stay
 TINY = ["steps=20", "evaluations=2", "batch_size=16"]
@@ -19,8 +19,8 @@ def smallnets(*arguments: object) -> None:
         mock.patch.object(sys, "argv", ["smallnets", *map(str, arguments), *QUIET]),
         mock.patch.dict("os.environ"),  # main() sets a variable of Hydra's
     ):
-        run.main()
+        cli.main()
 
 
 def folders(cache: Path, out: Path) -> list[str]:
-    return [f"cache={cache}", f"hydra.sweep.dir={out}", f"hydra.run.dir={out}"]
+    return [f"cache={cache}", f"hydra.sweep.dir={out}"]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from smallnets.launch.build import build
-from smallnets.launch.compose import resolve
+from smallnets.sweep.jobs import resolve
+from smallnets.sweep.plan import build
 from smallnets.tasks.data import Data, Split
 
 CONF = Path(__file__).parents[1] / "conf"

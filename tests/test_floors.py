@@ -58,7 +58,7 @@ def test_reading_rows_never_loads_jax(name: str):
 
 
 def test_importing_the_analysis_leaves_jax_out():
-    code = "import sys, smallnets.analysis.report, smallnets.records; print('jax' in sys.modules)"
+    code = "import sys, smallnets.analysis.report, smallnets.rows; print('jax' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"
 

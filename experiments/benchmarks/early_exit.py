@@ -19,9 +19,9 @@ from rich.progress import track
 from rich.table import Table
 from turns import in_turns
 
-from smallnets.measure.device import device_name
-from smallnets.nn.dense import Dense
+from smallnets.measure.machine import device_name
 from smallnets.nn.exits import Exits, exit_early
+from smallnets.nn.linear import Dense
 from smallnets.nn.residual import ResidualNetwork
 
 DEPTH, COUNT, ROUNDS = 8, 1024, 15

@@ -4,7 +4,7 @@
 
 For each family and width: the time that 8 members take under ``map`` over the time under ``vmap``
 (below 1: ``map`` is faster), both compiled once and run in turns; median of 5 rounds and range.
-``smallnets.train.program.fastest_execution`` rests on this.
+``smallnets.training.batch.fastest_execution`` rests on this.
 """
 
 from functools import partial
@@ -16,16 +16,15 @@ from rich.progress import track
 from rich.table import Table
 from turns import in_turns
 
-from smallnets.measure.device import device_name
-from smallnets.nn.dense import Dense
-from smallnets.nn.low_rank import LowRank
+from smallnets.measure.machine import device_name
+from smallnets.nn.linear import Dense, LowRank
 from smallnets.nn.mixture import Mixture
-from smallnets.nn.monarch import Monarch
 from smallnets.nn.residual import ResidualNetwork
-from smallnets.train.fit import Arrays, fit
-from smallnets.train.loss import cross_entropy
-from smallnets.train.optimizer import adamw
-from smallnets.train.program import compile_program
+from smallnets.nn.structured import Monarch
+from smallnets.training.batch import compile_program
+from smallnets.training.fit import Arrays, fit
+from smallnets.training.objective import cross_entropy
+from smallnets.training.optimizer import adamw
 
 MEMBERS, STEPS, ROUNDS = 8, 100, 5
 FAMILIES = {

@@ -23,7 +23,7 @@ with tempfile.TemporaryDirectory() as data:
         for name, choice in LAUNCHERS.items():
             with tempfile.TemporaryDirectory() as out:
                 command = [
-                    *(sys.executable, "-c", "from smallnets.run import main; main()", *SWEEP),
+                    *(sys.executable, "-c", "from smallnets.cli import main; main()", *SWEEP),
                     *(*choice, f"cache={out}/cache", f"task.cache={data}"),
                     f"hydra.sweep.dir={out}/sweep",
                 ]

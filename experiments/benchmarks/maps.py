@@ -21,14 +21,9 @@ from rich.table import Table
 from turns import in_turns
 
 from smallnets.measure import flops
-from smallnets.measure.device import device_name
-from smallnets.nn.block_diagonal import BlockDiagonal
-from smallnets.nn.block_tensor_train import BlockTensorTrain
-from smallnets.nn.dense import Dense
-from smallnets.nn.kronecker import Kronecker
-from smallnets.nn.low_rank import LowRank
-from smallnets.nn.monarch import Monarch
-from smallnets.nn.tensor_train import TensorTrain
+from smallnets.measure.machine import device_name
+from smallnets.nn.linear import Dense, LowRank
+from smallnets.nn.structured import BlockDiagonal, BlockTensorTrain, Kronecker, Monarch, TensorTrain
 
 WIDTHS, BATCHES = {64: 8, 256: 16, 1024: 32}, (1, 64, 1024)  # width: blocks
 SECONDS, LEAST = 1.0, 7  # of measuring a cell, and rounds

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 from turns import in_turns
 
-from smallnets.measure.device import device_name
-from smallnets.nn.dense import Dense
+from smallnets.measure.machine import device_name
 from smallnets.nn.dispatch import block_rows, capacity
 from smallnets.nn.feed_forward import FeedForward
+from smallnets.nn.linear import Dense
 from smallnets.nn.mixture import Mixture
 from smallnets.nn.parameter import stacked
 

@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from turns import in_turns
 
-from smallnets.measure.device import device_name
-from smallnets.nn.dense import Dense
+from smallnets.measure.machine import device_name
+from smallnets.nn.linear import Dense
 from smallnets.nn.residual import ResidualNetwork
-from smallnets.train.fit import Arrays, fit
-from smallnets.train.loss import cross_entropy
-from smallnets.train.optimizer import adamw
+from smallnets.training.fit import Arrays, fit
+from smallnets.training.objective import cross_entropy
+from smallnets.training.optimizer import adamw
 
 STEPS, BATCH, DEPTH, ROUNDS = 200, 64, 2, 15
 random = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def by_hand(train: Arrays, *, width: int) -> jax.Array:
         return x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6) * scale
 
     def loss(parameters, inputs, labels):
-        x = inputs @ parameters["embed"]
+        x = inputs @ parameters["embedding"]
         for index in range(DEPTH):
             up, down, scale = (parameters[name][index] for name in ("up", "down", "scale"))
             x = x + jax.nn.gelu(norm(x, scale) @ up) @ down
@@ -99,7 +99,7 @@ def by_hand(train: Arrays, *, width: int) -> jax.Array:
 def arrays_of(network) -> dict[str, jax.Array]:
     blocks = network.stack.blocks
     return {
-        "embed": network.embed.kernel[...],
+        "embedding": network.embedding.kernel[...],
         "up": blocks.map.up.kernel[...],
         "down": blocks.map.down.kernel[...],
         "scale": blocks.norm.scale[...],

@@ -7,8 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from smallnets import records
+from smallnets import rows
 
+FIRST = ("000", "001")  # a label's network and family, the last words to be left out
 NESTED = ("metrics", "costs", "energy", "curves", "versions", "config")
 
 
@@ -51,26 +52,57 @@ def from_rows(folder: Path) -> pl.DataFrame:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of rows")
     try:
-        rows = list(records.load(folder))
+        found = list(rows.load(folder))
     except (TypeError, ValueError, OSError) as error:
-        raise ValueError(f"{folder} holds a {records.NAME} that can't be read: {error}") from error
-    if not rows:
-        raise ValueError(f"{folder} holds no {records.NAME}: give the folder of a finished study")
-    plain = [field.name for field in fields(records.Row) if field.name not in NESTED]
+        raise ValueError(f"{folder} holds a {rows.NAME} that can't be read: {error}") from error
+    if not found:
+        raise ValueError(f"{folder} holds no {rows.NAME}: give the folder of a finished study")
+    plain = [field.name for field in fields(rows.Row) if field.name not in NESTED]
     lines = []
-    for row in rows:
+    shown = short_labels([row.family for row in found])
+    for row in found:
         line: dict[str, Any] = {name: getattr(row, name) for name in plain}
         taken = sorted(set(line) & set(row.metrics))
         if taken:
             raise ValueError(
                 f"metrics may not be called like fields of the row: {', '.join(taken)}"
             )
+        line["family"] = shown[row.family]
         line |= row.metrics
         line |= _flat("costs", row.costs) | _flat("energy", row.energy)
         line |= _flat("versions", row.versions)
         line |= _flat("config", row.config)
         lines.append(line)
     return pl.DataFrame(lines, infer_schema_length=None, strict=False)
+
+
+def short_labels(families: list[str]) -> dict[str, str]:
+    """Each family's label with no more words than tell the families of the study apart.
+
+    A row's label is its network, its family and every value that differs, ``path=value``. A kind of
+    word (the network, the values at one path) is left out of all labels where they stay distinct
+    without it; the longest paths go first, and no label becomes empty.
+    """
+    labels = {label: _words(label) for label in families}
+    kinds = {kind for words in labels.values() for kind in words}
+    for kind in sorted(kinds, key=lambda kind: (kind in FIRST, -kind.count("."), kind)):
+        fewer = {
+            label: {other: word for other, word in words.items() if other != kind}
+            for label, words in labels.items()
+        }
+        texts = {" ".join(words.values()) for words in fewer.values()}
+        if len(texts) == len(labels) and all(fewer.values()):
+            labels = fewer
+    return {label: " ".join(words.values()) for label, words in labels.items()}
+
+
+def _words(label: str) -> dict[str, str]:
+    """The words of a label by their kind."""
+    named = {}
+    for place, word in enumerate(label.split(" ")):
+        path, equals, _ = word.partition("=")
+        named[path if equals else f"{place:03}"] = word
+    return named
 
 
 def _flat(name: str, value: Any) -> dict[str, Any]:

@@ -6,8 +6,10 @@ device, with a low and a high beside it: ratios between runs on one machine hold
 joules themselves. Where neither can be said, all joules are None.
 """
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -150,10 +152,10 @@ def measure(
     device: Power | None = None,
     cpu_clock: Callable[[], float] = time.process_time,
 ) -> tuple[Any, Energy]:
-    """Run ``work()``, wait for its result, and say what it took: (result, energy).
+    """Trainer ``work()``, wait for its result, and say what it took: (result, energy).
 
     ``cpu_clock`` reads the CPU-seconds that are this work's own so far: of the whole process where
-    it does nothing else meanwhile, else a :class:`smallnets.measure.shared_clock.SharedClock`.
+    it does nothing else meanwhile, else a :class:`smallnets.measure.energy.SharedClock`.
     The meter's parts count if they hold the device that JAX computes on: a GPU's meter says
     nothing about work on the processor, and then the model answers.
     """
@@ -198,3 +200,122 @@ def thousand_inferences(
     jax.block_until_ready(program())
     calls, energy = measure(repeated, meter=meter, idle_watts=idle_watts, device=device)
     return energy.times(1000 / (calls * batch_size))
+
+
+JOULES_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """An amount for each kilowatt-hour, in ``unit``, and where it comes from."""
+
+    per_kwh: float
+    unit: str
+    source: str
+
+    def __post_init__(self):
+        if self.per_kwh < 0:
+            raise ValueError(f"a rate is at least 0, but is {self.per_kwh} {self.unit} per kWh")
+
+
+WORLD_CARBON = Rate(
+    per_kwh=480.0,
+    unit="g CO2e",
+    source="world average of 2023, life cycle: Ember, Global Electricity Review 2024",
+)
+WORLD_PRICE = Rate(
+    per_kwh=0.155,
+    unit="USD",
+    source="world average for businesses, first quarter of 2025: GlobalPetrolPrices.com",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """Kilowatt-hours, grams of CO2 equivalent and money, with the source of the joules behind them.
+
+    All None where the energy is absent. The model's bounds scale as its joules do.
+    """
+
+    source: Literal["meter", "model"] | None
+    kwh: float | None
+    grams_co2e: float | None
+    cost: float | None
+    currency: str
+
+
+def footprint(
+    energy: Energy, *, carbon: Rate = WORLD_CARBON, price: Rate = WORLD_PRICE
+) -> Footprint:
+    """kWh = J / 3.6e6; grams = kWh * carbon; cost = kWh * price.
+
+    The electricity of the parts that ``energy`` covers: no cooling, no manufacture.
+    """
+    kwh = None if energy.joules is None else energy.joules / JOULES_PER_KWH
+    return Footprint(
+        source=energy.source,
+        kwh=kwh,
+        grams_co2e=None if kwh is None else kwh * carbon.per_kwh,
+        cost=None if kwh is None else kwh * price.per_kwh,
+        currency=price.unit,
+    )
+
+
+def format_energy(energies: Iterable[Energy]) -> str:
+    """One clause for people: joules with their source, carbon and money, at the world's averages.
+
+    What is absent from one is absent from the sum, and the reason is given.
+    """
+    parts = list(energies)
+    if missing := next((each.covers for each in parts if each.joules is None), None):
+        return f"unknown energy: {missing}"
+    joules = sum(each.joules or 0.0 for each in parts)
+    low, high = (
+        sum(getattr(each, name) or 0.0 for each in parts) for name in ("low_joules", "high_joules")
+    )
+    sources = {each.source for each in parts}
+    source = " and ".join(sorted(str(each) for each in sources))
+    bounds = f" {low:,.3g} to {high:,.3g} J" if sources == {"model"} else ""
+    kwh = joules / JOULES_PER_KWH
+    return (
+        f"{joules:,.3g} J ({source}{bounds}), {kwh * WORLD_CARBON.per_kwh:.2g} "
+        f"{WORLD_CARBON.unit}, {kwh * WORLD_PRICE.per_kwh:.2g} {WORLD_PRICE.unit}"
+    )
+
+
+class SharedClock:
+    """The CPU-seconds of this process, split equally among the threads at work at the time.
+
+    A library's own threads serve all of them, so that the operating system can't say which of two
+    programs under way took the time. Inside ``at_work()``, a call gives the calling thread's share
+    so far; all shares together are what the process took while any thread was at work.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._shares: dict[int, float] = {}
+        self._read = time.process_time()
+
+    def __call__(self) -> float:
+        with self._lock:
+            self._settle()
+            return self._shares[threading.get_ident()]
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        thread = threading.get_ident()
+        with self._lock:
+            self._settle()
+            self._shares[thread] = 0.0
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._settle()
+                del self._shares[thread]
+
+    def _settle(self) -> None:
+        now = time.process_time()
+        for thread in self._shares:
+            self._shares[thread] += (now - self._read) / len(self._shares)
+        self._read = now

@@ -29,8 +29,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from smallnets.measure.operations import OTHERS, PRODUCTS
-from smallnets.measure.turns import Atom, Known, integer, turns
+from smallnets.measure.flop_rules import OTHERS, PRODUCTS, Atom, Known, integer, turns
 from smallnets.nn.parameter import combine, partition
 
 CALLS = {  # operations that run one jaxpr once, and the parameter that holds it

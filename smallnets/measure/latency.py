@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smallnets.measure.device import device_name
+from smallnets.measure.machine import device_name
 
 
 @dataclass(frozen=True, kw_only=True)

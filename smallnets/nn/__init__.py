@@ -1,9 +1,82 @@
-"""The maps: ``factory(d_in, d_out, *, rngs)`` builds ``x[..., d_in] -> y[..., d_out]``.
+"""The layers and the networks of them.
 
-Modules are plain pytrees here (NNX's tree mode): ``jax.vmap``, ``jax.grad`` and ``jax.lax.scan``
-take them directly, and no parameter is held twice.
+A layer is built by ``factory(d_in, d_out, *, rngs)`` and is ``x[..., d_in] -> y[..., d_out]``.
+Modules are plain pytrees: ``jax.vmap``, ``jax.grad`` and ``jax.lax.scan`` take them directly, and
+no parameter is held twice. The names below are public: configs, rows and saved models refer to
+them, so they stay.
 """
 
-from flax import nnx
+from smallnets.nn.attention import Attention
+from smallnets.nn.convolution import (
+    Convolution,
+    ConvolutionalNetwork,
+    DepthwiseConvolution,
+    InvertedBottleneck,
+    SeparableConvolution,
+)
+from smallnets.nn.embedding import Embedding, LearnedPositions
+from smallnets.nn.exits import Exit, Exits, exit_early
+from smallnets.nn.feed_forward import FeedForward
+from smallnets.nn.linear import Affine, Dense, LargerThanDense, Linear, LowRank, merge, merged
+from smallnets.nn.mixture import Mixture, SoftMixture
+from smallnets.nn.norm import LayerNorm, RMSNorm
+from smallnets.nn.parameter import Buffer, Hyperparameter, Statistic, kernel
+from smallnets.nn.perceptron import Perceptron
+from smallnets.nn.residual import PostNormResidual, Residual, ResidualNetwork
+from smallnets.nn.routing import BiasBalanced, ExpertChoice, TopK
+from smallnets.nn.sharing import Relaxed, SharedPart, Stack
+from smallnets.nn.structured import (
+    BlockDiagonal,
+    BlockTensorTrain,
+    Kronecker,
+    Monarch,
+    TensorTrain,
+)
+from smallnets.nn.transformer import Block, Transformer
 
-nnx.set_graph_mode(False)
+__all__ = [
+    "Affine",
+    "Attention",
+    "BiasBalanced",
+    "Block",
+    "BlockDiagonal",
+    "BlockTensorTrain",
+    "Buffer",
+    "Convolution",
+    "ConvolutionalNetwork",
+    "Dense",
+    "DepthwiseConvolution",
+    "Embedding",
+    "Exit",
+    "Exits",
+    "ExpertChoice",
+    "FeedForward",
+    "Hyperparameter",
+    "InvertedBottleneck",
+    "Kronecker",
+    "LargerThanDense",
+    "LayerNorm",
+    "LearnedPositions",
+    "Linear",
+    "LowRank",
+    "Mixture",
+    "Monarch",
+    "Perceptron",
+    "PostNormResidual",
+    "RMSNorm",
+    "Relaxed",
+    "Residual",
+    "ResidualNetwork",
+    "SeparableConvolution",
+    "SharedPart",
+    "SoftMixture",
+    "Stack",
+    "Statistic",
+    "TensorTrain",
+    "TopK",
+    "Transformer",
+    "exit_early",
+    "kernel",
+    "merge",
+    "merged",
+]

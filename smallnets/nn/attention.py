@@ -1,12 +1,14 @@
+"""Attention between the positions of a sequence, and rotary positions."""
+
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from smallnets.nn.parameter import Factory
-from smallnets.nn.rotary import rotate
 
 
 class Attention(nnx.Module):
-    """Softmax attention between the positions of a sequence, its projections any linear maps.
+    """Softmax attention between the positions of a sequence, its projections any linear layers.
 
         y_t = output(concat over heads n of sum_s softmax_s(q_tn . k_sn / sqrt(head_dim)) v_sn)
 
@@ -17,7 +19,7 @@ class Attention(nnx.Module):
 
     Shapes: x[..., T, d_in] -> y[..., T, d_out].
     Parameters: linear(d_in, d_in) + 2 linear(d_in, key_value_heads head_dim) + linear(d_in, d_out)
-    FLOPs: those of the maps, and 4 T d_in for each position: causal attention computes the other
+    FLOPs: those of the layers, and 4 T d_in for each position: causal attention computes the other
     half of the products too.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2; multi-query: Shazeer 2019,
@@ -70,3 +72,27 @@ class Attention(nnx.Module):
             query, key = (rotate(each, base=self.rotary_base) for each in (query, key))
         mixed = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
         return self.output(mixed.reshape(*x.shape[:-1], -1))
+
+
+def rotate(x: jax.Array, *, base: float) -> jax.Array:
+    """Rotary positions: each pair of numbers of a head is turned by its position times a frequency.
+
+        y_i     = x_i cos(t f_i) - x_{i+h/2} sin(t f_i)
+        y_{i+h/2} = x_{i+h/2} cos(t f_i) + x_i sin(t f_i),     f_i = base^(-2 i / h)
+
+    for position t = 0, 1, ... and i = 0 .. h/2 - 1, so that the product of two rotated heads
+    depends on their positions only by the difference. h is even.
+
+    Shapes: x[..., T, heads, h] -> y of the same shape.
+
+    Source: Su et al. 2021, arXiv:2104.09864, equation 34, with the halves of a head as pairs, as
+    in Llama, where they pair neighbours.
+    """
+    positions, size = x.shape[-3], x.shape[-1]
+    half = size // 2
+    frequencies = base ** (-jnp.arange(half) / half)
+    angles = jnp.outer(jnp.arange(positions, dtype=float), frequencies)[:, None]  # [T, 1, h/2]
+    first, second = x[..., :half], x[..., half:]
+    cos = jnp.broadcast_to(jnp.cos(angles), first.shape)
+    sin = jnp.broadcast_to(jnp.sin(angles), first.shape)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

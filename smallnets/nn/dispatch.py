@@ -1,8 +1,4 @@
-"""Tokens to the rows that experts compute, and back: only rows that there is room for are computed.
-
-A dispatcher plans, for n choices of tokens, which choice each of R rows of work holds. Both kinds
-of plan serve any expert and any router.
-"""
+"""Dispatch tokens to experts and combine their outputs: a plan says which choice each row holds."""
 
 import math
 from typing import Any, NamedTuple
@@ -10,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from smallnets.nn.blocks import run_blocks
 from smallnets.nn.routing import Routing
 
 # axes: T tokens, n choices, E experts, C slots of an expert, R rows, B rows of a block
@@ -137,3 +132,81 @@ _given.defvjp(
     lambda rows, *plan: (_given(rows, *plan), plan),
     lambda plan, cotangent: (_taken(cotangent, *plan), None, None, None),
 )
+
+
+# axes: N blocks, B rows, E layers
+
+
+def run_blocks(layers: Any, rows: jax.Array, which: jax.Array) -> jax.Array:
+    """rows[N, B, d] -> [N, B, d_out], block n by the layer ``which[n]`` of E stacked ones.
+
+    The way is chosen for JAX's default backend: on a CPU one block after another, elsewhere side by
+    side.
+    """
+    if jax.default_backend() == "cpu":
+        return in_turn(layers, rows, which)
+    return side_by_side(layers, rows, which)
+
+
+def side_by_side(layers: Any, rows: jax.Array, which: jax.Array) -> jax.Array:
+    """All blocks as batched products; takes N copies of a layer's parameters and gradients.
+
+    Keeps a device with thousands of lanes busy; a CPU waits for its memory.
+    """
+    return jax.vmap(lambda each, rows: each(rows))(_pick(layers, which), rows)
+
+
+@jax.custom_vjp
+def in_turn(layers: Any, rows: jax.Array, which: jax.Array) -> jax.Array:
+    """One block after another, in a ``lax.scan``.
+
+    The backward pass picks each block's layer again instead of keeping N copies of its parameters,
+    adds its gradient in place, and computes everything but the products again instead of reading
+    it from memory. ``args_res`` are the arguments that a VJP saves: JAX documentation, First-class
+    VJPs.
+    """
+    return jax.lax.map(lambda block: _call(_pick(layers, block[1]), block[0]), (rows, which))
+
+
+def _call(each: Any, rows: jax.Array) -> jax.Array:
+    return each(rows)
+
+
+_call_and_keep_products = jax.checkpoint(_call, policy=jax.checkpoint_policies.dots_saveable)
+
+
+def _pick(layers: Any, index: jax.Array) -> Any:
+    return jax.tree.map(lambda leaf: leaf.at[index].get(mode="promise_in_bounds"), layers)
+
+
+def _forward(layers: Any, rows: jax.Array, which: jax.Array) -> tuple[jax.Array, Any]:
+    def block(_: None, each: tuple[jax.Array, jax.Array]) -> tuple[None, Any]:
+        rows, index = each
+        y, pull = jax.vjp(_call_and_keep_products, _pick(layers, index), rows)
+        pull.args_res[:] = [None, None]  # known in the backward pass
+        return None, (y, pull)
+
+    y, pulls = jax.lax.scan(block, None, (rows, which))[1]
+    return y, (layers, rows, which, pulls)
+
+
+def _backward(residuals: Any, cotangent: jax.Array) -> tuple[Any, jax.Array, None]:
+    layers, rows, which, pulls = residuals
+
+    def block(gradients: Any, each: Any) -> tuple[Any, jax.Array]:
+        rows, index, pull, cotangent = each
+        pull.args_res[:] = [_pick(layers, index), rows]
+        gradient, to_rows = pull(cotangent)
+        add = jax.tree.map(
+            lambda total, one: total.at[index].add(one, mode="promise_in_bounds"),
+            gradients,
+            gradient,
+        )
+        return add, to_rows
+
+    zeros = jax.tree.map(jnp.zeros_like, layers)
+    gradients, to_rows = jax.lax.scan(block, zeros, (rows, which, pulls, cotangent))
+    return gradients, to_rows, None
+
+
+in_turn.defvjp(_forward, _backward)

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from smallnets.nn.dense import Dense
-from smallnets.nn.linear import warn_if_larger
+from smallnets.nn.linear import Dense, warn_if_larger
 from smallnets.nn.parameter import kernel
 
 
@@ -14,17 +13,17 @@ class Embedding(nnx.Module):
 
         embed(t) = up(s table_t),    logits(x) = down(x) table^T
 
-    Tied, the table is drawn with variance 1 / e, as the map to the logits needs it, and s = sqrt(e)
-    (Vaswani et al. 2017, arXiv:1706.03762, section 3.4); else with variance 1, and s = 1. A tied
-    decoder starts by expecting the token that it has just read, by a logit of up to sqrt(e). The
-    dense maps ``up`` and ``down`` are there where ``factor`` gives the e below width of a
+    Tied, the table is drawn with variance 1 / e, as the layer to the logits needs it, and s =
+    sqrt(e) (Vaswani et al. 2017, arXiv:1706.03762, section 3.4); else with variance 1, and s = 1. A
+    tied decoder starts by expecting the token that it has just read, by a logit of up to sqrt(e).
+    The dense layers ``up`` and ``down`` are there where ``factor`` gives the e below width of a
     factorised embedding (ALBERT: Lan et al. 2019, arXiv:1909.11942, section 3.1), ``down`` only if
     tied; otherwise e = width.
 
     Shapes: tokens[...] (integers below ``vocabulary``) -> x[..., width]; table[vocabulary, e];
     x[..., width] -> logits[..., vocabulary].
     Parameters: vocabulary e, and e width for each of ``up`` and ``down``.
-    FLOPs: none for the table's rows; 2 vocabulary e for the logits; those of the maps.
+    FLOPs: none for the table's rows; 2 vocabulary e for the logits; those of the layers.
 
     Warns where a table and ``up`` are larger than the table of a plain embedding.
     """
@@ -43,7 +42,7 @@ class Embedding(nnx.Module):
             warn_if_larger(
                 vocabulary,
                 width,
-                name="embedding",
+                name="embedding_width",
                 value=factor,
                 choices=range(1, width),
                 parameters=lambda e: e * (vocabulary + width),

@@ -1,4 +1,4 @@
-"""Answers before the last block: a head after each, and examples that leave when they are sure."""
+"""Early exit: heads that are self-distilled from the last answer, and exit by confidence."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from smallnets.nn.dense import Dense
-from smallnets.nn.parameter import Factory, constant, stacked
-from smallnets.varying import Varying
+from smallnets.nn.linear import Dense
+from smallnets.nn.parameter import Factory, hyperparameter, stacked
+from smallnets.traced import Traced
 
 SMALLEST = 16  # examples; a smaller bucket saves no time
 
@@ -60,8 +60,8 @@ class Exits(nnx.Module):
         count: int,
         *,
         exit: Factory,
-        weight: Varying = 1.0,
-        joint: Varying = 0.0,
+        weight: Traced = 1.0,
+        joint: Traced = 0.0,
         rngs: nnx.Rngs,
     ):
         if count < 1:
@@ -69,7 +69,7 @@ class Exits(nnx.Module):
                 f"exits need a block behind them, but depth={count + 1}: set depth to 2 or more"
             )
         self.heads = stacked(exit, rngs.params(), count)
-        self.weight, self.joint = constant(weight), constant(joint)
+        self.weight, self.joint = hyperparameter(weight), hyperparameter(joint)
 
     def divergence(self, states: jax.Array, logits: jax.Array) -> jax.Array:
         """The loss of the exits at states[E, ..., d] against logits[..., classes]; a number."""
@@ -80,7 +80,7 @@ class Exits(nnx.Module):
 
 
 @jax.custom_vjp
-def teach(exits: Exits, states: jax.Array, logits: jax.Array) -> jax.Array:
+def self_distill(exits: Exits, states: jax.Array, logits: jax.Array) -> jax.Array:
     """``logits``; in the backward pass the exits' divergence is added to the loss.
 
     A forward pass does not compute the exits.
@@ -100,36 +100,37 @@ def _backward(residuals: Any, cotangent: jax.Array) -> tuple[Exits, jax.Array, j
     return to_exits, joint * to_states, cotangent
 
 
-teach.defvjp(_forward, _backward)
+self_distill.defvjp(_forward, _backward)
 
 
-def call_and_teach(network: Any, x: jax.Array) -> jax.Array:
+def call_and_self_distill(network: Any, x: jax.Array) -> jax.Array:
     """The last answer of a network, from which its exits learn, if it has any."""
-    x = network.enter(x)
+    x = network.embed(x)
     if network.exits is None:
-        return network.leave(network.stack(x))
+        return network.readout(network.stack(x))
 
     def call(x: jax.Array, block: Any) -> tuple[jax.Array, jax.Array]:
         y = block(x)
         return y, y
 
     x, states = jax.lax.scan(call, x, network.stack.calls())
-    return teach(network.exits, states[:-1], network.leave(x))
+    return self_distill(network.exits, states[:-1], network.readout(x))
 
 
 def exit_early(
     network: Any, x: jax.Array, confidence: jax.Array | float
 ) -> tuple[jax.Array, jax.Array]:
-    """Answers of the first exit that is sure: logits[n, classes], and after how many blocks [n].
+    """Confidence-thresholded early exit: logits[n, classes], and after how many blocks [n].
 
     An example leaves after the first block whose exit gives some class the probability
-    ``confidence`` or more, at the latest after the last block. Whoever is left moves together into
-    the smallest of some buckets (eighths of n, n / 16, ... examples) that holds them, and only that
-    many are computed, so that the time falls with the work. All is one program without a copy to
-    the host: compile it with ``jax.jit``. At a confidence above 1 nobody leaves before the end.
+    ``confidence`` or more, at the latest after the last block. The remaining examples are moved
+    together into the smallest bucket (of eighths of n, n / 16, ... examples) that holds them, and
+    only that many are computed, so that the time falls with the work. All is one program without a
+    copy to the host: compile it with ``jax.jit``. At a confidence above 1 no example leaves early.
 
-    ``network`` has ``enter``, ``stack``, ``exits`` and ``leave``. In a mixture with slots for few
-    tokens, who shares a bucket matters to who finds one; one that drops nothing avoids that.
+    ``network`` has ``embed``, ``stack``, ``exits`` and ``readout``. In a mixture whose experts have
+    slots for few tokens, the answers depend on which examples share a bucket; a mixture that drops
+    nothing avoids that.
 
     Source: confidence as the rule to leave by, Teerapittayanon et al. 2016 (BranchyNet, there the
     entropy), arXiv:1709.01686. Raises ValueError for a network without exits.
@@ -137,62 +138,63 @@ def exit_early(
     if getattr(network, "exits", None) is None:
         raise ValueError(
             "leaving early needs a network with exits, but this one has none: "
-            "add +model/exits=taught"
+            "add +model/exits=self_distilled"
         )
-    x = network.enter(x)
+    x = network.embed(x)
     blocks = network.stack.calls()
     before = jax.tree.map(lambda leaf: leaf[:-1], blocks)
     last = jax.tree.map(lambda leaf: leaf[-1], blocks)
 
-    def turn(group: Group, parts: Any) -> tuple[Group, jax.Array]:
+    def turn(rows: Remaining, parts: Any) -> tuple[Remaining, jax.Array]:
         block, head = parts
-        return _bucketed(block, head, group, confidence), group.inside
+        return _bucketed(block, head, rows, confidence), rows.count
 
-    count, classes = len(x), jax.eval_shape(network.leave, x).shape[-1]
-    group = Group(x, jnp.zeros((count, classes), x.dtype), jnp.arange(count), jnp.asarray(count))
-    group, inside = jax.lax.scan(turn, group, (before, network.exits.heads))
-    counts = jnp.append(inside, group.inside)
+    count, classes = len(x), jax.eval_shape(network.readout, x).shape[-1]
+    rows = Remaining(x, jnp.zeros((count, classes), x.dtype), jnp.arange(count), jnp.asarray(count))
+    rows, counts = jax.lax.scan(turn, rows, (before, network.exits.heads))
+    counts = jnp.append(counts, rows.count)
     depth = jnp.sum(jnp.arange(count)[None] < counts[:, None], axis=0)
-    group = _bucketed(last, network.leave, group, confidence)
-    place = jnp.argsort(group.example)
-    return group.logits[place], depth[place]
+    rows = _bucketed(last, network.readout, rows, confidence)
+    place = jnp.argsort(rows.example)
+    return rows.logits[place], depth[place]
 
 
-class Group(NamedTuple):
-    """Rows of a call, one an example, those still ``inside`` first: states[n, ..., d] and so on."""
+class Remaining(NamedTuple):
+    """Rows of a call, one for each example; those of examples that have not left come first."""
 
-    states: jax.Array
+    states: jax.Array  # [n, ..., d]
     logits: jax.Array  # [n, classes], the latest
     example: jax.Array  # [n], which example a row is
-    inside: jax.Array  # how many
+    count: jax.Array  # how many have not left
 
 
-def _bucketed(block: Any, head: Any, group: Group, confidence: jax.Array | float) -> Group:
-    """``group`` after a block and a head, in the smallest bucket that holds who is inside.
+def _bucketed(block: Any, head: Any, rows: Remaining, confidence: jax.Array | float) -> Remaining:
+    """``rows`` after a block and a head, in the smallest bucket that holds the remaining examples.
 
-    Others who fill it up keep their logits and places; who becomes sure moves behind those inside.
+    Examples that have left and fill the bucket keep their logits; an example that leaves now moves
+    behind the remaining ones.
     """
 
-    def bucket(size: int) -> Callable[[Group], Group]:
-        def run(group: Group) -> Group:
-            states = block(group.states[:size])
-            rows = jnp.arange(size)
-            inside = rows < group.inside
-            logits = jnp.where(inside[:, None], head(states), group.logits[:size])
+    def bucket(size: int) -> Callable[[Remaining], Remaining]:
+        def run(rows: Remaining) -> Remaining:
+            states = block(rows.states[:size])
+            index = jnp.arange(size)
+            inside = index < rows.count
+            logits = jnp.where(inside[:, None], head(states), rows.logits[:size])
             sure = (jax.nn.softmax(logits).max(axis=-1) >= confidence) | ~inside
-            order = jnp.sort(jnp.where(sure, size, 0) + rows) % size  # faster than argsort
-            return Group(
-                group.states.at[:size].set(states[order]),
-                group.logits.at[:size].set(logits[order]),
-                group.example.at[:size].set(group.example[:size][order]),
+            order = jnp.sort(jnp.where(sure, size, 0) + index) % size  # faster than argsort
+            return Remaining(
+                rows.states.at[:size].set(states[order]),
+                rows.logits.at[:size].set(logits[order]),
+                rows.example.at[:size].set(rows.example[:size][order]),
                 jnp.sum(~sure),
             )
 
         return run
 
-    sizes = buckets(len(group.states))
-    branch = jnp.searchsorted(jnp.asarray([0, *sizes]), group.inside)
-    return jax.lax.switch(branch, [lambda group: group, *map(bucket, sizes)], group)
+    sizes = buckets(len(rows.states))
+    branch = jnp.searchsorted(jnp.asarray([0, *sizes]), rows.count)
+    return jax.lax.switch(branch, [lambda rows: rows, *map(bucket, sizes)], rows)
 
 
 def buckets(count: int) -> list[int]:

@@ -5,11 +5,15 @@ from smallnets.nn.parameter import Factory
 
 
 class FeedForward(nnx.Module):
-    """Two linear maps with a GELU between them, y = down(gelu(up(x))).
+    """Two linear layers with an activation between them, plain or ``gated``.
+
+        y = down(gelu(up(x)))    or    y = down(silu(gate(x)) * up(x)), which is SwiGLU
 
     Shapes: x[..., d_in] -> [..., hidden] -> y[..., d_out]; without ``hidden`` it is
     expansion d_in.
-    Parameters: those of ``linear`` for both maps; FLOPs likewise.
+    Parameters: those of ``linear`` for the two layers, or for the three; FLOPs likewise.
+
+    Source of the gated form: Shazeer 2020, arXiv:2002.05202, equation 6.
     """
 
     def __init__(
@@ -20,11 +24,15 @@ class FeedForward(nnx.Module):
         linear: Factory,
         expansion: int = 2,
         hidden: int | None = None,
+        gated: bool = False,
         rngs: nnx.Rngs,
     ):
         hidden = expansion * d_in if hidden is None else hidden
+        self.gate = linear(d_in, hidden, rngs=rngs) if gated else None
         self.up = linear(d_in, hidden, rngs=rngs)
         self.down = linear(hidden, d_out, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.down(jax.nn.gelu(self.up(x)))
+        if self.gate is None:
+            return self.down(jax.nn.gelu(self.up(x)))
+        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))

@@ -1,25 +1,34 @@
+"""Mixtures of experts: sparse ones, of any router and dispatcher, and soft ones."""
+
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from smallnets.nn.dispatch import block_rows, capacity, capacity_plan, dropless_plan
-from smallnets.nn.parameter import Factory, constant, scale_active, stacked
-from smallnets.nn.router import TopK
-from smallnets.nn.routing import attach_loss, balance_loss, router_z_loss
-from smallnets.nn.state import report, statistic
-from smallnets.varying import Varying
+from smallnets.nn.parameter import (
+    Factory,
+    hyperparameter,
+    kernel,
+    report,
+    scale_active,
+    stacked,
+    statistic,
+)
+from smallnets.nn.routing import TopK, attach_loss, balance_loss, router_z_loss
+from smallnets.traced import Traced
 
 
 class Mixture(nnx.Module):
     """A sparse mixture: y = sum of shared experts + sum over the chosen ones of g_i expert_i(x).
 
-    Three things vary independently. ``router`` (:mod:`smallnets.nn.router`) says which of the
+    Three things vary independently. ``router`` (:mod:`smallnets.nn.routing`) says which of the
     ``experts`` a token goes to and with which weights g, ``top_k`` of them on average. The
     dispatcher (:mod:`smallnets.nn.dispatch`) says what is computed: with a ``capacity_factor``,
     ceil(capacity_factor T top_k / experts) of the T tokens in the call for each expert, no more;
     where it is None, or where there are no more choices than experts, all that was chosen, so that
-    a few tokens do not pay for slots of all experts. ``expert`` is any map; the experts live on a
+    a few tokens do not pay for slots of all experts. ``expert`` is any layer; the experts live on a
     leading axis. ``shared`` experts besides see every token with weight 1.
 
     Tokens beyond an expert's capacity are dropped by that expert. Which ones depends on the others
@@ -38,13 +47,12 @@ class Mixture(nnx.Module):
     capacity factor to rounding.
 
     In training, ``balance_weight`` times the balance loss and ``router_z_weight`` times the router
-    z-loss act on the router through the backward pass: see
-    :func:`smallnets.nn.routing.attach_loss` for what that means for the loss you read. The same way
-    go three curves of a run (:mod:`smallnets.nn.state`), means over the training batches and over
-    all mixtures of a model: ``routing_load``, the load of the busiest expert over the mean load (1
-    is balanced); ``routing_drops``, the share of choices that were dropped, or, where experts
-    choose, of tokens that none took; and ``routing_entropy``, of a token's probabilities of
-    experts, in nats.
+    z-loss act on the router through the backward pass: see :func:`smallnets.nn.routing.attach_loss`
+    for what that means for the loss you read. The same way go three curves of a run
+    (:mod:`smallnets.nn.parameter`), means over the training batches and over all mixtures of a
+    model: ``routing_load``, the load of the busiest expert over the mean load (1 is balanced);
+    ``routing_drops``, the share of choices that were dropped, or, where experts choose, of tokens
+    that none took; and ``routing_entropy``, of a token's probabilities of experts, in nats.
 
     Source: Shazeer et al. 2017, arXiv:1701.06538; Fedus et al. 2021, arXiv:2101.03961; Zoph et al.
     2022, arXiv:2202.08906; shared experts and many fine-grained ones: Dai et al. 2024,
@@ -63,8 +71,8 @@ class Mixture(nnx.Module):
         router: Factory = TopK,
         capacity_factor: float | None = 1.25,
         shared: int = 0,
-        balance_weight: Varying = 0.01,
-        router_z_weight: Varying = 0.001,
+        balance_weight: Traced = 0.01,
+        router_z_weight: Traced = 0.001,
         rngs: nnx.Rngs,
     ):
         _check(experts, top_k, capacity_factor, shared)
@@ -74,8 +82,8 @@ class Mixture(nnx.Module):
         build = partial(expert, d_in, d_out)
         self.expert = scale_active(stacked(build, rngs.params(), experts), top_k / experts)
         self.shared_expert = stacked(build, rngs.params(), shared) if shared else None
-        self.balance_weight = constant(balance_weight)
-        self.router_z_weight = constant(router_z_weight)
+        self.balance_weight = hyperparameter(balance_weight)
+        self.router_z_weight = hyperparameter(router_z_weight)
         self.load = statistic("routing_load")
         self.drops = statistic("routing_drops")
         self.entropy = statistic("routing_entropy")
@@ -121,3 +129,60 @@ def _check(experts: int, top_k: int, capacity_factor: float | None, shared: int)
         )
     if shared < 0:
         raise ValueError(f"shared must be at least 0, but is {shared}: choose 0 for no such expert")
+
+
+class SoftMixture(nnx.Module):
+    """A soft mixture: each expert computes a few weighted means of positions, none is dropped.
+
+        l = x W,  u_s = sum_t softmax_t(l_ts) x_t,  y_t = sum_s softmax_s(l_ts) expert(u_s)
+
+    over the positions t of axis -2 and all slots s, ``slots`` for each of the ``experts``. There
+    is neither a choice nor a dispatch. Every position sees all others, later ones too: in a causal
+    model it must not be used. Without an axis of positions, [batch, d], it mixes the examples of a
+    batch with each other, held-out ones too.
+
+    Shapes: x[..., T, d_in] -> y[..., T, d_out]; a vector is one position.
+    Parameters: experts * expert + d_in * experts * slots
+    FLOPs: for each example experts * slots * expert + 2 T experts slots (2 d_in + d_out). Each
+    position depends on every expert, so all parameters are active.
+
+    At initialisation the means have a lower variance than x, about 1 / T of it where positions are
+    independent, and so has y. In training the curve ``routing_entropy`` is that of a position's
+    weights of the experts, in nats, over all mixtures (:mod:`smallnets.nn.parameter`).
+
+    Source: Puigcerver et al. 2023, arXiv:2308.00951, equations 1 to 3, without the normalisation
+    of section 2.3. Raises ValueError for experts or slots below 1.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        *,
+        expert: Factory,
+        experts: int,
+        slots: int = 1,
+        rngs: nnx.Rngs,
+    ):
+        if experts < 1 or slots < 1:
+            raise ValueError(
+                f"experts and slots must be at least 1, but experts={experts}, slots={slots}: "
+                "choose 1 or more of each"
+            )
+        self.experts, self.slots = experts, slots
+        self.kernel = kernel(rngs, d_in, experts * slots, fan_in=d_in, fan_out=experts * slots)
+        self.expert = stacked(partial(expert, d_in, d_out), rngs.params(), experts)
+        self.entropy = statistic("routing_entropy")
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        positions = x.reshape(-1, *x.shape[-2:]) if x.ndim > 1 else x.reshape(1, 1, -1)
+        logits = jnp.einsum("bti,is->bts", positions, self.kernel[...])
+        taken = jax.nn.softmax(logits, axis=1)
+        given = jax.nn.softmax(logits, axis=2)
+        slots = jnp.einsum("bts,bti->sbi", taken, positions)
+        rows = slots.reshape(self.experts, -1, x.shape[-1])
+        rows = jax.vmap(lambda expert, rows: expert(rows))(self.expert, rows)
+        y = jnp.einsum("bts,sbo->bto", given, rows.reshape(*slots.shape[:2], -1))
+        weights = given.reshape(*given.shape[:2], self.experts, self.slots).sum(axis=-1)
+        entropy = -jax.scipy.special.xlogy(weights, weights).sum(axis=-1).mean()
+        return report(y, self.entropy, entropy).reshape(*x.shape[:-1], -1)

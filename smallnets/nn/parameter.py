@@ -1,4 +1,7 @@
-"""The two kinds of leaf that a model has: what is trained, and what is merely carried along."""
+"""The leaves of a model: parameters, hyperparameters, and the buffers that a backward pass updates.
+
+Statistics and buffers are sent as cotangents, past the optimiser and into a run's curves.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-Factory = Callable[..., Any]  # (d_in, d_out, *, rngs) -> map; a map is called like a function
+Factory = Callable[..., Any]  # (d_in, d_out, *, rngs) -> layer, which is called like a function
 
 
-class Constant(nnx.Variable):
+class Hyperparameter(nnx.Variable):
     """A number of a model that no optimiser touches; a leaf, so that it may be a tracer."""
 
 
@@ -30,8 +33,8 @@ def kernel(rngs: nnx.Rngs, *shape: int, fan_in: int, fan_out: int) -> nnx.Param:
     return nnx.Param(values, fan_in=fan_in, fan_out=fan_out)
 
 
-def constant(value: Any) -> Constant:
-    return Constant(jnp.asarray(value, float))
+def hyperparameter(value: Any) -> Hyperparameter:
+    return Hyperparameter(jnp.asarray(value, float))
 
 
 def stacked(factory: Factory, key: jax.Array, count: int) -> Any:
@@ -60,6 +63,14 @@ def is_variable(leaf: Any) -> bool:
     return isinstance(leaf, nnx.Variable)
 
 
+OWN = "own"  # metadata of a parameter: each call of a shared block has its own value of it
+
+
+def is_own(leaf: object) -> bool:
+    """Whether a leaf of a block is a parameter that each call has for itself."""
+    return isinstance(leaf, nnx.Param) and bool(leaf.get_metadata(OWN, False))
+
+
 def partition(model: Any, kind: type[nnx.Variable] = nnx.Param) -> tuple[Any, Any]:
     """Two trees of the model's shape: its leaves of one kind, and all the rest; None elsewhere."""
 
@@ -81,3 +92,68 @@ def combine(parameters: Any, rest: Any) -> Any:
         rest,
         is_leaf=lambda leaf: leaf is None or is_variable(leaf),
     )
+
+
+class Buffer(nnx.Variable):
+    """An array that each training step adds to what the model reports; no gradient trains it."""
+
+
+class Statistic(Buffer):
+    """Sum and number of the reports since the evaluation before, [2]: their mean is a curve.
+
+    The metadata ``curve`` is its name. Mixtures that report under one name share a curve.
+    """
+
+
+def statistic(curve: str) -> Statistic:
+    return Statistic(jnp.zeros(2), curve=curve)
+
+
+def report(x: jax.Array, buffer: Buffer, value: jax.Array) -> jax.Array:
+    """x itself; in the backward pass ``value`` is the cotangent of ``buffer``, to be added to it.
+
+    So a layer keeps one signature, x -> y, wherever it is nested, in a ``lax.scan`` too. It costs
+    nothing in a forward pass. A block that is called several times reports the sum of its calls.
+    For a :class:`Statistic`, ``value`` is a number.
+    """
+    value = jax.lax.stop_gradient(value)
+    if isinstance(buffer, Statistic):
+        value = jnp.stack([value, jnp.ones_like(value)])
+    return _attach(x, buffer[...], value)
+
+
+@jax.custom_vjp
+def _attach(x: jax.Array, buffer: jax.Array, value: jax.Array) -> jax.Array:
+    del buffer, value
+    return x
+
+
+def _forward(x: jax.Array, buffer: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    del buffer
+    return x, value
+
+
+def _backward(value: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, ...]:
+    return cotangent, value, jnp.zeros_like(value)
+
+
+_attach.defvjp(_forward, _backward)
+
+
+def emptied(buffers: Any) -> Any:
+    """``buffers`` with every statistic at zero; what is no statistic stays."""
+    return jax.tree.map(
+        lambda leaf: jax.tree.map(jnp.zeros_like, leaf) if isinstance(leaf, Statistic) else leaf,
+        buffers,
+        is_leaf=is_variable,
+    )
+
+
+def means(buffers: Any) -> dict[str, jax.Array]:
+    """The mean of each curve's reports, over all statistics of its name; NaN without a report."""
+    totals: dict[str, jax.Array] = {}
+    for leaf in jax.tree.leaves(buffers, is_leaf=is_variable):
+        if isinstance(leaf, Statistic):
+            curve = leaf.get_metadata("curve")
+            totals[curve] = totals.get(curve, jnp.zeros(2)) + leaf[...].reshape(-1, 2).sum(axis=0)
+    return {curve: total[0] / total[1] for curve, total in totals.items()}

@@ -6,21 +6,19 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from smallnets.nn.dense import Dense
 from smallnets.nn.embedding import Embedding, LearnedPositions
-from smallnets.nn.exits import Exit, call_and_teach
-from smallnets.nn.mixture import Mixture
+from smallnets.nn.exits import Exit, call_and_self_distill
+from smallnets.nn.linear import Dense
+from smallnets.nn.mixture import Mixture, SoftMixture
 from smallnets.nn.norm import RMSNorm
 from smallnets.nn.parameter import Factory
-from smallnets.nn.relaxed import Relaxed
 from smallnets.nn.residual import Residual
-from smallnets.nn.router import ExpertChoice
-from smallnets.nn.soft_mixture import SoftMixture
-from smallnets.nn.stack import Stack
+from smallnets.nn.routing import ExpertChoice
+from smallnets.nn.sharing import Relaxed, Stack
 
 
 class Block(nnx.Module):
-    """Attention between positions, then a feed-forward map at each, both residual.
+    """Attention between positions, then a feed-forward layer at each, both residual.
 
     Shapes: x[..., T, d] -> y[..., T, d].
     Parameters: attention + feed_forward, each with its norm.
@@ -37,29 +35,30 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
     """A transformer: a decoder of tokens if ``causal``, else an encoder that classifies.
 
-    Embed, ``depth`` blocks with the norm before each map, norm, head. A decoder gives the logits of
-    each position, which depend on that position and those before it alone (and with a mixture that
-    drops first choices, on the sequences before it in the call); an encoder those of the mean over
-    positions.
+    Embed, ``depth`` blocks with the norm before each layer, norm, head. A decoder gives the logits
+    of each position, which depend on that position and those before it alone (and with a mixture
+    that drops first choices, on the sequences before it in the call); an encoder those of the mean
+    over positions.
 
-    ``linear`` is the map inside the blocks; ``attention_linear``, where given, that of the
+    ``linear`` is the layer inside the blocks; ``attention_linear``, where given, that of the
     attention's projections instead. ``attention`` and ``feed_forward`` are factories that take
     ``linear``, and ``causal`` or ``hidden``. With ``mixture`` (a factory that takes ``expert``)
-    each block mixes such feed-forward maps. ``stack`` holds the blocks and says how the ``unique``
-    ones are shared over the depth; with a ``relaxation`` each of their calls adds a difference of
-    that rank to each map. ``norm(width)`` builds a norm.
+    each block mixes such feed-forward layers. ``stack`` holds the blocks and says how the
+    ``unique`` ones are shared over the depth; with a ``relaxation`` each of their calls adds a
+    difference of that rank to each layer. ``norm(width)`` builds a norm, and ``residual`` is the
+    connection around each layer.
 
     Inputs of shape (T,) are tokens, embedded by a table of ``vocabulary`` rows (as many as
     ``classes`` without it), which is ``tied`` to the logits or not and of the inner width
-    ``embedding`` where that is given; inputs of shape (T, ...) are vectors, mapped by a dense map.
-    Positions are those of the attention, and learned vectors too with ``learned_positions``. With
-    ``exits`` (:class:`smallnets.nn.exits.Exits`) each block of an encoder but the last has a head
-    of its own.
+    ``embedding_width`` where that is given; inputs of shape (T, ...) are vectors, mapped by a dense
+    layer. Positions are those of the attention, and learned vectors too with ``learned_positions``.
+    With ``exits`` (:class:`smallnets.nn.exits.Exits`) each block of an encoder but the last has a
+    head of its own.
 
     Shapes: tokens[..., T] or x[..., T, *channels] -> logits[..., T, classes] if causal, else
     [..., classes].
 
-    Source: Vaswani et al. 2017, arXiv:1706.03762; the norm before the maps: Xiong et al. 2020,
+    Source: Vaswani et al. 2017, arXiv:1706.03762; the norm before the layers: Xiong et al. 2020,
     arXiv:2002.04745. Raises ValueError where what is tied or factorised is not there, where a
     decoder has exits or a mixture that sees later positions (expert choice; soft; one that drops
     second choices, as later tokens' first choices take their slots), and for inputs of shape
@@ -85,22 +84,23 @@ class Transformer(nnx.Module):
         relaxation: int = 0,
         hidden: int | None = None,
         norm: Factory = RMSNorm,
-        embedding: int | None = None,
+        connection: Factory = Residual,
+        embedding_width: int | None = None,
         vocabulary: int | None = None,
         learned_positions: bool = False,
         exits: Factory | None = None,
         rngs: nnx.Rngs,
     ):
         length, *channels = shape
-        _check(bool(channels), classes, causal, tied, embedding, vocabulary)
+        _check(bool(channels), classes, causal, tied, embedding_width, vocabulary)
         self.causal = causal
         self.axes = len(channels)
-        self.embed: Any
+        self.embedding: Any
         if channels:
-            self.embed = Dense(math.prod(channels), width, rngs=rngs)
+            self.embedding = Dense(math.prod(channels), width, rngs=rngs)
         else:
             rows = classes if vocabulary is None else vocabulary
-            self.embed = Embedding(rows, width, factor=embedding, tied=tied, rngs=rngs)
+            self.embedding = Embedding(rows, width, factor=embedding_width, tied=tied, rngs=rngs)
         self.positions = LearnedPositions(length, width, rngs=rngs) if learned_positions else None
         attention_linear = linear if attention_linear is None else attention_linear
         if relaxation:
@@ -110,11 +110,11 @@ class Transformer(nnx.Module):
         feeding = partial(feed_forward, linear=linear, hidden=hidden)
         block = partial(
             Block,
-            attention=partial(Residual, width, map=mixing, norm=norm),
+            attention=partial(connection, width, layer=mixing, norm=norm),
             feed_forward=partial(
-                Residual,
+                connection,
                 width,
-                map=feeding if mixture is None else partial(mixture, expert=feeding),
+                layer=feeding if mixture is None else partial(mixture, expert=feeding),
                 norm=norm,
             ),
         )
@@ -126,7 +126,7 @@ class Transformer(nnx.Module):
         exit = partial(Exit, width, classes, norm=norm, pooled=True)
         self.exits = None if exits is None else exits(depth - 1, exit=exit, rngs=rngs)
 
-    def enter(self, x: jax.Array) -> jax.Array:
+    def embed(self, x: jax.Array) -> jax.Array:
         """What goes into the first block."""
         if self.axes:
             x = x.reshape(*x.shape[: x.ndim - self.axes], -1)
@@ -135,21 +135,21 @@ class Transformer(nnx.Module):
                 f"inputs of shape [..., T] must be tokens, but are {x.dtype} {x.shape}: give "
                 "integers, or vectors [..., T, channels]"
             )
-        x = self.embed(x)
+        x = self.embedding(x)
         return x if self.positions is None else self.positions(x)
 
-    def leave(self, x: jax.Array) -> jax.Array:
+    def readout(self, x: jax.Array) -> jax.Array:
         """The logits of what comes out of the last block."""
         x = self.norm(x)
         x = x if self.causal else x.mean(axis=-2)
-        return self.embed.logits(x) if self.head is None else self.head(x)
+        return self.embedding.logits(x) if self.head is None else self.head(x)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return call_and_teach(self, x)
+        return call_and_self_distill(self, x)
 
 
 def _check_causal(model: "Transformer", exits: Factory | None) -> None:
-    """Raise ValueError where a map inside sees later positions, and for exits."""
+    """Raise ValueError where a layer inside sees later positions, and for exits."""
     if exits is not None:
         raise ValueError(
             "a decoder's positions need each other at every depth, so that none can leave early: "
@@ -175,7 +175,7 @@ def _check(
     classes: int,
     causal: bool,
     tied: bool,
-    embedding: int | None,
+    embedding_width: int | None,
     vocabulary: int | None,
 ) -> None:
     """Raise ValueError where an option has nothing to act on."""
@@ -185,8 +185,8 @@ def _check(
             f"the inputs are {'vectors' if vectors else 'tokens'}, causal={causal}, "
             f"vocabulary={vocabulary} for {classes} classes: set tied to false"
         )
-    if vectors and not (embedding is None and vocabulary is None):
+    if vectors and not (embedding_width is None and vocabulary is None):
         raise ValueError(
-            f"a table of tokens needs tokens, but embedding={embedding}, vocabulary={vocabulary} "
-            "for inputs that are vectors: set both to null"
+            f"a table of tokens needs tokens, but embedding_width={embedding_width}, "
+            f"vocabulary={vocabulary} for inputs that are vectors: set both to null"
         )

@@ -1,15 +1,14 @@
 """The folder where prepared data are kept: whole or not there, whoever else writes or dies."""
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
-
-from smallnets.tasks.quiet import quiet
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
@@ -61,3 +60,20 @@ def _write(builder: "DatasetBuilder", draft: Path, source: Path | None) -> Path:
             download_config=tfds.download.DownloadConfig(manual_dir=source),
         )
     return Path(builder.data_path)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence TFDS inside, up to errors, and leave its settings at their defaults after."""
+    import tensorflow_datasets as tfds
+
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)
+    tfds.disable_progress_bar()
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+        absl.setLevel(level)

@@ -1,6 +1,7 @@
 """A task's examples, whole and in memory, and the pure functions that prepare them."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -141,3 +142,12 @@ def standardise(data: Data) -> Data:
         validation=moved(data.validation),
         test=moved(data.test),
     )
+
+
+def check_whole(options: Mapping[str, object], *, least: int) -> None:
+    """Raise ValueError unless each of the named options is a whole number from ``least``."""
+    for name, value in options.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(
+                f"{name} must be a whole number from {least}, but is {value!r}: give one"
+            )

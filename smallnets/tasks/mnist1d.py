@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from smallnets.tasks.cache import prepare
 from smallnets.tasks.data import Data, check_share, hold_out
-from smallnets.tasks.read import read
+from smallnets.tasks.tfds import read
 
 if TYPE_CHECKING:
-    from smallnets.tasks.builders.mnist1d import Mnist1d
+    from smallnets.tasks.mnist1d_builder import Mnist1d
 
 
 @functools.lru_cache(maxsize=4)
@@ -30,6 +30,6 @@ def load(*, cache: str, validation: float) -> Data:
 
 
 def _builder(folder: Path) -> "Mnist1d":
-    from smallnets.tasks.builders.mnist1d import Mnist1d
+    from smallnets.tasks.mnist1d_builder import Mnist1d
 
     return Mnist1d(data_dir=folder, file_format="array_record")

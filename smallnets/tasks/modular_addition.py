@@ -4,15 +4,14 @@ import functools
 
 import numpy as np
 
-from smallnets.tasks.data import Data, Split, check_share
-from smallnets.tasks.whole import check_whole
+from smallnets.tasks.data import Data, Split, check_share, check_whole
 
 
 @functools.lru_cache(maxsize=4)
 def load(*, seed: int, modulus: int, train: float, validation: float) -> Data:
     """All pairs of numbers below p = ``modulus`` and their sum, label = (a + b) mod p.
 
-    ``inputs[n, 2, p]`` are a and b, each as one float32 of p that is 1: a dense map of it is an
+    ``inputs[n, 2, p]`` are a and b, each as one float32 of p that is 1: a dense layer of it is an
     embedding, so that networks of vectors and of sequences read the same. ``labels[n]``, p classes.
     Of the p^2 pairs the share ``train`` is for training, the share ``validation`` for validation
     and the rest for the test, parted by ``seed``. (a, b) and (b, a) are two pairs, and may lie on

@@ -5,8 +5,7 @@ import math
 
 import numpy as np
 
-from smallnets.tasks.data import Data, Split
-from smallnets.tasks.whole import check_whole
+from smallnets.tasks.data import Data, Split, check_whole
 
 
 @functools.lru_cache(maxsize=4)

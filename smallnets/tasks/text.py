@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from smallnets.tasks.cache import writing
-from smallnets.tasks.data import Data, Split
-from smallnets.tasks.whole import check_whole
+from smallnets.tasks.data import Data, Split, check_whole
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from smallnets.analysis.report import build as build_report
-from smallnets.records import Row, write
+from smallnets.rows import Row, write
 
 FAMILIES = {"dense": (0.2, 0.6, 0.5), "monarch": (0.2, 0.4, 0.5)}
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smallnets.measure import energy, meter
-from smallnets.measure.energy import BUSY_CORE, Power, measure, metered, modelled
-from smallnets.measure.footprint import Rate, footprint
+from smallnets.measure.energy import BUSY_CORE, Power, Rate, footprint, measure, metered, modelled
 
 watts = st.floats(0.1, 1000)
 seconds = st.floats(0.1, 1e6)

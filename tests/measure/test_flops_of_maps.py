@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from smallnets.measure import count, flops
 from smallnets.nn.convolution import Convolution
-from smallnets.nn.dense import Dense
 from smallnets.nn.dispatch import capacity
 from smallnets.nn.feed_forward import FeedForward
-from smallnets.nn.low_rank import LowRank
+from smallnets.nn.linear import Dense, LowRank
 from smallnets.nn.mixture import Mixture
-from smallnets.nn.monarch import Monarch
 from smallnets.nn.residual import Residual, ResidualNetwork
-from smallnets.nn.stack import Stack
+from smallnets.nn.sharing import Stack
+from smallnets.nn.structured import Monarch
 
 sizes = st.integers(1, 40)
 

@@ -8,12 +8,12 @@ import pytest
 from flax import nnx
 
 from smallnets.measure import count, flops
-from smallnets.measure.parts import WITHOUT_PARAMETERS, Part, parts
+from smallnets.measure.by_module import WITHOUT_PARAMETERS, Part, parts
 from smallnets.nn.convolution import ConvolutionalNetwork
-from smallnets.nn.dense import Dense
+from smallnets.nn.linear import Dense
 from smallnets.nn.mixture import Mixture
-from smallnets.nn.monarch import Monarch
 from smallnets.nn.residual import ResidualNetwork
+from smallnets.nn.structured import Monarch
 
 EXAMPLES = jax.ShapeDtypeStruct((10, 40, 1), "float32")
 RESIDUAL = partial(ResidualNetwork, (40, 1), 10, width=16, depth=4)
@@ -49,7 +49,7 @@ def test_parts_sum_to_the_whole(name):
 
 def test_a_shared_block_is_stored_once_and_multiplied_at_each_depth():
     found = parts(abstract(NETWORKS["shared"]), EXAMPLES)
-    assert found["embed"] == Part(640, 640, 2560, 10 * 2 * 640)
+    assert found["embedding"] == Part(640, 640, 2560, 10 * 2 * 640)
     assert found["stack.blocks.map.up"] == Part(512, 512, 2048, 10 * 4 * 2 * 512)
     assert found["stack.blocks.norm"] == Part(16, 16, 64, 0)
 

@@ -7,18 +7,16 @@ import pytest
 from flax import nnx
 
 from smallnets.measure import count
-from smallnets.nn.affine import Affine
 from smallnets.nn.attention import Attention
 from smallnets.nn.convolution import ConvolutionalNetwork
-from smallnets.nn.dense import Dense
 from smallnets.nn.embedding import Embedding, LearnedPositions
-from smallnets.nn.feed_forward import FeedForward
-from smallnets.nn.gated_feed_forward import GatedFeedForward
+from smallnets.nn.feed_forward import FeedForward, GatedFeedForward
+from smallnets.nn.linear import Affine, Dense
 from smallnets.nn.mixture import Mixture
 from smallnets.nn.norm import LayerNorm
 from smallnets.nn.perceptron import Perceptron
 from smallnets.nn.residual import Residual
-from smallnets.nn.stack import Stack
+from smallnets.nn.sharing import Stack
 from smallnets.nn.transformer import Block, Transformer
 
 AFFINE = partial(Affine, linear=Dense)

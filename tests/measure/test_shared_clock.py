@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from smallnets.measure.shared_clock import SharedClock
+from smallnets.measure.energy import SharedClock
 
 
 def spin(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Every family of linear maps: the YAML files are the list."""
+"""Every family of linear layers: the YAML files are the list."""
 
 from functools import partial
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from smallnets.nn.dense import Dense
+from smallnets.nn.linear import Dense
 
 CONF = Path(__file__).parents[2] / "conf"
 LINEAR = sorted(path.stem for path in (CONF / "model" / "linear").glob("*.yaml"))
@@ -16,7 +16,7 @@ FAMILIES = [*LINEAR, *(f"mixture/{name}" for name in MIXTURES)]
 
 
 def factory(family: str) -> Any:
-    """The factory (d_in, d_out, *, rngs) of a family; a mixture is one of dense maps."""
+    """The factory (d_in, d_out, *, rngs) of a family; a mixture is one of dense layers."""
     folder = "model" if family.startswith("mixture/") else "model/linear"
     built = instantiate(OmegaConf.load(CONF / folder / f"{family}.yaml"), _convert_="all")
     return partial(built, expert=Dense) if family.startswith("mixture/") else built

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from smallnets.nn.attention import Attention
-from smallnets.nn.dense import Dense
-from smallnets.nn.low_rank import LowRank
+from smallnets.nn.attention import Attention, rotate
+from smallnets.nn.linear import Dense, LowRank
 from smallnets.nn.mixture import Mixture
-from smallnets.nn.monarch import Monarch
-from smallnets.nn.rotary import rotate
+from smallnets.nn.structured import Monarch
 
 
 def attention(**options) -> Attention:
@@ -112,7 +110,7 @@ def test_order_matters_with_rotary_positions_and_not_without():
         partial(Mixture, expert=Dense, experts=4, top_k=2),
     ],
 )
-def test_any_map_projects(linear):
+def test_any_layer_projects(linear):
     def build_and_call(x: jax.Array) -> jax.Array:
         model = attention(linear=linear, key_value_heads=2)
         assert not list(nnx.find_duplicates(model))

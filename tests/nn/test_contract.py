@@ -1,4 +1,4 @@
-"""What every family of maps promises; a new family is tested because its YAML file exists."""
+"""What every family of layers promises; a new family is tested because its YAML file exists."""
 
 import re
 
@@ -11,8 +11,8 @@ from flax import nnx
 from jax.test_util import check_grads
 
 from smallnets.measure import flops
-from smallnets.nn.parameter import Constant, combine, is_variable, partition
-from smallnets.varying import assign, declared
+from smallnets.nn.parameter import Hyperparameter, combine, is_variable, partition
+from smallnets.traced import assign, declared
 
 WIDTHS = [(16, 16), (16, 32), (32, 16)]
 VARIANCES = {  # of a mixture: sum g^2 of the experts chosen, within sampling error
@@ -76,8 +76,8 @@ def test_compiled_equals_eager(family: str):
 
 @pytest.mark.parametrize(("d_in", "d_out"), [(64, 64), (64, 128), (128, 64)])
 def test_variance_at_initialisation_is_about_one(family: str, d_in: int, d_out: int):
-    """Over many seeds, as the few numbers of a small factor scatter much: maps keep 1, and mixtures
-    what their docstrings say."""
+    """Over many seeds, as the few numbers of a small factor scatter much: linear layers keep 1, and
+    mixtures what their docstrings say."""
     x = jax.random.normal(jax.random.key(7), (64, d_in))
     variance = jax.jit(lambda seed: build(family, d_in, d_out, seed)(x).var())
     low, high = VARIANCES.get(family, (0.85, 1.15))
@@ -96,7 +96,7 @@ def test_parameters_are_as_the_docstring_says(family: str, d_in: int, d_out: int
     assert sum(leaf.size for leaf in parameters(model)) == eval(formula[1], {}, names)
 
 
-@pytest.mark.parametrize("family", LINEAR)  # mixtures: tests/measure/test_flops_of_maps.py
+@pytest.mark.parametrize("family", LINEAR)  # mixtures: tests/measure
 @pytest.mark.parametrize(("d_in", "d_out"), WIDTHS)
 def test_products_are_as_the_docstring_says(family: str, d_in: int, d_out: int):
     model = build(family, d_in, d_out)
@@ -111,7 +111,9 @@ def test_gradient_equals_finite_differences(family: str):
     """In double precision; without the auxiliary losses, whose point is to be in no value."""
     with jax.enable_x64(True):
         silent = jax.tree.map(
-            lambda leaf: Constant(jnp.zeros(())) if isinstance(leaf, Constant) else leaf,
+            lambda leaf: (
+                Hyperparameter(jnp.zeros(())) if isinstance(leaf, Hyperparameter) else leaf
+            ),
             build(family),
             is_leaf=is_variable,
         )

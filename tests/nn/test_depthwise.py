@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from smallnets.nn.convolution import Convolution
-from smallnets.nn.dense import Dense
-from smallnets.nn.depthwise import DepthwiseConvolution, InvertedBottleneck, SeparableConvolution
-from smallnets.nn.low_rank import LowRank
+from smallnets.nn.convolution import (
+    Convolution,
+    DepthwiseConvolution,
+    InvertedBottleneck,
+    SeparableConvolution,
+)
+from smallnets.nn.linear import Dense, LowRank
 
 random = np.random.default_rng(0)
 
@@ -45,8 +48,8 @@ def test_a_separable_convolution_is_a_convolution_of_rank_one_in_each_channel():
     layer = drawn(SeparableConvolution(3, 5, axes=1, size=3, padding=1, linear=Dense, rngs=rngs()))
     whole = Convolution(3, 5, axes=1, size=3, padding=1, linear=Dense, rngs=rngs())
     weight, window = layer.pointwise.linear.kernel[...], layer.depthwise.kernel[...]
-    whole.map.linear.kernel[...] = jnp.einsum("sc,co->sco", window, weight).reshape(9, 5)
-    whole.map.bias[...] = layer.pointwise.bias[...] + layer.depthwise.bias[...] @ weight
+    whole.layer.linear.kernel[...] = jnp.einsum("sc,co->sco", window, weight).reshape(9, 5)
+    whole.layer.bias[...] = layer.pointwise.bias[...] + layer.depthwise.bias[...] @ weight
     x = jnp.asarray(random.normal(size=(2, 7, 3)), jnp.float32)
     np.testing.assert_allclose(layer(x), whole(x), rtol=1e-4, atol=1e-4)
 

@@ -10,17 +10,16 @@ from flax import nnx
 
 from smallnets.measure import flops
 from smallnets.nn.attention import Attention
-from smallnets.nn.dense import Dense
 from smallnets.nn.exits import Exits, buckets, exit_early
 from smallnets.nn.feed_forward import FeedForward
+from smallnets.nn.linear import Dense
 from smallnets.nn.parameter import partition
 from smallnets.nn.residual import ResidualNetwork
-from smallnets.nn.shared_part import SharedPart
-from smallnets.nn.stack import Stack
+from smallnets.nn.sharing import SharedPart, Stack
 from smallnets.nn.transformer import Transformer
-from smallnets.train.fit import Arrays, fit
-from smallnets.train.loss import cross_entropy
-from smallnets.train.optimizer import adamw
+from smallnets.training.fit import Arrays, fit
+from smallnets.training.objective import cross_entropy
+from smallnets.training.optimizer import adamw
 
 RESIDUAL = partial(ResidualNetwork, (8,), 5, width=16, depth=4, linear=Dense, exits=Exits)
 ENCODER = partial(
@@ -61,12 +60,12 @@ def at(tree, index: int):
 
 def by_hand(model, x: jax.Array, confidence: float) -> tuple[np.ndarray, np.ndarray]:
     """Every example through every block; then the answer of the first exit that is sure."""
-    x = model.enter(x)
+    x = model.embed(x)
     answers = []
     for index in range(3):
         x = at(model.stack.calls(), index)(x)
         answers.append(at(model.exits.heads, index)(x))
-    answers = np.stack([*answers, model.leave(at(model.stack.calls(), 3)(x))])
+    answers = np.stack([*answers, model.readout(at(model.stack.calls(), 3)(x))])
     sure = np.array(jax.nn.softmax(answers).max(axis=-1) >= confidence)
     sure[-1] = True
     first = sure.argmax(axis=0)
@@ -76,7 +75,7 @@ def by_hand(model, x: jax.Array, confidence: float) -> tuple[np.ndarray, np.ndar
 @pytest.mark.parametrize("name", NETWORKS)
 def test_calls_are_the_stack(name: str):
     model = network(name)
-    x = model.enter(inputs(model))
+    x = model.embed(inputs(model))
     expected = model.stack(x)
     for index in range(4):
         x = at(model.stack.calls(), index)(x)
@@ -135,11 +134,11 @@ def test_the_exits_add_their_divergence_to_the_loss(joint: float):
         return cross_entropy(model(x), labels)
 
     def expected(model):
-        state, states = model.enter(x), []
+        state, states = model.embed(x), []
         for index in range(4):
             state = at(model.stack.blocks, index)(state)
             states.append(state)
-        logits = model.leave(state)
+        logits = model.readout(state)
         target = jax.lax.stop_gradient(jax.nn.softmax(logits))
         divergences = []
         for index in range(3):

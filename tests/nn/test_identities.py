@@ -1,4 +1,4 @@
-"""Which map contains which, exactly: weights are carried over, and the matrices compared."""
+"""Which layer contains which, exactly: weights are carried over, and the matrices compared."""
 
 import math
 import warnings
@@ -11,14 +11,8 @@ import pytest
 from flax import nnx
 
 from smallnets.measure import flops
-from smallnets.nn.block_diagonal import BlockDiagonal
-from smallnets.nn.block_tensor_train import BlockTensorTrain
-from smallnets.nn.dense import Dense
-from smallnets.nn.kronecker import Kronecker
-from smallnets.nn.linear import LargerThanDense, Linear
-from smallnets.nn.low_rank import LowRank
-from smallnets.nn.monarch import Monarch
-from smallnets.nn.tensor_train import TensorTrain
+from smallnets.nn.linear import Dense, LargerThanDense, Linear, LowRank
+from smallnets.nn.structured import BlockDiagonal, BlockTensorTrain, Kronecker, Monarch, TensorTrain
 
 D_IN, D_OUT = 12, 8
 MATRIX = jax.random.normal(jax.random.key(1), (D_IN, D_OUT))
@@ -30,10 +24,10 @@ def built(family, **options):
     return family(D_IN, D_OUT, **options, rngs=nnx.Rngs(0))
 
 
-def assert_is(map: Linear, matrix: jax.Array):
-    """``map`` multiplies by ``matrix``, as it is called and as it writes itself out."""
-    np.testing.assert_allclose(map(jnp.eye(D_IN)), matrix, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(map.matrix(), matrix, rtol=1e-4, atol=1e-5)
+def assert_is(layer: Linear, matrix: jax.Array):
+    """``layer`` multiplies by ``matrix``, as it is called and as it writes itself out."""
+    np.testing.assert_allclose(layer(jnp.eye(D_IN)), matrix, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer.matrix(), matrix, rtol=1e-4, atol=1e-5)
 
 
 def halves(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -44,87 +38,87 @@ def halves(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @larger
 def test_low_rank_of_full_rank_expresses_any_matrix():
-    map = built(LowRank, rank=8)
-    map.down[...], map.up[...] = halves(MATRIX)
-    assert_is(map, MATRIX)
+    layer = built(LowRank, rank=8)
+    layer.down[...], layer.up[...] = halves(MATRIX)
+    assert_is(layer, MATRIX)
 
 
 @larger
-def test_monarch_of_one_block_is_a_dense_map_with_a_scale_for_each_output():
-    map = built(Monarch, blocks=1)
-    map.left[...], map.right[...] = MATRIX[None], jnp.ones((D_OUT, 1, 1))
-    assert_is(map, MATRIX)
+def test_monarch_of_one_block_is_a_dense_layer_with_a_scale_for_each_output():
+    layer = built(Monarch, blocks=1)
+    layer.left[...], layer.right[...] = MATRIX[None], jnp.ones((D_OUT, 1, 1))
+    assert_is(layer, MATRIX)
 
 
 @larger
 @pytest.mark.parametrize("blocks", [1, 2, 4])
 def test_block_tensor_train_of_rank_one_is_monarch(blocks: int):
     monarch = built(Monarch, blocks=blocks)
-    map = built(BlockTensorTrain, blocks=blocks, rank=1)
-    map.left[...] = monarch.left[...].reshape(map.left.shape)
-    map.right[...] = monarch.right[...].reshape(map.right.shape)
-    assert_is(map, monarch.matrix())
-    assert flops.count(_call, map, MATRIX.T) == flops.count(_call, monarch, MATRIX.T)
+    layer = built(BlockTensorTrain, blocks=blocks, rank=1)
+    layer.left[...] = monarch.left[...].reshape(layer.left.shape)
+    layer.right[...] = monarch.right[...].reshape(layer.right.shape)
+    assert_is(layer, monarch.matrix())
+    assert flops.count(_call, layer, MATRIX.T) == flops.count(_call, monarch, MATRIX.T)
 
 
 @larger
 @pytest.mark.parametrize("rank", [1, 3, 8])
 def test_block_tensor_train_of_one_block_and_one_group_is_low_rank(rank: int):
     low_rank = built(LowRank, rank=rank)
-    map = built(BlockTensorTrain, blocks=1, groups=1, rank=rank)
-    map.left[...] = low_rank.down[...].reshape(map.left.shape)
-    map.right[...] = low_rank.up[...].reshape(map.right.shape)
-    assert_is(map, low_rank.matrix())
-    assert flops.count(_call, map, MATRIX.T).products == 2 * 8 * rank * (D_IN + D_OUT)
+    layer = built(BlockTensorTrain, blocks=1, groups=1, rank=rank)
+    layer.left[...] = low_rank.down[...].reshape(layer.left.shape)
+    layer.right[...] = low_rank.up[...].reshape(layer.right.shape)
+    assert_is(layer, low_rank.matrix())
+    assert flops.count(_call, layer, MATRIX.T).products == 2 * 8 * rank * (D_IN + D_OUT)
 
 
 @larger
 @pytest.mark.parametrize(("blocks", "groups"), [(1, 1), (4, 2), (2, 8), (12, 4)])
 def test_block_tensor_train_of_full_rank_expresses_any_matrix(blocks: int, groups: int):
     p, c = D_IN // blocks, D_OUT // groups
-    map = built(BlockTensorTrain, blocks=blocks, groups=groups, rank=min(p, c))
+    layer = built(BlockTensorTrain, blocks=blocks, groups=groups, rank=min(p, c))
     each = MATRIX.reshape(blocks, p, c, groups).transpose(0, 3, 1, 2)  # [b, q, p, c]
     left, right = halves(each)
-    map.left[...] = left.transpose(0, 2, 1, 3)
-    map.right[...] = right.transpose(1, 0, 2, 3)
-    assert_is(map, MATRIX)
+    layer.left[...] = left.transpose(0, 2, 1, 3)
+    layer.right[...] = right.transpose(1, 0, 2, 3)
+    assert_is(layer, MATRIX)
 
 
 @larger
-def test_kronecker_of_one_block_is_a_dense_map_times_a_scalar():
-    map = built(Kronecker, blocks=1)
-    map.outer[...], map.inner[...] = jnp.full((1, 1), 2.0), MATRIX
-    assert_is(map, 2 * MATRIX)
+def test_kronecker_of_one_block_is_a_dense_layer_times_a_scalar():
+    layer = built(Kronecker, blocks=1)
+    layer.outer[...], layer.inner[...] = jnp.full((1, 1), 2.0), MATRIX
+    assert_is(layer, 2 * MATRIX)
 
 
 def test_kronecker_is_the_kronecker_product_of_its_factors():
-    map = built(Kronecker, blocks=4)
-    assert_is(map, jnp.kron(map.outer[...], map.inner[...]))
+    layer = built(Kronecker, blocks=4)
+    assert_is(layer, jnp.kron(layer.outer[...], layer.inner[...]))
 
 
 def test_tensor_train_of_one_core_is_dense():
-    map = built(TensorTrain, blocks=2, cores=1, rank=1)
-    map.kernels[0][...] = MATRIX[None, :, :, None]
-    assert_is(map, MATRIX)
+    layer = built(TensorTrain, blocks=2, cores=1, rank=1)
+    layer.kernels[0][...] = MATRIX[None, :, :, None]
+    assert_is(layer, MATRIX)
     dense = built(Dense)
     assert (
-        flops.count(_call, map, MATRIX.T).products == flops.count(_call, dense, MATRIX.T).products
+        flops.count(_call, layer, MATRIX.T).products == flops.count(_call, dense, MATRIX.T).products
     )
 
 
 @pytest.mark.parametrize("blocks", [2, 4])
 def test_tensor_train_of_two_cores_and_rank_one_is_kronecker(blocks: int):
     kronecker = built(Kronecker, blocks=blocks)
-    map = built(TensorTrain, blocks=blocks, cores=2, rank=1)
-    map.kernels[0][...] = kronecker.outer[...][None, :, :, None]
-    map.kernels[1][...] = kronecker.inner[...][None, :, :, None]
-    assert_is(map, kronecker.matrix())
+    layer = built(TensorTrain, blocks=blocks, cores=2, rank=1)
+    layer.kernels[0][...] = kronecker.outer[...][None, :, :, None]
+    layer.kernels[1][...] = kronecker.inner[...][None, :, :, None]
+    assert_is(layer, kronecker.matrix())
 
 
 def test_tensor_train_of_three_cores_and_rank_one_is_a_kronecker_product_of_three():
-    map = built(TensorTrain, blocks=2, cores=3, rank=1)
-    one, two, three = (core[0, :, :, 0] for core in map.kernels)
-    assert_is(map, jnp.kron(jnp.kron(one, two), three))
+    layer = built(TensorTrain, blocks=2, cores=3, rank=1)
+    one, two, three = (core[0, :, :, 0] for core in layer.kernels)
+    assert_is(layer, jnp.kron(jnp.kron(one, two), three))
 
 
 @larger
@@ -132,25 +126,25 @@ def test_tensor_train_of_three_cores_and_rank_one_is_a_kronecker_product_of_thre
 def test_tensor_train_of_full_rank_expresses_any_matrix(blocks: int):
     """Any matrix is a sum of Kronecker products (Van Loan & Pitsianis 1993)."""
     p, q = D_IN // blocks, D_OUT // blocks
-    map = built(TensorTrain, blocks=blocks, cores=2, rank=min(blocks**2, p * q))
+    layer = built(TensorTrain, blocks=blocks, cores=2, rank=min(blocks**2, p * q))
     rearranged = MATRIX.reshape(blocks, p, blocks, q).transpose(0, 2, 1, 3)
     left, right = halves(rearranged.reshape(blocks**2, p * q))
-    map.kernels[0][...] = left.reshape(map.kernels[0].shape)
-    map.kernels[1][...] = right.reshape(map.kernels[1].shape)
-    assert_is(map, MATRIX)
+    layer.kernels[0][...] = left.reshape(layer.kernels[0].shape)
+    layer.kernels[1][...] = right.reshape(layer.kernels[1].shape)
+    assert_is(layer, MATRIX)
 
 
 @larger
 def test_tensor_train_of_three_cores_and_full_rank_expresses_any_matrix():
     """By singular values, from the first bond to the last (Oseledets 2011, algorithm 1)."""
-    map = built(TensorTrain, blocks=2, cores=3, rank=6)
+    layer = built(TensorTrain, blocks=2, cores=3, rank=6)
     rest = MATRIX.reshape(2, 2, 3, 2, 2, 2).transpose(0, 3, 1, 4, 2, 5)  # m_1 o_1 m_2 o_2 m_3 o_3
     left, rest = halves(rest.reshape(4, -1))
-    map.kernels[0][...] = padded(left.reshape(1, 2, 2, 4), (1, 2, 2, 6))
+    layer.kernels[0][...] = padded(left.reshape(1, 2, 2, 4), (1, 2, 2, 6))
     left, rest = halves(rest.reshape(4 * 4, -1))
-    map.kernels[1][...] = padded(left.reshape(4, 2, 2, 6), (6, 2, 2, 6))
-    map.kernels[2][...] = rest.reshape(6, 3, 2, 1)
-    assert_is(map, MATRIX)
+    layer.kernels[1][...] = padded(left.reshape(4, 2, 2, 6), (6, 2, 2, 6))
+    layer.kernels[2][...] = rest.reshape(6, 3, 2, 1)
+    assert_is(layer, MATRIX)
 
 
 def padded(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -161,24 +155,24 @@ def padded(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 @pytest.mark.parametrize("cores", [2, 3])
 def test_flops_of_a_tensor_train_are_as_its_docstring_says(cores: int):
     blocks, rank = 2, 2
-    map = built(TensorTrain, blocks=blocks, cores=cores, rank=rank)
+    layer = built(TensorTrain, blocks=blocks, cores=cores, rank=rank)
     expected = D_IN * D_OUT // blocks ** (cores - 1)
     expected += D_OUT * blocks * (1 + (cores - 2) * rank)
-    assert flops.count(_call, map, MATRIX.T).products == 8 * 2 * rank * expected
+    assert flops.count(_call, layer, MATRIX.T).products == 8 * 2 * rank * expected
 
 
 def test_block_diagonal_is_the_block_diagonal_of_its_kernels():
-    map = built(BlockDiagonal, blocks=4)
-    assert_is(map, jax.scipy.linalg.block_diag(*map.kernel[...]))
+    layer = built(BlockDiagonal, blocks=4)
+    assert_is(layer, jax.scipy.linalg.block_diag(*map.kernel[...]))
 
 
 def test_block_diagonal_of_one_block_is_dense():
-    map = built(BlockDiagonal, blocks=1)
-    map.kernel[...] = MATRIX[None]
-    assert_is(map, MATRIX)
+    layer = built(BlockDiagonal, blocks=1)
+    layer.kernel[...] = MATRIX[None]
+    assert_is(layer, MATRIX)
 
 
-CASES = {  # what a map takes, the least that is larger than dense, and what is said to pay
+CASES = {  # what a layer takes, the least that is larger than dense, and what is said to pay
     "low_rank": (LowRank, "rank", 5, "choose rank from 1 to 4"),
     "monarch": (Monarch, "blocks", 1, "choose blocks 2 or 4"),
     "kronecker": (Kronecker, "blocks", 1, "choose blocks 2 or 4"),
@@ -198,12 +192,12 @@ CASES = {  # what a map takes, the least that is larger than dense, and what is 
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_map_larger_than_dense_warns_in_one_line_from_where_it_pays(case: str):
+def test_a_layer_larger_than_dense_warns_in_one_line_from_where_it_pays(case: str):
     family, name, value, advice = CASES[case]
     with pytest.warns(LargerThanDense) as caught:
-        map = built(family, **{name: value})
+        layer = built(family, **{name: value})
     [said] = [str(each.message) for each in caught]
-    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(map))
+    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(layer))
     assert size > D_IN * D_OUT
     assert said.startswith(f"{name}={value} makes {size} parameters for d_in=12, d_out=8")
     assert said.endswith(advice)
@@ -245,5 +239,5 @@ def test_what_does_not_fit_gets_one_line(family, options, said):
     assert "\n" not in str(raised.value)
 
 
-def _call(map: Linear, x: jax.Array) -> jax.Array:
-    return map(x)
+def _call(layer: Linear, x: jax.Array) -> jax.Array:
+    return layer(x)

@@ -6,15 +6,13 @@ import pytest
 from families import LINEAR, factory
 from flax import nnx
 
-from smallnets.measure import count
+from smallnets.measure.parameters import parameters
 from smallnets.nn.convolution import ConvolutionalNetwork
-from smallnets.nn.dense import Dense
-from smallnets.nn.linear import Linear
-from smallnets.nn.merge import merge, merged
+from smallnets.nn.linear import Dense, Linear, merge, merged
 from smallnets.nn.mixture import Mixture
 from smallnets.nn.parameter import stacked
-from smallnets.nn.relaxed import Relaxed
 from smallnets.nn.residual import ResidualNetwork
+from smallnets.nn.sharing import Relaxed
 
 X = jax.random.normal(jax.random.key(3), (5, 16))
 
@@ -24,29 +22,29 @@ def linear(request: pytest.FixtureRequest):
     return factory(request.param)
 
 
-def linear_maps(model) -> list[Linear]:
+def linear_layers(model) -> list[Linear]:
     nodes = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, Linear))
     return [node for node in nodes if isinstance(node, Linear)]
 
 
 @pytest.mark.parametrize(("d_in", "d_out"), [(16, 16), (16, 32), (32, 16)])
-def test_a_merged_map_equals_the_map(linear, d_in: int, d_out: int):
-    map = linear(d_in, d_out, rngs=nnx.Rngs(0))
+def test_a_merged_layer_equals_the_layer(linear, d_in: int, d_out: int):
+    layer = linear(d_in, d_out, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (7, d_in))
-    dense = merge(map)
+    dense = merge(layer)
     assert type(dense) is Dense
     assert dense.kernel.shape == (d_in, d_out)
     assert dense.kernel.get_metadata("fan_in") == d_in
-    np.testing.assert_allclose(dense(x), map(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(dense(x), layer(x), rtol=1e-4, atol=1e-5)
 
 
-def test_stacked_maps_merge_together(linear):
+def test_stacked_layers_merge_together(linear):
     nested = partial(stacked, partial(linear, 16, 32), count=3)
-    maps = stacked(lambda rngs: nested(rngs.params()), jax.random.key(0), 2)
-    together = jax.vmap(jax.vmap(lambda map: map(X)))
-    dense = merge(maps)
+    layers = stacked(lambda rngs: nested(rngs.params()), jax.random.key(0), 2)
+    together = jax.vmap(jax.vmap(lambda layer: layer(X)))
+    dense = merge(layers)
     assert dense.kernel.shape == (2, 3, 16, 32)
-    np.testing.assert_allclose(together(dense), together(maps), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(together(dense), together(layers), rtol=1e-4, atol=1e-5)
 
 
 SHARED_MIXTURE = {"unique": 2, "mixture": partial(Mixture, experts=3, top_k=2)}
@@ -68,7 +66,7 @@ def test_a_merged_network_equals_the_network(family: str, options):
     call = jax.jit(lambda network: network(X))
     np.testing.assert_allclose(call(whole), call(network), rtol=1e-3, atol=1e-4)
     of_dense = jax.eval_shape(lambda: build(linear=Dense, rngs=nnx.Rngs(0)))
-    assert count.parameters(whole) == count.parameters(of_dense)
+    assert parameters(whole) == parameters(of_dense)
     assert jax.tree.structure(whole) == jax.tree.structure(of_dense)
 
 
@@ -78,7 +76,7 @@ def test_a_merged_convolution_equals_the_convolution(linear):
     )
     x = jax.random.normal(jax.random.key(1), (3, 40, 1))
     whole = merged(network)
-    assert {type(map) for map in linear_maps(whole)} == {Dense}
+    assert {type(layer) for layer in linear_layers(whole)} == {Dense}
     np.testing.assert_allclose(whole(x), network(x), rtol=1e-4, atol=1e-5)
 
 
@@ -90,4 +88,4 @@ def test_merging_leaves_the_model_as_it_was():
     before = jax.tree.structure(network)
     merged(network)
     assert jax.tree.structure(network) == before
-    assert isinstance(network.stack.blocks.map.up, Relaxed)
+    assert isinstance(network.stack.blocks.layer.up, Relaxed)

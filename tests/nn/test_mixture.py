@@ -10,22 +10,28 @@ import pytest
 from flax import nnx
 
 from smallnets.measure import flops
-from smallnets.nn.blocks import in_turn, side_by_side
-from smallnets.nn.dense import Dense
-from smallnets.nn.dispatch import block_rows, capacity, capacity_plan, dropless_plan
+from smallnets.nn.dispatch import (
+    block_rows,
+    capacity,
+    capacity_plan,
+    dropless_plan,
+    in_turn,
+    side_by_side,
+)
 from smallnets.nn.feed_forward import FeedForward
-from smallnets.nn.low_rank import LowRank
+from smallnets.nn.linear import Dense, LowRank
 from smallnets.nn.mixture import Mixture
-from smallnets.nn.parameter import combine, partition
-from smallnets.nn.router import BiasBalanced, ExpertChoice, TopK
+from smallnets.nn.parameter import Buffer, combine, means, partition
 from smallnets.nn.routing import (
+    BiasBalanced,
+    ExpertChoice,
     Routing,
+    TopK,
     attach_loss,
     balance_loss,
     router_z_loss,
     token_choice,
 )
-from smallnets.nn.state import State, means
 
 X = jax.random.normal(jax.random.key(3), (24, 8))
 
@@ -107,7 +113,7 @@ def test_rows_without_a_choice_do_not_load_the_experts_of_an_inner_mixture():
     """Three quarters of the rows hold no choice; zeros would all go to one inner expert."""
     inner = partial(Mixture, expert=Dense, experts=4, top_k=1, capacity_factor=None)
     model = mixture(expert=inner, top_k=1, capacity_factor=4.0)
-    states, rest = partition(model, State)
+    states, rest = partition(model, Buffer)
     told = jax.grad(lambda states: jnp.sum(combine(states, rest)(X)))(states)
     load, calls = np.asarray(told.expert.load[...]).sum(axis=0)
     assert 1 <= load / calls < 2.5
@@ -153,7 +159,7 @@ def test_a_training_step_counts_three_times_the_products_of_a_call():
     step = flops.training_step(lambda model, x: jnp.sum(model(x) ** 2), model, X).products
     block = block_rows(2 * len(X), 4)
     rows = (2 * len(X) + 4 * (block - 1)) // block * block
-    unasked = 2 * len(X) * 8 * 4 + 2 * rows * 8 * 16  # the gradient of X, of router and first map
+    unasked = 2 * len(X) * 8 * 4 + 2 * rows * 8 * 16  # the gradient of X, of router and first layer
     assert step == 3 * forward - unasked
 
 
@@ -248,7 +254,7 @@ def test_the_bias_reports_the_sign_of_the_load_error():
     _, routing = model.router(X)
 
     def of_bias(bias, scale):
-        states, rest = partition(model, State)
+        states, rest = partition(model, Buffer)
         states.router.bias = bias
         return scale * jnp.sum(combine(states, rest)(X))
 
@@ -274,7 +280,7 @@ def test_statistics_by_hand(capacity_factor):
     assert expected["routing_load"] > 1
 
     def reported(run, model):
-        states, rest = partition(model, State)
+        states, rest = partition(model, Buffer)
         told = jax.grad(lambda states: jnp.sum(run(combine(states, rest))))(states)
         return told, means(told)
 
@@ -342,7 +348,7 @@ def test_an_attached_loss_trains_without_being_in_the_value():
 
 
 def test_the_mixture_gets_the_gradient_of_the_losses_added_to_the_total():
-    """Through the nested map too: the same as adding both losses to the caller's by hand."""
+    """Through the nested layer too: the same as adding both losses to the caller's by hand."""
     model = mixture(balance_weight=0.3, router_z_weight=0.2, capacity_factor=4.0)
     silent = mixture(balance_weight=0.0, router_z_weight=0.0, capacity_factor=4.0)
 

@@ -9,7 +9,7 @@ from flax import nnx
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from smallnets.nn.low_rank import LowRank
+from smallnets.nn.linear import LowRank
 from smallnets.nn.mixture import Mixture
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -29,22 +29,22 @@ def built(overrides: str, shape=(6,), classes=11):
     return jax.jit(build)(jax.random.key(0))
 
 
-def test_experts_of_low_rank_maps():
+def test_experts_of_low_rank_layers():
     model, y = built("model=transformer_mixture model/linear=low_rank")
-    expert = model.stack.blocks.feed_forward.map.expert
+    expert = model.stack.blocks.feed_forward.layer.expert
     assert isinstance(expert.up, LowRank)
     assert expert.up.down.shape[:2] == (1, 4)  # blocks, experts
     assert np.isfinite(y).all()
 
 
 @pytest.mark.parametrize("mixture", ["dropless", "shared_experts", "bias_balanced"])
-def test_mixtures_of_low_rank_maps_inside_attention(mixture):
+def test_mixtures_of_low_rank_layers_inside_attention(mixture):
     model, y = built(
         f"model=transformer +model/mixture@model.attention_linear={mixture} "
         "+model/linear@model.attention_linear.expert=low_rank "
         "model.attention_linear.capacity_factor=null"
     )
-    query = model.stack.blocks.attention.map.query
+    query = model.stack.blocks.attention.layer.query
     assert isinstance(query, Mixture)
     assert isinstance(query.expert, LowRank)
     assert np.isfinite(y).all()

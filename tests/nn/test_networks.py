@@ -5,19 +5,18 @@ import pytest
 from flax import nnx
 
 from smallnets.nn.convolution import Convolution, ConvolutionalNetwork
-from smallnets.nn.dense import Dense
-from smallnets.nn.low_rank import LowRank
-from smallnets.nn.monarch import Monarch
+from smallnets.nn.linear import Dense, LowRank
 from smallnets.nn.perceptron import Perceptron
+from smallnets.nn.structured import Monarch
 
 
 @pytest.mark.parametrize(("axes", "size", "stride", "padding"), [(1, 5, 2, 1), (2, 3, 2, 0)])
-def test_patches_and_a_dense_map_are_a_convolution(axes, size, stride, padding):
+def test_patches_and_a_dense_layer_are_a_convolution(axes, size, stride, padding):
     x = jax.random.normal(jax.random.key(0), (2, *[11] * axes, 3))
     ours = Convolution(
         3, 4, axes=axes, size=size, stride=stride, padding=padding, linear=Dense, rngs=nnx.Rngs(0)
     )
-    weights = ours.map.linear.kernel[...].reshape(*[size] * axes, 3, 4)
+    weights = ours.layer.linear.kernel[...].reshape(*[size] * axes, 3, 4)
     space = "HW"[:axes]
     expected = jax.lax.conv_general_dilated(
         x,

@@ -6,8 +6,8 @@ import pytest
 from flax import nnx
 
 from smallnets.measure import flops
-from smallnets.nn.dense import Dense
-from smallnets.nn.soft_mixture import SoftMixture
+from smallnets.nn.linear import Dense
+from smallnets.nn.mixture import SoftMixture
 
 X = jax.random.normal(jax.random.key(3), (2, 5, 8))
 

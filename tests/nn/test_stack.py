@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from smallnets.measure import count, flops
-from smallnets.nn.dense import Dense
-from smallnets.nn.low_rank import LowRank
+from smallnets.measure import flops
+from smallnets.measure.parameters import parameters
+from smallnets.nn.linear import Dense, LowRank
 from smallnets.nn.mixture import Mixture
-from smallnets.nn.relaxed import Relaxed
 from smallnets.nn.residual import Residual, ResidualNetwork
-from smallnets.nn.stack import Order, Stack
+from smallnets.nn.sharing import Order, Relaxed, Stack
 
-BLOCK = partial(Residual, 8, map=Dense)
-RELAXED = partial(Residual, 8, map=partial(Relaxed, linear=Dense, rank=2))
+BLOCK = partial(Residual, 8, layer=Dense)
+RELAXED = partial(Residual, 8, layer=partial(Relaxed, linear=Dense, rank=2))
 ORDERS: dict[Order, list[int]] = {"cyclic": [0, 1, 0, 1, 0, 1], "consecutive": [0, 0, 0, 1, 1, 1]}
 X = jax.random.normal(jax.random.key(3), (5, 8))
 
@@ -41,7 +40,7 @@ def test_it_is_the_blocks_called_in_turn(depth: int, unique: int | None):
     for index in range(depth):
         expected = at(stack.blocks, index % count)(expected)
     np.testing.assert_allclose(stack(X), expected, rtol=1e-5, atol=1e-5)
-    assert stack.blocks.map.kernel.shape == (count, 8, 8)
+    assert stack.blocks.layer.kernel.shape == (count, 8, 8)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -90,14 +89,14 @@ def test_a_shared_block_gets_the_sum_of_the_gradients_of_its_calls():
 def test_each_call_of_a_relaxed_block_adds_its_own_difference(order):
     stack = Stack(block=RELAXED, depth=6, unique=2, order=order, rngs=nnx.Rngs(0))
     stack = randomised(stack)
-    maps, differences = stack.blocks.map.shared.kernel, stack.blocks.map.difference
-    assert maps.shape == (2, 8, 8)
+    layers, differences = stack.blocks.layer.shared.kernel, stack.blocks.layer.difference
+    assert layers.shape == (2, 8, 8)
     assert differences.down.shape == (6, 8, 2)
     expected = X
     for call, index in enumerate(ORDERS[order]):
-        block = Residual(8, map=Dense, rngs=nnx.Rngs(0))
+        block = Residual(8, layer=Dense, rngs=nnx.Rngs(0))
         block.norm = at(stack.blocks.norm, index)
-        block.map.kernel[...] = maps[index] + differences.down[call] @ differences.up[call]
+        block.layer.kernel[...] = layers[index] + differences.down[call] @ differences.up[call]
         expected = block(expected)
     np.testing.assert_allclose(stack(X), expected, rtol=1e-4, atol=1e-5)
 
@@ -106,28 +105,28 @@ def test_each_call_of_a_relaxed_block_adds_its_own_difference(order):
 def test_a_relaxation_starts_as_plain_sharing(order):
     relaxed = Stack(block=RELAXED, depth=6, unique=2, order=order, rngs=nnx.Rngs(0))
     plain = Stack(block=BLOCK, depth=6, unique=2, order=order, rngs=nnx.Rngs(0))
-    plain.blocks.norm, plain.blocks.map = relaxed.blocks.norm, relaxed.blocks.map.shared
+    plain.blocks.norm, plain.blocks.layer = relaxed.blocks.norm, relaxed.blocks.layer.shared
     np.testing.assert_array_equal(relaxed(X), plain(X))
 
 
 @pytest.mark.filterwarnings("ignore::smallnets.nn.linear.LargerThanDense")
 def test_a_relaxation_of_full_rank_expresses_any_unshared_stack():
     unshared = Stack(block=BLOCK, depth=3, rngs=nnx.Rngs(0))
-    full = partial(Residual, 8, map=partial(Relaxed, linear=Dense, rank=8))
+    full = partial(Residual, 8, layer=partial(Relaxed, linear=Dense, rank=8))
     relaxed = Stack(block=full, depth=3, unique=1, rngs=nnx.Rngs(1))
-    wanted = unshared.blocks.map.kernel[...] - jnp.repeat(
-        relaxed.blocks.map.shared.kernel[...], 3, axis=0
+    wanted = unshared.blocks.layer.kernel[...] - jnp.repeat(
+        relaxed.blocks.layer.shared.kernel[...], 3, axis=0
     )
     left, scale, right = jnp.linalg.svd(wanted)
-    relaxed.blocks.map.difference.down[...] = left * jnp.broadcast_to(scale[:, None], left.shape)
-    relaxed.blocks.map.difference.up[...] = right
+    relaxed.blocks.layer.difference.down[...] = left * jnp.broadcast_to(scale[:, None], left.shape)
+    relaxed.blocks.layer.difference.up[...] = right
     np.testing.assert_allclose(relaxed(X), unshared(X), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_counts_of_a_relaxed_stack(order):
     stack = Stack(block=RELAXED, depth=6, unique=2, order=order, rngs=nnx.Rngs(0))
-    counted = count.parameters(stack)
+    counted = parameters(stack)
     assert counted.stored == counted.active == 2 * (64 + 8) + 6 * 2 * (8 + 8)
     forward = flops.count(lambda model, x: model(x), stack, X)
     assert forward.per(len(X)).products == 6 * 2 * (64 + 2 * (8 + 8))
@@ -139,11 +138,11 @@ def test_differences_of_experts_are_as_active_as_the_experts():
     network = jax.eval_shape(
         lambda: build(linear=partial(LowRank, rank=2), mixture=mixture, rngs=nnx.Rngs(0))
     )
-    assert network.stack.blocks.map.expert.up.difference.down.shape == (4, 4, 8, 1)
-    each = 2 * 3 * 8  # of an expert's two maps of 8 and 16: rank 1 of the difference
+    assert network.stack.blocks.layer.expert.up.difference.down.shape == (4, 4, 8, 1)
+    each = 2 * 3 * 8  # of an expert's two layers of 8 and 16: rank 1 of the difference
     shared = 2 * (2 * 2 * 3 * 8 + 8 * 4 + 8)
     rest = 3 * 8 + 8 + 8 * 2
-    assert count.parameters(network).active == 4 * each + shared + rest
+    assert parameters(network).active == 4 * each + shared + rest
     assert jax.eval_shape(lambda network: network(jnp.ones((5, 3))), network).shape == (5, 2)
 
 
@@ -152,8 +151,8 @@ def test_a_relaxed_network_trains_its_shared_and_its_own_parameters():
         (8,), 2, width=8, depth=4, unique=1, linear=Dense, relaxation=2, rngs=nnx.Rngs(0)
     )
     gradient = jax.grad(lambda network: jnp.sum(network(X) ** 2))(network).stack
-    assert jnp.all(jnp.any(gradient.blocks.map.up.difference.up[...] != 0, axis=(1, 2)))
-    assert jnp.any(gradient.blocks.map.up.shared.kernel[...] != 0)
+    assert jnp.all(jnp.any(gradient.blocks.layer.up.difference.up[...] != 0, axis=(1, 2)))
+    assert jnp.any(gradient.blocks.layer.up.shared.kernel[...] != 0)
 
 
 @pytest.mark.parametrize(("depth", "unique"), [(4, 3), (4, 5), (4, 0)])

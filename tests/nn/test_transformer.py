@@ -8,18 +8,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from smallnets.measure import count
+from smallnets.measure.parameters import parameters
 from smallnets.nn.attention import Attention
-from smallnets.nn.dense import Dense
 from smallnets.nn.embedding import Embedding
 from smallnets.nn.feed_forward import FeedForward
-from smallnets.nn.gated_feed_forward import GatedFeedForward
-from smallnets.nn.low_rank import LowRank
+from smallnets.nn.linear import Dense, LowRank
 from smallnets.nn.mixture import Mixture
 from smallnets.nn.norm import LayerNorm
-from smallnets.nn.shared_part import SharedPart
+from smallnets.nn.sharing import SharedPart
 from smallnets.nn.transformer import Transformer
-from smallnets.train.loss import cross_entropy
+from smallnets.training.objective import cross_entropy
 
 LENGTH, CLASSES = 12, 50
 
@@ -47,15 +45,15 @@ def tokens(*lead: int, seed: int = 1) -> jax.Array:
 
 
 def size(model: nnx.Module) -> int:
-    return count.parameters(model).stored
+    return parameters(model).stored
 
 
 VARIANTS = {
     "plain": {},
     "untied": {"tied": False},
-    "factorised": {"embedding": 8},
+    "factorised": {"embedding_width": 8},
     "learned positions": {"learned_positions": True},
-    "gated": {"feed_forward": GatedFeedForward},
+    "gated": {"feed_forward": partial(FeedForward, gated=True)},
     "layer norm": {"norm": LayerNorm},
     "shared": {"unique": 1},
     "shared attention": {"stack": partial(SharedPart, part="attention")},
@@ -88,14 +86,14 @@ def test_a_decoder_is_causal(name):
     """By the gradient of one position's logits with respect to what each position embeds to."""
     model = transformer(**VARIANTS[name])
     inner = transformer((LENGTH, 16), **{**VARIANTS[name], "tied": False})
-    inner.embed.kernel[...] = jnp.eye(16)  # vectors instead of tokens, to differentiate by
+    inner.embedding.kernel[...] = jnp.eye(16)  # vectors instead of tokens, to differentiate by
 
     @jax.jit
     @jax.grad
     def gradient(x: jax.Array) -> jax.Array:
         return (inner(x)[5] ** 2).sum()
 
-    touched = np.abs(np.asarray(gradient(model.embed(tokens())))).max(axis=-1) > 0
+    touched = np.abs(np.asarray(gradient(model.embedding(tokens())))).max(axis=-1) > 0
     np.testing.assert_array_equal(touched, np.arange(LENGTH) <= 5)
 
 
@@ -171,7 +169,7 @@ def test_one_part_may_be_shared_and_equals_blocks_that_hold_copies_of_it(part):
     shared = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (3, *leaf.shape)), model.stack.shared)
     whole.stack.blocks = nnx.clone(model.stack.blocks)
     setattr(whole.stack.blocks, part, shared)
-    whole.embed, whole.norm = model.embed, model.norm
+    whole.embedding, whole.norm = model.embedding, model.norm
     np.testing.assert_allclose(call(model, tokens()), call(whole, tokens()), rtol=1e-5, atol=1e-5)
     block = size(transformer(depth=1).stack)
     assert size(model.stack) == 3 * block - 2 * size(model.stack.shared)
@@ -197,9 +195,10 @@ def test_an_encoder_classifies_sequences_of_vectors_whatever_the_leading_axes(sh
 
 def test_an_encoder_of_tokens_reads_both_ways_and_may_have_a_vocabulary_of_its_own():
     model = transformer(causal=False, tied=False, vocabulary=90)
-    assert model.embed.table.shape == (90, 16)
-    gradient = jax.jit(jax.grad(lambda x: (model.stack(x)[0] ** 2).sum()))(model.embed(tokens()))
-    assert (np.abs(np.asarray(gradient)).max(axis=-1) > 0).all()
+    assert model.embedding.table.shape == (90, 16)
+    gradient = jax.jit(jax.grad(lambda x: (model.stack(x)[0] ** 2).sum()))
+    touched = gradient(model.embedding(tokens()))
+    assert (np.abs(np.asarray(touched)).max(axis=-1) > 0).all()
     assert jax.eval_shape(model, tokens(3)).shape == (3, CLASSES)
 
 
@@ -209,8 +208,8 @@ def test_an_encoder_of_tokens_reads_both_ways_and_may_have_a_vocabulary_of_its_o
         ((9, 1), {}, "a tied embedding .* inputs are vectors"),
         ((9,), {"causal": False}, "a tied embedding .* causal=False"),
         ((9,), {"vocabulary": 60}, "a tied embedding .* vocabulary=60 for 50 classes"),
-        ((9, 1), {"tied": False, "embedding": 4}, "a table of tokens needs tokens"),
-        ((9,), {"embedding": 0}, "one would be 50 x 0"),
+        ((9, 1), {"tied": False, "embedding_width": 4}, "a table of tokens needs tokens"),
+        ((9,), {"embedding_width": 0}, "one would be 50 x 0"),
         ((9,), {"tied": False, "vocabulary": 0}, "one would be 0 x 16"),
         ((9,), {"hidden": 0}, "one would be 16 x 0"),
     ],

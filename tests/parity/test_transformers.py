@@ -12,16 +12,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from smallnets.nn.affine import Affine
 from smallnets.nn.attention import Attention
-from smallnets.nn.dense import Dense
 from smallnets.nn.feed_forward import FeedForward
-from smallnets.nn.gated_feed_forward import GatedFeedForward
+from smallnets.nn.linear import Affine, Dense
 from smallnets.nn.mixture import Mixture
 from smallnets.nn.norm import LayerNorm
 from smallnets.nn.residual import PostNormResidual
-from smallnets.nn.router import TopK
-from smallnets.nn.stack import Stack
+from smallnets.nn.routing import TopK
+from smallnets.nn.sharing import Stack
 from smallnets.nn.transformer import Block, Transformer
 
 pytestmark = pytest.mark.parity
@@ -97,13 +95,13 @@ def test_llama(torch):
         hidden=88,
         linear=Dense,
         attention=partial(Attention, head_dim=8, key_value_heads=2),
-        feed_forward=GatedFeedForward,
+        feed_forward=partial(FeedForward, gated=True),
         causal=True,
         tied=False,
         rngs=rngs(),
     )
     model, layers = theirs.model, list(theirs.model.layers)
-    ours.embed.table[...] = jnp.asarray(numbers(model.embed_tokens.weight))
+    ours.embedding.table[...] = jnp.asarray(numbers(model.embed_tokens.weight))
     put(ours.norm.scale, model.norm.weight)
     assert isinstance(ours.head, Dense)
     put(ours.head.kernel, theirs.lm_head.weight)
@@ -112,10 +110,10 @@ def test_llama(torch):
     put(blocks.feed_forward.norm.scale, *(each.post_attention_layernorm.weight for each in layers))
     for name, proj in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "o")):
         weights = [getattr(each.self_attn, f"{proj}_proj").weight for each in layers]
-        put(getattr(blocks.attention.map, name).kernel, *weights)
+        put(getattr(blocks.attention.layer, name).kernel, *weights)
     for name in ("gate", "up", "down"):
         weights = [getattr(each.mlp, f"{name}_proj").weight for each in layers]
-        put(getattr(blocks.feed_forward.map, name).kernel, *weights)
+        put(getattr(blocks.feed_forward.layer, name).kernel, *weights)
     tokens = np.random.default_rng(0).integers(0, 50, (3, 12))
     close(ours(jnp.asarray(tokens, jnp.int32)), theirs(torch.tensor(tokens)).logits)
 
@@ -129,7 +127,7 @@ def test_mixtral(torch):
         hidden_size=16, intermediate_size=40, num_local_experts=8, num_experts_per_tok=2
     )
     theirs = draw(torch, MixtralSparseMoeBlock(config))
-    expert = partial(GatedFeedForward, linear=Dense, hidden=40)
+    expert = partial(FeedForward, linear=Dense, hidden=40, gated=True)
     ours = Mixture(
         16, 16, expert=expert, experts=8, top_k=2, capacity_factor=4.0, rngs=rngs()
     )  # room for all tokens in one expert: nothing is dropped
@@ -189,7 +187,7 @@ def test_switch(torch):
 
 
 def test_albert(torch):
-    """One block at every depth, the norm behind each map, affine projections."""
+    """One block at every depth, the norm behind each layer, affine projections."""
     from transformers import AlbertConfig  # pyright: ignore[reportMissingImports]
     from transformers.models.albert.modeling_albert import AlbertLayer  # pyright: ignore[reportMissingImports]
 
@@ -202,8 +200,8 @@ def test_albert(torch):
     norm = partial(LayerNorm, epsilon=config.layer_norm_eps)
     block = partial(
         Block,
-        attention=partial(PostNormResidual, 32, map=attention, norm=norm),
-        feed_forward=partial(PostNormResidual, 32, map=feed_forward, norm=norm),
+        attention=partial(PostNormResidual, 32, layer=attention, norm=norm),
+        feed_forward=partial(PostNormResidual, 32, layer=feed_forward, norm=norm),
     )
     ours = Stack(block=block, depth=3, unique=1, rngs=rngs())
     inner = theirs.attention
@@ -213,9 +211,9 @@ def test_albert(torch):
         ("value", inner.value),
         ("output", inner.dense),
     ):
-        put_affine(getattr(ours.blocks.attention.map, name), linear)
-    put_affine(ours.blocks.feed_forward.map.up, theirs.ffn)
-    put_affine(ours.blocks.feed_forward.map.down, theirs.ffn_output)
+        put_affine(getattr(ours.blocks.attention.layer, name), linear)
+    put_affine(ours.blocks.feed_forward.layer.up, theirs.ffn)
+    put_affine(ours.blocks.feed_forward.layer.down, theirs.ffn_output)
     for residual, reference in (
         (ours.blocks.attention, inner.LayerNorm),
         (ours.blocks.feed_forward, theirs.full_layer_layer_norm),

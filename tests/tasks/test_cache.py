@@ -1,73 +1,112 @@
 """Prepared data are whole or not there, whoever else writes or dies."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
-from smallnets.tasks import fashion_mnist
 from smallnets.tasks.cache import prepare, writing
+from smallnets.tasks.tfds import read
 
-LOAD = """
+COUNTS = {"train": 60, "test": 20}
+
+
+class Digits(tfds.core.GeneratorBasedBuilder):
+    """Numbers and their last digits."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "number": tfds.features.Tensor(shape=(1,), dtype=np.float32),
+                    "label": tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
+            supervised_keys=("number", "label"),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        return {name: self._generate_examples(count) for name, count in COUNTS.items()}
+
+    def _generate_examples(self, count):
+        for number in range(count):
+            yield number, {"number": np.full(1, number, np.float32), "label": number % 10}
+
+
+def digits(folder: Path) -> Digits:
+    return Digits(data_dir=folder, file_format="array_record")
+
+
+PREPARE_AND_READ = """
 import logging, pathlib, sys, time
-from smallnets.tasks import fashion_mnist
-import smallnets.tasks.builders.fashion_mnist
+from test_cache import digits
+from smallnets.tasks.cache import prepare
+from smallnets.tasks.tfds import read
 logging.basicConfig(level="INFO")
-source, cache = sys.argv[1:]
-pathlib.Path(cache, f"ready-{time.time_ns()}").touch()
-while not pathlib.Path(cache, "go").exists():
+cache = pathlib.Path(sys.argv[1])
+(cache / f"ready-{time.time_ns()}").touch()
+while not (cache / "go").exists():
     time.sleep(0.001)
-data = fashion_mnist.load(source=source, cache=cache, validation=0)
-print(data.train.inputs.shape, data.test.labels.sum())
+data = read(prepare(cache / "digits", digits), cache=cache)
+print(data.train.inputs.sum(), data.test.labels.sum())
 """
 
-DIE = """
-import os, signal, sys
-from smallnets.tasks import fashion_mnist
-from smallnets.tasks.builders.fashion_mnist import FashionMnist
-whole = FashionMnist._generate_examples
-def half(self, images, labels):
-    yield from whole(self, images[:5], labels[:5])
+DIE_HALF_WAY = """
+import os, pathlib, signal, sys
+from test_cache import Digits, digits
+from smallnets.tasks.cache import prepare
+whole = Digits._generate_examples
+def half(self, count):
+    yield from whole(self, count // 2)
     os.kill(os.getpid(), signal.SIGKILL)
-FashionMnist._generate_examples = half
-fashion_mnist.load(source=sys.argv[1], cache=sys.argv[2], validation=0)
+Digits._generate_examples = half
+prepare(pathlib.Path(sys.argv[1], "digits"), digits)
 """
 
 
-def start(script: str, *arguments: Path) -> subprocess.Popen:
-    command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
+def start(script: str, cache: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        [sys.executable, "-W", "error", "-c", script, str(cache)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
 
 
-def test_four_processes_prepare_once_and_all_read(idx_folder, images, tmp_path):
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    processes = [start(LOAD, idx_folder, cache) for _ in range(4)]
-    while len(list(cache.glob("ready-*"))) < 4 and all(p.poll() is None for p in processes):
+def test_four_processes_prepare_once_and_all_read(tmp_path):
+    processes = [start(PREPARE_AND_READ, tmp_path) for _ in range(4)]
+    while len(list(tmp_path.glob("ready-*"))) < 4 and all(p.poll() is None for p in processes):
         time.sleep(0.01)
-    (cache / "go").touch()
+    (tmp_path / "go").touch()
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs
-    expected = f"(60, 28, 28, 1) {images['t10k'][1].sum()}\n"
+    expected = f"{sum(range(60)):.1f} {2 * sum(range(10))}\n"
     assert [out for out, _ in outputs] == [expected] * 4
     (line,) = "".join(error for _, error in outputs).splitlines()  # and nothing of TFDS's
     assert line.startswith("INFO:smallnets.tasks.cache:preparing ")
 
 
-def test_a_kill_half_way_leaves_nothing_that_is_taken_for_whole(idx_folder, tmp_path):
+def test_a_kill_half_way_leaves_nothing_that_is_taken_for_whole(tmp_path):
     cache = tmp_path / "cache"
-    process = start(DIE, idx_folder, cache)
+    process = start(DIE_HALF_WAY, cache)
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
-    left = sorted(path.suffix for path in cache.iterdir())
-    assert left == [".draft", ".lock"]
-    data = fashion_mnist.load(source=str(idx_folder), cache=str(cache), validation=0)
-    assert len(data.train) == 60
+    assert sorted(path.name for path in cache.iterdir()) == ["digits.draft", "digits.lock"]
+    assert list((cache / "digits.draft").rglob("*"))  # what the killed process left
+    data = read(prepare(cache / "digits", digits), cache=cache)
+    np.testing.assert_array_equal(data.train.inputs[:, 0], np.arange(60))
     assert not list(cache.glob("*.draft"))
 
 
@@ -76,13 +115,13 @@ def test_what_is_there_is_not_prepared_again(tmp_path):
 
 
 @pytest.mark.parametrize("below", [".", "deeper/still"])
-def test_a_cache_that_cannot_be_written_is_refused(idx_folder, tmp_path, below):
+def test_a_cache_that_cannot_be_written_is_refused(tmp_path, below):
     (tmp_path / "file").touch()
-    cache = tmp_path / "file" / below
+    directory = tmp_path / "file" / below / "digits"
     with pytest.raises(
         ValueError, match=r"cache: .* must be writable, but: .*cache=/path"
     ) as error:
-        fashion_mnist.load(source=str(idx_folder), cache=str(cache), validation=0)
+        prepare(directory, lambda folder: pytest.fail("built all the same"))
     assert "\n" not in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""Splits refuse what isn't theirs; holding out and standardising do what they say."""
+"""Splits refuse what isn't theirs; holding out, standardising and checking do what they say."""
 
 import math
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from smallnets.tasks.data import Data, Split, hold_out, standardise
+from smallnets.tasks.data import Data, Split, check_whole, hold_out, standardise
 
 
 def split(inputs, labels=None):
@@ -128,3 +128,14 @@ def test_a_constant_channel_is_only_shifted():
     after = standardise(Data(split(inputs), split(inputs[:0]), split(inputs + 1), 1))
     np.testing.assert_array_equal(after.train.inputs[:, 0], 0)
     np.testing.assert_array_equal(after.test.inputs[:, 0], 1)
+
+
+def test_whole_numbers_pass():
+    check_whole({"train": 1, "test": 10**9}, least=1)
+    check_whole({"validation": 0}, least=0)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, "1", None, True])
+def test_what_is_no_whole_number_gets_one_line_that_names_it(value):
+    with pytest.raises(ValueError, match=f"^test must be a whole number from 1, but is {value!r}:"):
+        check_whole({"train": 3, "test": value}, least=1)

@@ -4,22 +4,16 @@ import numpy as np
 import pytest
 
 from smallnets.tasks import fashion_mnist
-from smallnets.tasks.read import read
 
 
-@pytest.fixture
-def cache(tmp_path) -> str:
-    return str(tmp_path / "cache")
-
-
-def refused(source, cache: str, message: str, validation: float = 0) -> None:
+def refused(source, message: str, validation: float = 0) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        fashion_mnist.load(source=str(source), cache=cache, validation=validation)
+        fashion_mnist.load(source=str(source), validation=validation)
     assert "\n" not in str(error.value)
 
 
-def test_pixels_and_labels_are_those_of_the_files(idx_folder, images, cache):
-    data = fashion_mnist.load(source=str(idx_folder), cache=cache, validation=0)
+def test_pixels_and_labels_are_those_of_the_files(idx_folder, images):
+    data = fashion_mnist.load(source=str(idx_folder), validation=0)
     pixels = images["train"][0].astype(np.float64)
     for split, name in ((data.train, "train"), (data.test, "t10k")):
         expected = (images[name][0] - pixels.mean()) / pixels.std()
@@ -28,45 +22,41 @@ def test_pixels_and_labels_are_those_of_the_files(idx_folder, images, cache):
     assert data.classes == 10
 
 
-def test_held_out_pixels_do_not_enter_the_standardisation(idx_folder, cache):
-    data = fashion_mnist.load(source=str(idx_folder), cache=cache, validation=0.25)
+def test_held_out_pixels_do_not_enter_the_standardisation(idx_folder):
+    data = fashion_mnist.load(source=str(idx_folder), validation=0.25)
     assert (len(data.train), len(data.validation)) == (45, 15)
     assert abs(data.train.inputs.mean()) < 1e-6 < abs(data.validation.inputs.mean())
 
 
-def test_other_files_are_other_data(idx_folder, images, cache):
-    first = fashion_mnist.load(source=str(idx_folder), cache=cache, validation=0)
+def test_other_files_are_other_data(idx_folder):
+    first = fashion_mnist.load(source=str(idx_folder), validation=0)
     fashion_mnist.load.cache_clear()
     for part in ("images-idx3", "labels-idx1"):
         (idx_folder / f"train-{part}-ubyte.gz").replace(idx_folder / f"t10k-{part}-ubyte.gz.new")
         (idx_folder / f"t10k-{part}-ubyte.gz").replace(idx_folder / f"train-{part}-ubyte.gz")
         (idx_folder / f"t10k-{part}-ubyte.gz.new").replace(idx_folder / f"t10k-{part}-ubyte.gz")
-    second = fashion_mnist.load(source=str(idx_folder), cache=cache, validation=0)
+    second = fashion_mnist.load(source=str(idx_folder), validation=0)
     assert (len(first.train), len(second.train)) == (60, 20)
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path, cache):
-    refused(
-        tmp_path / "nowhere", cache, r"nowhere: a readable folder of idx.gz .* task.source=/path"
-    )
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    refused(tmp_path / "nowhere", r"nowhere: a readable folder of idx.gz .* task.source=/path")
 
 
-def test_a_wrong_share_is_refused(idx_folder, cache, tmp_path):
-    refused(idx_folder, cache, "validation", validation=-1)
-    assert not (tmp_path / "cache").exists()
+def test_a_wrong_share_is_refused(idx_folder):
+    refused(idx_folder, "validation", validation=-1)
 
 
 @pytest.mark.parametrize("part", ["train-images-idx3", "t10k-labels-idx1"])
-def test_missing_and_half_written_files_are_refused(idx_folder, cache, tmp_path, part):
+def test_missing_and_half_written_files_are_refused(idx_folder, part):
     path = idx_folder / f"{part}-ubyte.gz"
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    refused(idx_folder, cache, f"{part}.*end-of-stream")
+    refused(idx_folder, f"{part}.*end-of-stream")
     path.unlink()
-    refused(idx_folder, cache, f"{part}.*No such file")
+    refused(idx_folder, f"{part}.*No such file")
     path.mkdir()
-    refused(idx_folder, cache, f"{part}.*a readable file is needed")
-    assert not (tmp_path / "cache").exists()
+    refused(idx_folder, f"{part}.*Is a directory")
 
 
 @pytest.mark.parametrize(
@@ -77,19 +67,14 @@ def test_missing_and_half_written_files_are_refused(idx_folder, cache, tmp_path,
         ((0, 28, 28), [], r"found \(0, 28, 28\)"),
     ],
 )
-def test_other_images_and_labels_are_refused(
-    idx_folder, cache, tmp_path, write_idx, shape, labels, message
-):
+def test_other_images_and_labels_are_refused(idx_folder, write_idx, shape, labels, message):
     write_idx(idx_folder / "t10k-images-idx3-ubyte.gz", np.zeros(shape))
     write_idx(idx_folder / "t10k-labels-idx1-ubyte.gz", np.array(labels))
-    refused(idx_folder, cache, f"'t10k' must hold .* {message}")
-    assert not (tmp_path / "cache").exists()
+    refused(idx_folder, f"'t10k' must hold .* {message}")
 
 
-def test_the_real_files_have_the_published_counts_and_moments(fashion_folder, tmp_path):
-    fashion_mnist.load(source=str(fashion_folder), cache=str(tmp_path), validation=0)
-    (directory,) = (path for path in tmp_path.glob("fashion_mnist-*") if path.is_dir())
-    data = read(directory, cache=tmp_path)
+def test_the_real_files_have_the_published_counts_and_moments(fashion_folder):
+    data = fashion_mnist.raw(fashion_folder)
     np.testing.assert_array_equal(np.bincount(data.train.labels), [6000] * 10)
     np.testing.assert_array_equal(np.bincount(data.test.labels), [1000] * 10)
     pixels = data.train.inputs

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
-from smallnets.tasks import idx
+from smallnets.tasks.fashion_mnist import read, read_examples
 
 HEADER = bytes([0, 0, 8, 1, 0, 0, 0, 3])
 
@@ -17,7 +17,7 @@ def test_a_file_gives_back_its_array(tmp_path_factory, array):
     path = tmp_path_factory.mktemp("idx") / "a.gz"
     header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
     path.write_bytes(gzip.compress(header + array.tobytes()))
-    np.testing.assert_array_equal(idx.read(path), array)
+    np.testing.assert_array_equal(read(path), array)
 
 
 def gz(content: bytes) -> bytes:
@@ -47,16 +47,16 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:
-        idx.read(path)
+        read(path)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
 
 
 def test_images_and_labels_must_belong_together(idx_folder, images):
-    pixels, labels = idx.read_examples(idx_folder, "train")
+    pixels, labels = read_examples(idx_folder, "train")
     np.testing.assert_array_equal(pixels, images["train"][0])
     np.testing.assert_array_equal(labels, images["train"][1])
     other = idx_folder / "t10k-labels-idx1-ubyte.gz"
     other.replace(idx_folder / "train-labels-idx1-ubyte.gz")
     with pytest.raises(ValueError, match=r"\(60, 28, 28\) and \(20,\)"):
-        idx.read_examples(idx_folder, "train")
+        read_examples(idx_folder, "train")

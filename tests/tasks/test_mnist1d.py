@@ -8,7 +8,7 @@ import pytest
 from mnist1d.data import get_dataset_args, make_dataset
 
 from smallnets.tasks import mnist1d
-from smallnets.tasks.builders.mnist1d import generate
+from smallnets.tasks.mnist1d_builder import generate
 
 
 @pytest.fixture(scope="module")

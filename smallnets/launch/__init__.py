@@ -1,1 +1,0 @@
-"""From Hydra's jobs to rows: which jobs one program trains, their folders, their progress."""

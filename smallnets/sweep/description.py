@@ -1,0 +1,147 @@
+"""What the network of a config costs, part by part: the verb ``describe``."""
+
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from rich.console import Console
+from rich.table import Table
+
+from smallnets.measure import flops
+from smallnets.measure.budget import AXES, Sizes, format_number
+from smallnets.measure.by_module import WITHOUT_PARAMETERS, Part, parts
+from smallnets.measure.energy import format_energy, thousand_inferences
+from smallnets.measure.latency import latencies
+from smallnets.measure.memory import memory
+from smallnets.measure.meter import find_meter
+from smallnets.measure.parameters import parameters
+from smallnets.nn.linear import merged
+from smallnets.sweep.plan import Program, plan
+from smallnets.tasks.data import Data
+from smallnets.training.trainer import Trainer
+
+BATCH_SIZES = (1, 64, 1024)
+
+
+def describe(program: Program, *, measured: bool = False) -> Iterator[Table | str]:
+    """What a program of a plan trains, to be printed.
+
+    A table of the network's parts with their parameters, bytes and FLOPs; how its budget is met;
+    the FLOPs of a training step. With ``measured`` the network is also compiled and run, for its
+    latency, memory and energy. Raises ValueError for an operation whose FLOPs have no rule.
+    """
+    network, trainer, data = program.network, program.trainer, program.data
+    yield _parts(network, trainer, data, program.label)
+    if program.sizes:
+        yield from _budget(network, trainer, data, program.sizes)
+    yield _training(network, trainer, data)
+    if measured:
+        yield from _measured(network, data)
+
+
+def main(words: list[str]) -> None:
+    """The verb: the config's words, and how to look at it. Raises ValueError for what is wrong."""
+    parser = ArgumentParser(
+        prog="smallnets describe", description="What the network of a config costs, part by part."
+    )
+    parser.add_argument(
+        "overrides", nargs="*", help="as of smallnets: family=monarch budget.params=20_000"
+    )
+    parser.add_argument(
+        "--measured", action="store_true", help="run it, too: its latency, memory and energy"
+    )
+    given = parser.parse_intermixed_args(words)
+    console = Console()
+    for program in plan(*given.overrides).programs:
+        for shown in describe(program, measured=given.measured):
+            console.print(shown, highlight=False, soft_wrap=isinstance(shown, str))
+
+
+def _parts(network: nnx.Module, trainer: Trainer, data: Data, label: str) -> Table:
+    shape = data.train.inputs.shape[1:]
+    table = Table(
+        title=f"{label}: {list(shape)} to {data.classes} classes, FLOPs per example",
+        title_justify="left",
+    )
+    table.add_column("part", no_wrap=True)
+    for name in ("parameters", "active", "bytes", "FLOPs forward"):
+        table.add_column(name, justify="right")
+    found = parts(network, trainer.batch(data))
+    for name, part in found.items():
+        table.add_row(
+            "(no parameters)" if name == WITHOUT_PARAMETERS else name,
+            *_row(part, trainer.batch_size),
+        )
+    table.add_section()
+    whole = sum(found.values(), start=Part())
+    table.add_row("whole", *_row(whole, trainer.batch_size), style="bold")
+    return table
+
+
+def _row(part: Part, examples: int) -> list[str]:
+    flops_each = part.products / examples
+    return [f"{part.stored:,}", f"{part.active:,}", f"{part.bytes:,}", f"{flops_each:,.0f}"]
+
+
+def _budget(network: nnx.Module, trainer: Trainer, data: Data, sizes: Sizes) -> Iterator[str]:
+    chosen = ", ".join(f"{name}={value}" for name, value in sizes.items())
+    for axis, target in trainer.budget().targets.items():
+        amount = AXES[axis](network, trainer.batch(data)).amount
+        found = f"{format_number(amount)} ({amount / target - 1:+.2%}) at {chosen}"
+        yield f"budget.{axis}={format_number(target)}: {found}"
+
+
+def _training(network: nnx.Module, trainer: Trainer, data: Data) -> str:
+    step = flops.training_step(
+        lambda model, inputs, labels: trainer.loss(model(inputs), labels),
+        network,
+        trainer.batch(data),
+        trainer.batch_labels(data),
+    )
+    return (
+        f"training step of {trainer.batch_size} examples: {step.products:,.0f} FLOPs in matrix "
+        f"products, {step.elementwise:,.0f} elementwise, without the optimiser's"
+    )
+
+
+def _measured(network: nnx.Module, data: Data) -> Iterator[Table | str]:
+    """Latency, memory and energy of inference on this device, of parameters that are all zero.
+
+    Factorised maps are timed in the form that they have and merged into their matrices.
+    """
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network)
+    inputs = jnp.zeros((max(BATCH_SIZES), *data.train.inputs.shape[1:]), data.train.inputs.dtype)
+    forms = {"as it is": zeros}
+    dense = merged(zeros)
+    if parameters(dense) != parameters(zeros):
+        forms["merged"] = dense
+    found = latencies(forms, inputs, batch_sizes=BATCH_SIZES)
+    title = f"a forward pass in ms, its memory in bytes, on {found[0].device}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("form", no_wrap=True)
+    for name in ("batch", "lower quartile", "median", "upper quartile", "of it the call", "memory"):
+        table.add_column(name, justify="right")
+    for each in found:
+        seconds = (
+            each.lower_quartile_seconds,
+            each.median_seconds,
+            each.upper_quartile_seconds,
+            each.dispatch_seconds,
+        )
+        times = [f"{1e3 * value:.3g}" for value in seconds]
+        peak = memory(_compiled(forms[each.form], inputs[: each.batch_size])).peak_bytes
+        table.add_row(each.form, str(each.batch_size), *times, f"{peak:,}")
+    yield table
+    meter = find_meter()
+    for size in (min(BATCH_SIZES), max(BATCH_SIZES)):
+        program = partial(_compiled(zeros, inputs[:size]), zeros, inputs[:size])
+        energy = thousand_inferences(program, batch_size=size, meter=meter, seconds=1.0)
+        yield f"1,000 inferences in batches of {size:,}: {format_energy([energy])}"
+
+
+def _compiled(model: Any, inputs: jax.Array) -> jax.stages.Compiled:
+    return jax.jit(lambda model, x: model(x)).lower(model, inputs).compile()

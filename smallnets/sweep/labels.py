@@ -1,0 +1,117 @@
+"""What runs are called: a family, which is one curve of a study, and a task.
+
+A label comes from the calls that build the network, defaults included and sizes left out, not from
+how they were written: ``family=mixture`` and ``+model/mixture=top_k`` make the same calls and are
+one curve. It says the network and the family that are nearest, and every value that differs from
+theirs, so that two networks with one label make the same calls.
+"""
+
+import os
+from functools import partial
+from typing import Any
+
+import numpy as np
+from hydra.core.config_loader import ConfigLoader
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from smallnets.sweep.jobs import Job, resolve
+from smallnets.traced import calls, public_name
+from smallnets.training.trainer import Trainer
+
+SIZES = {"width", "hidden", "widths"}  # arguments that make a network larger, not another one
+ABSENT = object()
+
+
+class Labels:
+    """The labels of jobs, by what the configs of ``loader`` offer; each is composed once."""
+
+    def __init__(self, loader: ConfigLoader):
+        self._loader = loader
+        self._composed: dict[tuple[str, ...], partial[Trainer]] = {}
+
+    def family(self, job: Job, tree: partial[Trainer]) -> str:
+        """``NETWORK FAMILY``, and after them what differs, as ``path=value``.
+
+        Where the chosen network and family are not what the job's tree makes, all families of all
+        networks of its class are compared, and the first of the nearest is taken.
+        """
+        sizes = {*SIZES, *tree.keywords["budget"]().knobs}
+        said = _network(tree, sizes)
+        choices = job.config.hydra.runtime.choices
+        nearest = choices.model, choices.family
+        changed = _differences(said, self._network_of(nearest, sizes))
+        if changed:
+            for model in self._loader.get_group_options("model"):
+                for family in self._loader.get_group_options("family"):
+                    own = self._network_of((model, family), sizes)
+                    other = _differences(said, own)
+                    if own["model"] is said["model"] and len(other) < len(changed):
+                        nearest, changed = (model, family), other
+        return " ".join([*nearest, *changed])
+
+    def task(self, job: Job, tree: partial[Trainer]) -> str:
+        """``TASK``, and after it what differs from its config, as ``path=value``.
+
+        Of a path on this machine the last name is said, and the last two of a version.
+        """
+        chosen = job.config.hydra.runtime.choices.task
+        said = _leaves(tree.keywords["task"], "")
+        own = _leaves(self._tree(f"task={chosen}").keywords["task"], "")
+        return " ".join([chosen, *_differences(said, own, leave_out="cache")])
+
+    def _network_of(self, choice: tuple[str, str], sizes: set[str]) -> dict[str, Any]:
+        model, family = choice
+        return _network(self._tree(f"model={model}", f"family={family}"), sizes)
+
+    def _tree(self, *choices: str) -> partial[Trainer]:
+        """The calls of a config with these choices; what it leaves to be given is None."""
+        if choices not in self._composed:
+            config = self._loader.load_configuration("config", [*choices], RunMode.RUN)
+            resolved = OmegaConf.create(resolve(config))
+            for key in OmegaConf.missing_keys(resolved):
+                OmegaConf.update(resolved, key, None)
+            self._composed[choices] = instantiate(resolved, _convert_="all")
+        return self._composed[choices]
+
+
+def _network(tree: partial[Trainer], sizes: set[str]) -> dict[str, Any]:
+    """What belongs to a curve: the network's calls without sizes, and the parametrization."""
+    found = {}
+    for name in ("model", "parametrization"):
+        for path, value in _leaves(tree.keywords[name], name).items():
+            if path.rpartition(".")[2] not in sizes:
+                found[path] = value
+            elif isinstance(value, list | tuple):
+                found[f"{path}.count"] = len(value)
+    return found
+
+
+def _leaves(tree: Any, path: str) -> dict[str, Any]:
+    return dict(calls(tree, path))
+
+
+def _differences(said: dict[str, Any], own: dict[str, Any], leave_out: str = "") -> list[str]:
+    return [
+        f"{path.removeprefix('model.')}={_format(value)}"
+        for path, value in sorted(said.items())
+        if path != leave_out and not _equal(own.get(path, ABSENT), value)
+    ]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and one == other)
+
+
+def _format(value: Any) -> str:
+    """A value without a space: a class of ours by its name, a path by its end."""
+    if callable(value):
+        name = public_name(value)
+        return name.rpartition(".")[2] if name.startswith("smallnets.") else name
+    if isinstance(value, str) and os.sep in value:
+        *_, parent, name = ["", *value.rstrip(os.sep).split(os.sep)]
+        return f"{parent}/{name}" if name.replace(".", "").isdigit() else name
+    if isinstance(value, np.generic):
+        value = value.item()
+    return str(value).replace(" ", "")

@@ -1,0 +1,59 @@
+"""What Hydra calls: the launcher of a sweep's jobs, and the report at its end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, configure_log
+from hydra.experimental.callback import Callback
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+from rich.console import Console
+
+from smallnets.sweep.execute import Settings, progress_bars, train
+from smallnets.sweep.plan import plan_jobs
+
+
+def launch(
+    context: HydraContext,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    first: int,
+    settings: Settings,
+) -> list[JobReturn]:
+    """Plan and train all jobs of a sweep; every one is checked before the first is compiled.
+
+    Raises ValueError, one line, for what is wrong with any of them.
+    """
+    with progress_bars(Console()) as progress:
+        plan = plan_jobs(
+            context,
+            config,
+            job_overrides,
+            first=first,
+            track=lambda stage, items, total: progress.track(items, total=total, description=stage),
+        )
+    returns = train(plan, settings)
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    return returns
+
+
+class Report(Callback):
+    """Writes the report of a sweep when all its runs are done, and says where it lies.
+
+    ``score`` and ``validation`` name the metrics that are drawn and that choose the rate.
+    """
+
+    def __init__(self, score: str = "test_error", validation: str = "validation_error") -> None:
+        self.score, self.validation = score, validation
+
+    def on_multirun_end(self, config: DictConfig, **details: Any) -> None:
+        from smallnets.analysis import report
+
+        del details
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            written = report.build(folder, score=self.score, validation=self.validation)
+            print(f"report: {written}")
+        except ValueError as error:
+            print(f"no report: {error}")

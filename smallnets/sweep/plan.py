@@ -1,0 +1,167 @@
+"""A plan: the programs that a sweep needs, each composed, sized and checked, and nothing run."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from smallnets.measure.budget import Network, Sizes, counted_costs, solve
+from smallnets.sweep import CONF
+from smallnets.sweep.build import build, check, load, one_line
+from smallnets.sweep.jobs import Group, compose, group, isolated_hydra
+from smallnets.sweep.labels import Labels
+from smallnets.tasks.data import Data
+from smallnets.traced import assign
+from smallnets.training.trainer import Trainer
+
+Track = Callable[[str, Iterable[Any], int], Iterable[Any]]  # (stage, items, how many) -> items
+
+
+@dataclass(frozen=True)
+class Program:
+    """Runs that one compiled program trains, checked: all that training and their rows need."""
+
+    group: Group
+    tree: partial[Trainer]
+    trainer: Trainer
+    data: Data
+    network: Any  # abstract
+    sizes: Sizes
+    costs: dict[str, float]
+    families: list[str]  # the label of each run
+    task: str
+
+    @property
+    def label(self) -> str:
+        return self.families[0]
+
+    @property
+    def parameters(self) -> int:
+        return int(self.costs["params"])
+
+    @property
+    def work(self) -> float:
+        """What training costs, for the progress bar: parameters x examples, over all runs."""
+        trainer = self.trainer
+        return len(self.group.jobs) * self.parameters * trainer.steps * trainer.batch_size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`smallnets.train` trains: programs, and the folder of the sweep's runs."""
+
+    programs: list[Program]
+    folder: Path
+    config: DictConfig
+    context: HydraContext
+
+    @property
+    def runs(self) -> int:
+        return sum(len(program.group.jobs) for program in self.programs)
+
+    def __repr__(self) -> str:
+        lines = [f"{self.runs} runs in {len(self.programs)} programs, into {self.folder}"]
+        for program in self.programs:
+            runs = len(program.group.jobs)
+            lines.append(f"  {program.label}, {program.parameters:,} parameters: {runs} runs")
+        return "\n".join(lines)
+
+
+def plan(*overrides: str) -> Plan:
+    """The runs of a sweep, as ``smallnets -m`` with these overrides: checked, and nothing is run.
+
+    ``plan("family=low_rank", "model.width=16,32", "seed=range(3)")`` composes every config, finds
+    the sizes that meet a budget, loads the data (which prepares what was never loaded before in the
+    cache) and traces every network. It compiles nothing and writes no run. Hydra's own state, of a
+    notebook or of another Hydra app, is left as it was. Raises ValueError, one line, for whatever
+    is wrong.
+    """
+    with one_line(), isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("config", [*overrides], RunMode.MULTIRUN)
+        context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
+        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+        swept = [f"{key}={value}" for key, value in params.items()]
+        parser = OverridesParser.create(config_loader=loader)
+        words = parser.parse_overrides([*swept, *config.hydra.overrides.task])
+        (jobs,) = BasicSweeper.split_arguments(words, max_batch_size=None)
+        return plan_jobs(context, config, jobs)
+
+
+def plan_jobs(
+    context: HydraContext,
+    config: DictConfig,
+    overrides: Sequence[Sequence[str]],
+    *,
+    first: int = 0,
+    track: Track = lambda stage, items, total: items,
+) -> Plan:
+    """The plan of the jobs that a Hydra sweeper hands out, numbered from ``first``."""
+    jobs = compose(context.config_loader, config, overrides, first)
+    groups = group(track("composing", jobs, len(overrides)))
+    if not groups:
+        raise ValueError("a sweep needs at least one run, but an empty list leaves none: fill it")
+    labels = Labels(context.config_loader)
+    programs = [_prepare(each, labels) for each in track("checking", groups, len(groups))]
+    return Plan(programs, Path(config.hydra.sweep.dir), config, context)
+
+
+def _prepare(group: Group, labels: Labels) -> Program:
+    """Build, size and check without computing; raises ValueError for what is wrong."""
+    tree = build(group.jobs[0].resolved)
+    trainer, data = load(tree)
+    family, task = labels.family(group.jobs[0], tree), labels.task(group.jobs[0], tree)
+    tree, sizes = _resize(tree, data, family, group.jobs[0].config.hydra.overrides.task)
+    trainer = tree()
+    network = check(trainer, data, family)
+    costs = counted_costs(network, trainer.batch(data))
+    families = [labels.family(job, build(job.resolved)) for job in group.jobs]
+    return Program(group, tree, trainer, data, network, sizes, costs, families, task)
+
+
+def _resize(
+    tree: partial[Trainer], data: Data, label: str, overrides: Sequence[str]
+) -> tuple[partial[Trainer], Sizes]:
+    """``tree`` with the sizes of its model that meet its budget, and these; as it is without one.
+
+    Raises ValueError where no size does, and where one that is chosen was also set by hand.
+    """
+    trainer = tree()
+    budget = trainer.budget()
+    if not budget.targets:
+        return tree, {}
+    known = tree.keywords["model"].keywords
+    knobs = [name for name in budget.knobs if name in known]
+    if not knobs:
+        raise ValueError(
+            f"{label}: a budget needs one of {', '.join(budget.knobs)}, but the model has "
+            f"{', '.join(known)}: choose a model that has one, or name another size in budget.knobs"
+        )
+    for name in knobs:
+        if any(override.lstrip("+").startswith(f"model.{name}=") for override in overrides):
+            raise ValueError(
+                f"a budget chooses model.{name}, but it is set too: leave it out, or leave it out "
+                f"of budget.knobs={list(budget.knobs)}"
+            )
+
+    def network(sizes: Sizes) -> Network:
+        return _resized(tree, sizes)().network(data)
+
+    with one_line(f"{label}: "):
+        sizes = solve(budget, network, trainer.batch(data), knobs=knobs)
+    return _resized(tree, sizes), sizes
+
+
+def _resized(tree: partial[Trainer], sizes: Sizes) -> partial[Trainer]:
+    for name, value in sizes.items():
+        tree = assign(tree, f"model.{name}", value)
+    return tree

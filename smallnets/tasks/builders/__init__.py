@@ -1,1 +1,0 @@
-"""Our TFDS builders, apart from the tasks because they import TFDS when they are imported."""

@@ -1,0 +1,88 @@
+"""Which numbers may vary inside one compiled program.
+
+A number that leaves every array shape as it is can be an input of the program, so that runs which
+differ only there are trained together. Who owns the number says so where it is declared::
+
+    def adamw(*, learning_rate: Traced, weight_decay: Traced = 0.0): ...
+
+and nobody keeps a list of names. Maps, losses and optimisers are built by ``functools.partial``
+trees (Hydra's ``_partial_: true``), in which :func:`assign` puts a value at a dotted path.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any, get_type_hints
+
+_MARK = "may vary inside a program"
+Traced = Annotated[float, _MARK]
+TracedInt = Annotated[int, _MARK]
+
+
+def declared(tree: Any, path: str = "") -> Iterator[tuple[str, type]]:
+    """Dotted path and type (``float`` or ``int``) of every traced number in a tree of partials.
+
+    ``tree`` is a partial or a mapping of them; a number counts also where the partial leaves it at
+    its default.
+    """
+    dot = f"{path}." if path else ""
+    if isinstance(tree, partial):
+        for name, kind in _marked(tree.func).items():
+            yield f"{dot}{name}", kind
+        tree = tree.keywords
+    if isinstance(tree, Mapping):
+        for name, branch in tree.items():
+            yield from declared(branch, f"{dot}{name}")
+
+
+def assign(tree: Any, path: str, value: Any) -> Any:
+    """``tree`` with ``value`` (a number or a tracer) at the dotted ``path``; the input is kept."""
+    name, _, rest = path.partition(".")
+    if isinstance(tree, partial):
+        keywords = tree.keywords
+        child = assign(keywords[name], rest, value) if rest else value
+        return partial(tree.func, *tree.args, **{**keywords, name: child})
+    return {**tree, name: assign(tree[name], rest, value) if rest else value}
+
+
+def _marked(function: Callable[..., Any]) -> dict[str, type]:
+    target = function.__init__ if inspect.isclass(function) else function
+    hints = get_type_hints(target, include_extras=True)
+    return {
+        name: hint.__origin__
+        for name, hint in hints.items()
+        if _MARK in getattr(hint, "__metadata__", ())
+    }
+
+
+def calls(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of everything that a tree of partials says, its defaults included.
+
+    A callable stands for itself at its own path, and its arguments below it: those that a partial
+    gives, and those that have a default in the signature. So two trees that make the same calls
+    give the same pairs, however they were written.
+    """
+    if isinstance(tree, partial) or (callable(tree) and not isinstance(tree, Mapping)):
+        function, given = (tree.func, tree.keywords) if isinstance(tree, partial) else (tree, {})
+        yield path, function
+        defaults = {
+            name: parameter.default
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
+        tree = {**defaults, **given}
+    if not isinstance(tree, Mapping):
+        yield path, tree
+        return
+    for name, branch in tree.items():
+        yield from calls(branch, f"{path}.{name}" if path else name)
+
+
+def public_name(function: Any) -> str:
+    """Where a class or function is imported from: of ours, by the shortest public path."""
+    *packages, _ = function.__module__.split(".")
+    package = ".".join(packages)
+    exported = getattr(sys.modules.get(package), "__all__", ())
+    name = function.__qualname__
+    return f"{package}.{name}" if name in exported else f"{function.__module__}.{name}"

@@ -1,1 +1,0 @@
-"""Training as a pure function of numbers, and many trainings as one program."""

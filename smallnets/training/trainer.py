@@ -1,0 +1,154 @@
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from smallnets.nn.embedding import Embedding
+from smallnets.nn.parameter import partition
+from smallnets.tasks.data import Data
+from smallnets.traced import TracedInt
+from smallnets.training.fit import Arrays, Loss, fit
+from smallnets.training.optimizer import Parametrization, with_rates
+
+Network = Callable[..., Any]  # (shape, classes, *, rngs) -> network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """One training run, described: the root of every config.
+
+    ``task()`` gives the data, ``model(shape, classes, rngs=...)`` the network, ``optimizer(steps)``
+    the transformation, ``loss(logits, labels)`` a scalar, ``parametrization(fan_in, fan_out)`` the
+    factors of a weight array's initial values and rate. The network is trained for ``steps``
+    batches of ``batch_size`` and evaluated ``evaluations`` times. ``budget()`` is what the
+    network may cost, for whoever builds the run: training doesn't look at it. ``cache`` is the
+    folder of prepared data and compiled programs; ``study`` holds what other values of the config
+    refer to.
+    Raises ValueError where steps, batch size and evaluations do not fit each other.
+    """
+
+    seed: TracedInt
+    task: Callable[[], Data]
+    model: Network
+    optimizer: Callable[[int], optax.GradientTransformation]
+    loss: Loss
+    parametrization: Parametrization
+    budget: Callable[[], Any]
+    steps: int
+    batch_size: int
+    evaluations: int
+    cache: str
+    study: Mapping[str, Any] | None = None
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "evaluations"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"{name} must be a whole number from 1, but is {value!r}: give one"
+                )
+        if self.steps % self.evaluations:
+            raise ValueError(
+                f"evaluations must divide steps, but evaluations={self.evaluations} for "
+                f"steps={self.steps}: choose a divisor of the steps"
+            )
+
+    def network(self, data: Data) -> Callable[..., Any]:
+        """The factory ``(*, rngs) -> network`` for the examples and classes of ``data``."""
+
+        def build(*, rngs: nnx.Rngs) -> Any:
+            return self.model(data.train.inputs.shape[1:], data.classes, rngs=rngs)
+
+        return build
+
+    def batch(self, data: Data) -> jax.ShapeDtypeStruct:
+        """Shape and type of a batch's inputs."""
+        inputs = data.train.inputs
+        return jax.ShapeDtypeStruct((self.batch_size, *inputs.shape[1:]), inputs.dtype)
+
+    def batch_labels(self, data: Data) -> jax.ShapeDtypeStruct:
+        """Shape and type of a batch's labels."""
+        labels = data.train.labels
+        return jax.ShapeDtypeStruct((self.batch_size, *labels.shape[1:]), labels.dtype)
+
+    def fit(self, data: Data, arrays: dict[str, Arrays]) -> tuple[Any, dict[str, jax.Array]]:
+        """Train; ``arrays`` are the splits of ``data`` on the device. See :func:`fit`."""
+        return fit(
+            self.network(data),
+            arrays["train"],
+            {name: split for name, split in arrays.items() if name != "train"},
+            seed=self.seed,
+            optimizer=self.optimizer,
+            loss=self.loss,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            evaluations=self.evaluations,
+            parametrization=self.parametrization,
+        )
+
+    def check(self, data: Data) -> Any:
+        """Build and call all parts without computing; return the network, its arrays abstract.
+
+        Raises ValueError where the data have fewer examples than a batch, tokens that the network
+        has no row for, or where it does not return logits; what the network's own factories raise
+        goes through.
+        """
+        if self.batch_size > len(data.train):
+            raise ValueError(
+                f"batch_size must not exceed the train split, but batch_size={self.batch_size} "
+                f"for {len(data.train)} examples: choose a smaller batch"
+            )
+
+        def build_and_call(inputs: jax.Array) -> tuple[Any, jax.Array]:
+            network = self.network(data)(rngs=nnx.Rngs(params=jax.random.key(0)))
+            _check_tokens(network, data)
+            return network, network(inputs)
+
+        network, logits = jax.eval_shape(build_and_call, self.batch(data))
+        labels = self.batch_labels(data)
+        expected = (*labels.shape, data.classes)
+        if logits.shape != expected or logits.dtype != jnp.float32:
+            raise ValueError(
+                f"the network must return float32 logits {expected}, but returns {logits.dtype} "
+                f"{logits.shape}: choose a model for these labels"
+            )
+        jax.eval_shape(self.loss, logits, labels)
+        jax.eval_shape(self._first_update, network)
+        return network
+
+    def _first_update(self, network: Any) -> Any:
+        parameters, _ = partition(network)
+        transformation = with_rates(self.optimizer(self.steps), self.parametrization)
+        with jax.numpy_dtype_promotion("standard"):  # as in fit
+            return transformation.update(parameters, transformation.init(parameters), parameters)
+
+
+def _check_tokens(network: Any, data: Data) -> None:
+    """Raise ValueError where inputs are tokens and the network has no row of a table for each."""
+    if data.train.inputs.dtype != np.int32:
+        return
+    tables = [m.table for _, m in nnx.iter_modules(network) if isinstance(m, Embedding)]
+    if not tables:
+        raise ValueError(
+            "the inputs are tokens, but the network embeds none, so it would read their numbers as "
+            "magnitudes: choose model=transformer or model=encoder"
+        )
+    rows = min(table.shape[0] for table in tables)
+    for name in ("train", "validation", "test"):
+        inputs = getattr(data, name).inputs
+        if inputs.size and not 0 <= inputs.min() <= inputs.max() < rows:
+            raise ValueError(
+                f"tokens must lie in [0, {rows}), the rows of the network's table, but those of "
+                f"{name} run from {inputs.min()} to {inputs.max()}: set model.vocabulary"
+            )
+
+
+def splits(data: Data) -> dict[str, Any]:
+    """The splits that are not empty, by name, as :class:`Arrays` of numpy arrays."""
+    named = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {name: Arrays(s.inputs, s.labels) for name, s in named.items() if len(s)}

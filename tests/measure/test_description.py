@@ -1,0 +1,115 @@
+"""What a user reads about a network, and what is said to what no network can be."""
+
+import re
+import subprocess
+import sys
+from unittest import mock
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from smallnets import describe
+
+
+def described(capsys, cache, *arguments: str) -> str:
+    """What the command prints; raises SystemExit as it would end."""
+    GlobalHydra.instance().clear()
+    with (
+        mock.patch.object(sys, "argv", ["smallnets-describe", *arguments, f"cache={cache}"]),
+        mock.patch.dict("os.environ", {"COLUMNS": "120"}),
+    ):
+        describe.main()
+    return capsys.readouterr().out
+
+
+def row(said: str, part: str) -> list[int]:
+    (line,) = [line for line in said.splitlines() if f" {part} " in line and "│" in line]
+    return [int(cell.replace(",", "")) for cell in re.findall(r"[\d,]+(?= +│)", line)]
+
+
+def test_a_network_by_its_parts(capsys, cache):
+    said = described(capsys, cache, "model=dense", "model.width=8")
+    assert row(said, "embedding") == [320, 320, 1280, 640]
+    assert row(said, "stack.blocks.map.up") == [256, 256, 1024, 512]
+    assert row(said, "whole") == [936, 936, 3744, 2 * (936 - 24)]  # norms multiply nothing
+
+
+def test_routing_uses_a_share_of_what_is_stored(capsys, cache):
+    said = described(capsys, cache, "model=mixture", "model.width=8")
+    assert row(said, "stack.blocks.map.expert.up")[:2] == [1024, 512]
+
+
+def test_a_training_step(capsys, cache):
+    said = described(capsys, cache, "model=logistic", "batch_size=10")
+    assert f"step of 10 examples: {10 * 2 * 2 * 400:,} FLOPs in matrix products" in said
+
+
+@pytest.mark.parametrize("family", ["dense", "low_rank", "monarch", "shared", "mixture"])
+@pytest.mark.parametrize("budget", [1_130, 3_000, 6_440, 16_000, 40_000, 100_000])
+def test_the_budgets_of_the_default_study_are_met_by_all_its_families(
+    capsys, cache, family, budget
+):
+    said = described(capsys, cache, f"model={family}", f"budget.params={budget}")
+    assert row(said, "whole")[0] == pytest.approx(budget, rel=0.005)
+    assert f"budget.params={budget:,}: {row(said, 'whole')[0]:,} (" in said
+
+
+def test_it_is_run_only_when_asked(capsys, cache):
+    said = described(capsys, cache, "model.width=8", "--measured")
+    assert re.search(r"│ +1024 │( +[\d.]+ │){4} +[\d,]+ │", said)
+    assert re.search(r"1,000 inferences in batches of 1,024: [\d.e-]+ J \(m", said)
+    assert "forward pass in ms" not in described(capsys, cache, "model.width=8")
+
+
+WRONG = {
+    "a budget of zero": (["budget.params=0"], "must be a number above 0"),
+    "a negative budget": (["budget.flops=-5"], "must be a number above 0"),
+    "no number": (["budget.bytes=many"], "must be a number above 0"),
+    "a tolerance that is no share": (["budget.tolerance=2"], "tolerance must be a share"),
+    "below the smallest network": (
+        ["budget.params=10"],
+        "params=10 lies below the smallest network, 57 (at width=1, hidden=1)",
+    ),
+    "no width fits": (
+        ["model=dense", "budget.params=1_000", "budget.by=[width]"],
+        "the nearest are 936 (at width=8) and 1,125 (at width=9)",
+    ),
+    "contradictory budgets": (
+        ["budget.params=20_000", "budget.flops=1_000"],
+        "budgets must be met together",
+    ),
+    "a size that is chosen and set": (
+        ["budget.params=20_000", "model.width=8"],
+        "a budget chooses model.width, but it is set too",
+    ),
+    "a model without a width": (["model=logistic", "budget.params=400"], "needs one of width"),
+    "a latency that no network has": (
+        ["budget.latency_ms=1e-9"],
+        "lies below the smallest network",
+    ),
+    "an axis that is none": (["budget.joules=3"], "Could not override 'budget.joules'"),
+    "an unknown family": (["model=circle"], "Could not find 'model/circle'"),
+    "what no width mends": (["budget.params=20_000", "model.unique=3"], "unique=3 for depth=2"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_one_line_and_status_2(name, capsys, cache):
+    arguments, line = WRONG[name]
+    with pytest.raises(SystemExit) as ended:
+        described(capsys, cache, *arguments)
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("smallnets-describe: ")
+    assert line in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+def test_help_and_counts_load_neither_tfds_nor_the_reports():
+    code = (
+        "import sys, smallnets.measure.description\n"
+        "print(sorted({'tensorflow_datasets', 'polars', 'matplotlib', 'scipy'} & {*sys.modules}))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"

@@ -1,0 +1,48 @@
+"""Numbers stay what they were: runs of every network and family, and sweeps, against a sample.
+
+The sample was trained by the commit that it names. On the processor and the JAX that made it every
+curve must be equal to the last bit; elsewhere a compiler may round otherwise, and curves of so few
+steps must agree to a part in a thousand.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from command import folders, smallnets
+
+from smallnets.measure.machine import device_name
+from smallnets.rows import load
+
+SAMPLES = sorted((Path(__file__).parent / "golden").glob("*.json"))
+QUICK = {"residual-monarch", "transformer-mixture", "encoder-shared", "convolutional-low_rank",
+         "perceptron-dense", "sweep-budget"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.slow)
+        for path in SAMPLES
+    ],
+)
+def test_curves_are_those_of_the_sample(path: Path, cache: Path, tmp_path: Path):
+    sample = json.loads(path.read_text())
+    sweep = ["-m"] if path.stem.startswith("sweep") else []
+    smallnets(*sweep, *sample["overrides"], *folders(cache, tmp_path))
+    rows = list(load(tmp_path))
+    same = (sample["device"], sample["jax"]) == (device_name(jax.devices()[0]), jax.__version__)
+    assert len(rows) == len(sample["rows"])
+    for expected in sample["rows"]:
+        first = expected["curves"]["train_loss"][0]
+        alike = [row for row in rows if row.parameters == expected["parameters"]]
+        row = min(alike, key=lambda row: abs(row.curves["train_loss"][0] - first))
+        assert row.seed == expected["seed"]
+        assert set(row.curves) == set(expected["curves"])
+        for name, curve in expected["curves"].items():
+            if same:
+                np.testing.assert_array_equal(row.curves[name], np.asarray(curve, float), name)
+            else:
+                np.testing.assert_allclose(row.curves[name], curve, rtol=1e-3, err_msg=name)

@@ -1,0 +1,90 @@
+"""Load, drops and entropy in the curves of a run, and a bias that balances the load in one."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from smallnets.nn.linear import Dense
+from smallnets.nn.mixture import Mixture
+from smallnets.nn.residual import ResidualNetwork
+from smallnets.nn.routing import BiasBalanced
+from smallnets.nn.sharing import Stack
+from smallnets.training.fit import Arrays, fit
+from smallnets.training.objective import cross_entropy
+from smallnets.training.optimizer import adamw
+
+CURVES = {"routing_load", "routing_drops", "routing_entropy"}
+SKEWED = jax.random.normal(jax.random.key(0), (256, 8)) + 2  # a common part, so few are busy
+TRAIN = Arrays(SKEWED, jnp.arange(256, dtype=jnp.int32) % 4)
+
+
+def train(mixture, *, seed=0, steps=60, learning_rate=1e-3, **options):
+    network = partial(
+        ResidualNetwork, (8,), 4, width=16, depth=2, linear=Dense, mixture=mixture, **options
+    )
+    return fit(
+        network,
+        TRAIN,
+        {},
+        seed=seed,
+        optimizer=partial(adamw, learning_rate=learning_rate),
+        loss=cross_entropy,
+        steps=steps,
+        batch_size=64,
+        evaluations=3,
+    )
+
+
+def test_curves_are_the_means_of_the_steps_since_the_evaluation_before():
+    """With rates of 0 nothing but the batch changes, so that each is what the model says of it."""
+    model, curves = train(
+        partial(Mixture, experts=4, top_k=2), learning_rate=0.0, steps=12, unique=1
+    )
+    assert {name for name in curves if name.startswith("routing_")} == CURVES
+    assert all(curve.shape == (3,) for curve in curves.values())
+    assert isinstance(model.stack, Stack)
+    mixture = jax.tree.map(lambda leaf: leaf[0], model.stack.blocks.map)
+    np.testing.assert_array_equal(mixture.load[1], 2 * 4)  # two calls in each of four steps
+    embedded = model.embedding(SKEWED)
+    block = jax.tree.map(lambda leaf: leaf[0], model.stack.blocks)
+    entropies = []
+    for _ in range(2):
+        entropies.append(block.map.router(block.norm(embedded))[1].entropy())
+        embedded = block(embedded)
+    # three epochs of four batches; batches drop others than the whole set does, hence the margin
+    np.testing.assert_allclose(curves["routing_entropy"].mean(), np.mean(entropies), rtol=0.02)
+
+
+def test_a_network_without_mixtures_has_no_such_curves():
+    _, curves = train(None)
+    assert set(curves) == {"train_loss"}
+
+
+def test_side_by_side_each_member_has_its_own_curves():
+    def curves(seed):
+        return train(partial(Mixture, experts=4, top_k=2), seed=seed, steps=6)[1]
+
+    together = jax.jit(jax.vmap(curves))(jnp.arange(2))
+    for member in range(2):
+        alone = jax.jit(curves)(member)
+        for name, curve in alone.items():
+            np.testing.assert_allclose(together[name][member], curve, rtol=1e-4, atol=1e-5)
+
+
+def test_the_bias_balances_the_load_past_the_optimiser():
+    """At a learning rate of 0 the bias alone moves, and it alone brings the load down."""
+    settings = {"experts": 4, "top_k": 1, "balance_weight": 0.0, "router_z_weight": 0.0}
+    router = partial(BiasBalanced, rate=0.01)
+    model, curves = train(partial(Mixture, router=router, **settings), learning_rate=0.0)
+    _, still = train(
+        partial(Mixture, router=partial(BiasBalanced, rate=0.0), **settings), learning_rate=0.0
+    )
+    assert still["routing_load"][-1] > 1.8
+    assert curves["routing_load"][-1] < 0.75 * still["routing_load"][-1]
+    assert curves["routing_drops"][-1] < 0.5 * still["routing_drops"][-1]
+    bias = model.stack.blocks.map.router.bias[...]
+    np.testing.assert_allclose(bias / 0.01, np.round(bias / 0.01), atol=1e-3)  # of whole steps
+    assert not isinstance(model.stack.blocks.map.router.bias, nnx.Param)

@@ -12,14 +12,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 
-class TogetherLauncher(Launcher):
+class BatchedLauncher(Launcher):
     """Trains the jobs of a multirun together where they differ only in numbers that may vary.
 
     See :mod:`smallnets.sweep.launcher`.
     """
 
     def __init__(self, execution: Any, memory_limit: int | None, workers: int | None):
-        self.settings = execution, memory_limit, workers
+        del execution, memory_limit, workers  # read from the config, as by smallnets.train
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -30,19 +30,12 @@ class TogetherLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from smallnets.sweep.execute import Settings
         from smallnets.sweep.launcher import launch
 
-        return launch(
-            self.hydra_context,
-            self.config,
-            job_overrides,
-            initial_job_idx,
-            Settings(*self.settings),
-        )
+        return launch(self.hydra_context, self.config, job_overrides, initial_job_idx)
 
 
-class TogetherSweeper(BasicSweeper):
+class UncheckedSweeper(BasicSweeper):
     """Hydra's basic sweeper, except that jobs are composed once: the launcher checks them all."""
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
@@ -50,21 +43,21 @@ class TogetherSweeper(BasicSweeper):
 
 
 @dataclass
-class TogetherLauncherConf:
+class BatchedLauncherConf:
     """``execution``: auto, vmap or map. ``memory_limit``: bytes for a program, null for half of
     what is free. ``workers``: programs under way at once, null for one a core on a CPU."""
 
-    _target_: str = "hydra_plugins.smallnets.TogetherLauncher"
+    _target_: str = "hydra_plugins.smallnets.BatchedLauncher"
     execution: str = "auto"
     memory_limit: int | None = None
     workers: int | None = None
 
 
 @dataclass
-class TogetherSweeperConf(BasicSweeperConf):
-    _target_: str = "hydra_plugins.smallnets.TogetherSweeper"
+class UncheckedSweeperConf(BasicSweeperConf):
+    _target_: str = "hydra_plugins.smallnets.UncheckedSweeper"
 
 
 _store: Any = ConfigStore.instance().store
-_store(group="hydra/launcher", name="smallnets", node=TogetherLauncherConf, provider="smallnets")
-_store(group="hydra/sweeper", name="smallnets", node=TogetherSweeperConf, provider="smallnets")
+_store(group="hydra/launcher", name="smallnets", node=BatchedLauncherConf, provider="smallnets")
+_store(group="hydra/sweeper", name="smallnets", node=UncheckedSweeperConf, provider="smallnets")

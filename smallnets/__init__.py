@@ -1,3 +1,25 @@
 """How small can the model be, and what does it really cost?"""
 
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+NUMERICS = 1  # raised when a run's numbers change: then runs of before are trained anew
+
+_PUBLIC = {  # imported when they are first asked for, so that this module loads nothing heavy
+    "plan": ("smallnets.sweep.plan", "plan"),
+    "train": ("smallnets.sweep.execute", "train"),
+    "load": ("smallnets.models", "load"),
+    "nn": ("smallnets.nn", None),
+    "tasks": ("smallnets.tasks", None),
+    "training": ("smallnets.training", None),
+}
+__all__ = ["NUMERICS", "load", "nn", "plan", "tasks", "train", "training"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'smallnets' has no attribute {name!r}")
+    module, attribute = _PUBLIC[name]
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found

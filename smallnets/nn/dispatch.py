@@ -140,12 +140,10 @@ _given.defvjp(
 def run_blocks(layers: Any, rows: jax.Array, which: jax.Array) -> jax.Array:
     """rows[N, B, d] -> [N, B, d_out], block n by the layer ``which[n]`` of E stacked ones.
 
-    The way is chosen for JAX's default backend: on a CPU one block after another, elsewhere side by
-    side.
+    The way is chosen when the program is lowered for a platform: on a CPU one block after another,
+    elsewhere side by side.
     """
-    if jax.default_backend() == "cpu":
-        return in_turn(layers, rows, which)
-    return side_by_side(layers, rows, which)
+    return jax.lax.platform_dependent(layers, rows, which, cpu=in_turn, default=side_by_side)
 
 
 def side_by_side(layers: Any, rows: jax.Array, which: jax.Array) -> jax.Array:

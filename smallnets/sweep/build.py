@@ -40,14 +40,14 @@ def load(tree: partial[Trainer]) -> tuple[Trainer, Data]:
         return trainer, trainer.task()
 
 
-def check(trainer: Trainer, data: Data, label: str) -> Any:
+def check(trainer: Trainer, data: Data, label: str, start: Any = None) -> Any:
     """The trainer's network with abstract arrays; raises ValueError where it can't be built.
 
     What its parts warn of is printed here, one line each, and nowhere else.
     """
     with one_line(f"{label}: "), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        network = trainer.check(data)
+        network = trainer.check(data, start)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         print(f"smallnets: warning: {label}: {message}", file=sys.stderr)
     return network

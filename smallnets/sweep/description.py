@@ -22,6 +22,7 @@ from smallnets.measure.parameters import parameters
 from smallnets.nn.linear import merged
 from smallnets.sweep.plan import Program, plan
 from smallnets.tasks.data import Data
+from smallnets.training.fit import Arrays
 from smallnets.training.trainer import Trainer
 
 BATCH_SIZES = (1, 64, 1024)
@@ -96,12 +97,8 @@ def _budget(network: nnx.Module, trainer: Trainer, data: Data, sizes: Sizes) -> 
 
 
 def _training(network: nnx.Module, trainer: Trainer, data: Data) -> str:
-    step = flops.training_step(
-        lambda model, inputs, labels: trainer.loss(model(inputs), labels),
-        network,
-        trainer.batch(data),
-        trainer.batch_labels(data),
-    )
+    batch = Arrays(trainer.batch(data), trainer.batch_labels(data))
+    step = flops.training_step(trainer.loss, network, batch)
     return (
         f"training step of {trainer.batch_size} examples: {step.products:,.0f} FLOPs in matrix "
         f"products, {step.elementwise:,.0f} elementwise, without the optimiser's"

@@ -5,29 +5,29 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.monitoring
 import numpy as np
-from hydra.core.utils import JobReturn, run_job
-from hydra.types import HydraContext
-from omegaconf import DictConfig
+from hydra.core.utils import run_job
+from omegaconf import DictConfig, OmegaConf, read_write
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from smallnets import rows
+from smallnets import models, rows
 from smallnets.measure import machine
 from smallnets.measure.energy import Energy, SharedClock, format_energy, measure
 from smallnets.measure.meter import find_meter
+from smallnets.models import Model
 from smallnets.rows import Row
-from smallnets.sweep.jobs import Job
+from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.plan import Plan, Program
+from smallnets.sweep.study import Account, found_run, opened
 from smallnets.tasks.data import Data
-from smallnets.traced import assign
 from smallnets.training.batch import EXECUTIONS, Execution, compile_runs, fastest_execution
 from smallnets.training.fit import Arrays
 from smallnets.training.trainer import splits
@@ -70,10 +70,18 @@ class Settings:
         )
 
 
+def settings_of(config: DictConfig) -> Settings:
+    """What a config's launcher says; the defaults where it is another launcher."""
+    said = OmegaConf.select(config, "hydra.launcher") or {}
+    names = [each.name for each in fields(Settings)]
+    return Settings(**{name: said[name] for name in names if name in said})
+
+
 @dataclass(frozen=True)
 class Result:
-    """What training a program gave: ``curves`` with a leading axis of runs, times, energy."""
+    """What training a program gave; models and curves have a leading axis of runs."""
 
+    models: Any
     curves: dict[str, np.ndarray]
     chunk: int
     compile_seconds: float
@@ -81,35 +89,74 @@ class Result:
     energy: Energy
 
 
-def train(plan: Plan, settings: Settings | None = None) -> list[JobReturn]:
-    """Train every run of a plan; give each its folder, its ``.hydra`` files and its row.
+class Run(NamedTuple):
+    """A run that is finished: its folder, which :func:`smallnets.load` takes, and its row."""
 
-    On a CPU several programs are under way at once: while one trains, the next compiles. A run's
-    folder is made by Hydra's own ``run_job`` once its program is done, so what is there is
-    finished. On Ctrl-C what is finished stays.
+    folder: Path
+    row: Row
+
+
+def train(plan: Plan) -> list[Run]:
+    """Train every run of a plan that is not there yet, and give each its folder, row and model.
+
+    A run's folder is named by its key; a run whose key is there, with the model that is asked for,
+    is kept as it is. On a CPU several programs are under way at once: while one trains, the next
+    compiles. A folder's row is written last, once its program is done, so what has a row is
+    finished. On Ctrl-C what is finished stays. How programs are run is the launcher's config.
+
+    Raises ValueError where the folder is of another study, or another sweep is writing into it.
     """
-    settings = (settings or Settings()).here(programs=len(plan.programs))
+    settings, commit = settings_of(plan.config), machine.commit()
     console = Console()
-    cache = Path(plan.programs[0].trainer.cache).expanduser()
-    with progress_bars(console) as progress, counting_compilations(cache) as compilations:
-        returns, energies = _train_all(plan, settings, progress)
-    console.print(
-        f"{len(returns)} runs in {plan.folder}: {compilations}; "
-        f"training took {format_energy(energies)}"
-    )
-    return [returns[number] for number in sorted(returns)]
+    with isolated_hydra(), opened(plan, commit) as account:
+        runs, missing = _split(plan, account)
+        settings = settings.here(programs=max(len(missing), 1))
+        cache = Path(plan.programs[0].trainer.cache).expanduser()
+        if missing:
+            with (
+                progress_bars(console) as progress,
+                counting_compilations(cache) as compilations,
+            ):
+                runs |= _train_all(plan, missing, settings, progress, account, commit)
+    said = f"{plan.runs} runs in {plan.folder}"
+    if account.found:
+        said += f", {account.found} of them there before"
+    if missing:
+        said += f": {compilations}; training took {format_energy(account.energies)}"
+    console.print(said)
+    return [runs[number] for number in sorted(runs)]
+
+
+def _split(plan: Plan, account: Account) -> tuple[dict[int, Run], list[Program]]:
+    """The runs that are there, by their jobs' numbers, and the programs of those that are not."""
+    runs: dict[int, Run] = {}
+    missing = []
+    for program in plan.programs:
+        places, keys = [], set()
+        for place, (job, key) in enumerate(zip(program.group.jobs, program.keys, strict=True)):
+            row = found_run(plan.folder, key, program.trainer.save)
+            if row is not None:
+                runs[job.number] = Run(plan.folder / key, row)
+            elif key not in keys:  # a job that repeats another is one run
+                places.append(place)
+                keys.add(key)
+        if places:
+            missing.append(program.only(places))
+    account.found = len(runs)
+    return runs, missing
 
 
 def _train_all(
-    plan: Plan, settings: Settings, progress: Progress
-) -> tuple[dict[int, JobReturn], list[Energy]]:
-    """Train the programs on a few threads; write each one's rows here as soon as it is done.
-
-    Returns what each job gave, by its number, and the energy of each program.
-    """
-    commit = machine.commit()
-    training = progress.add_task("training", total=sum(each.work for each in plan.programs))
-    data = {id(each.data): each.data for each in plan.programs}
+    plan: Plan,
+    programs: list[Program],
+    settings: Settings,
+    progress: Progress,
+    account: Account,
+    commit: str,
+) -> dict[int, Run]:
+    """Train programs on a few threads; write each one's runs here as soon as it is done."""
+    training = progress.add_task("training", total=sum(each.work for each in programs))
+    data = {id(each.data): each.data for each in programs}
     arrays = {key: on_device(each) for key, each in data.items()}
     clock = SharedClock()  # a meter sees all programs, so it is asked only where there is one
     meter = find_meter() if settings.workers == 1 else None
@@ -119,30 +166,33 @@ def _train_all(
         with clock.at_work():
             return train_program(program, arrays[id(program.data)], settings, measure_energy)
 
-    returns: dict[int, JobReturn] = {}
-    energies: list[Energy] = []
+    runs: dict[str, Run] = {}
     pool = ThreadPoolExecutor(settings.workers)
-    waiting = {pool.submit(work, program): program for program in plan.programs}
+    waiting = {pool.submit(work, program): program for program in programs}
     try:
         while waiting:
             progress.refresh()
             done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 program, result = waiting.pop(future), future.result()
-                energies.append(result.energy)
-                written = rows_of(program, result, settings.execution, commit)
-                for job, row in zip(program.group.jobs, written, strict=True):
-                    returns[job.number] = _write(plan.context, job, row)
+                account.energies.append(result.energy)
+                for job, row, model in runs_of(program, result, settings.execution, commit):
+                    runs[row.key] = _write(plan, job, row, model)
+                    account.trained += 1
                 progress.advance(training, program.work)
                 progress.console.print(_message(program, result), highlight=False)
     except BaseException:
-        progress.console.print(
-            f"stopped: {len(returns)} of {plan.runs} runs are finished, and their rows stay"
-        )
+        total = sum(len(program.group.jobs) for program in programs)
+        progress.console.print(f"stopped: {len(runs)} of {total} runs are finished, and stay")
         raise
     finally:  # without waiting for programs under way, whose runs are lost in any case
         pool.shutdown(wait=False, cancel_futures=True)
-    return returns, energies
+    return {
+        job.number: runs[key]
+        for program in plan.programs
+        for job, key in zip(program.group.jobs, program.keys, strict=True)
+        if key in runs
+    }
 
 
 def on_device(data: Data) -> dict[str, Arrays]:
@@ -161,17 +211,17 @@ def train_program(
     ``measure_energy(work)`` runs the compiled program and says what energy that took.
     Raises ValueError where not even one run fits into memory.
     """
+    keep = program.trainer.save != "none"
 
-    def run(values: dict[str, jax.Array], arrays: dict[str, Arrays]) -> dict[str, jax.Array]:
-        tree = program.tree
-        for path, value in values.items():
-            tree = assign(tree, path, value)
-        return tree().fit(program.data, arrays)[1]
+    def one(inputs: Any, arrays: dict[str, Arrays]) -> tuple[Any, dict[str, jax.Array]]:
+        values, start = inputs
+        model, curves = program.train_one(values, arrays, start)
+        return model if keep else None, curves
 
     try:
         compiled = compile_runs(
-            run,
-            program.group.values,
+            one,
+            (program.group.values, program.start),
             arrays,
             execution=settings.execution,
             memory_limit=settings.memory_limit,
@@ -179,24 +229,26 @@ def train_program(
     except ValueError as error:
         raise ValueError(f"{program.label}: {error}") from error
     started = time.perf_counter()
-    curves, energy = measure_energy(compiled.run)
+    (trained, curves), energy = measure_energy(compiled.run)
     seconds = time.perf_counter() - started
-    return Result(curves, compiled.chunk, compiled.compile_seconds, seconds, energy)
+    return Result(trained, curves, compiled.chunk, compiled.compile_seconds, seconds, energy)
 
 
-def rows_of(program: Program, result: Result, execution: str, commit: str) -> Iterator[Row]:
-    """The row of each run, in the order of the program's jobs."""
-    trainer, jobs = program.trainer, program.group.jobs
+def runs_of(
+    program: Program, result: Result, execution: str, commit: str
+) -> Iterator[tuple[Job, Row, Model | None]]:
+    """Each job of a program with its row and the model that is to be kept."""
+    trainer, jobs, data = program.trainer, program.group.jobs, program.data
     stride = trainer.steps // trainer.evaluations
     steps = [float(stride * (index + 1)) for index in range(trainer.evaluations)]
     device, versions = machine.device_name(jax.devices()[0]), machine.versions()
     energy = asdict(result.energy.times(1 / len(jobs)))
     for index, job in enumerate(jobs):
         curves = {name: array[index].tolist() for name, array in result.curves.items()}
-        curves |= _bits_per_byte(program.data, curves)
+        curves |= _bits_per_byte(data, curves)
         diverged = not all(map(math.isfinite, curves["train_loss"]))
         metrics = {name: curve[-1] for name, curve in curves.items()}
-        yield Row(
+        row = Row(
             family=program.families[index],
             task=program.task,
             seed=int(program.group.values["seed"][index]),
@@ -214,7 +266,15 @@ def rows_of(program: Program, result: Result, execution: str, commit: str) -> It
             commit=commit,
             versions=versions,
             config={**job.resolved, "model": {**job.resolved["model"], **program.sizes}},
+            key=program.keys[index],
+            parent=job.parent.row.key if job.parent else "",
+            saved=trainer.save,
         )
+        if trainer.save == "none":
+            yield job, row, None
+            continue
+        network = jax.tree.map(lambda leaf, index=index: leaf[index], result.models)
+        yield job, row, Model(network, data.preparation, classes=data.names)
 
 
 def score(row: Row) -> float:
@@ -241,16 +301,22 @@ def _best(curves: dict[str, list[float]], steps: list[float]) -> dict[str, float
     return {"best_step": steps[index], **best}
 
 
-def _write(context: HydraContext, job: Job, row: Row) -> JobReturn:
-    """The run's folder, Hydra's files and the row, by Hydra's own means."""
+def _write(plan: Plan, job: Job, row: Row, model: Model | None) -> Run:
+    """The run's folder, Hydra's files, the model and at last the row, by Hydra's own means."""
+    with read_write(job.config.hydra):
+        job.config.hydra.sweep.subdir = row.key
 
     def write(config: DictConfig) -> float:
         del config
-        rows.write(row, Path(job.config.hydra.runtime.output_dir))
+        folder = Path(job.config.hydra.runtime.output_dir)
+        if model is not None:
+            said = {"key": row.key, "saved": row.saved, "family": row.family, "task": row.task}
+            models.save(model, folder / models.NAME, notes=said)
+        rows.write(row, folder)
         return score(row)
 
     returned = run_job(
-        hydra_context=context,
+        hydra_context=plan.context,
         task_function=write,
         config=job.config,
         job_dir_key="hydra.sweep.dir",
@@ -258,7 +324,7 @@ def _write(context: HydraContext, job: Job, row: Row) -> JobReturn:
         configure_logging=False,
     )
     _ = returned.return_value  # raises what kept the row from being written
-    return returned
+    return Run(plan.folder / row.key, row)
 
 
 def _message(program: Program, result: Result) -> str:

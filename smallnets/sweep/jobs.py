@@ -18,9 +18,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobRuntime, setup_globals
-from hydra.version import VersionBase
+from hydra.version import VersionBase, setbase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from smallnets.rows import Row
 from smallnets.sweep.build import build
 from smallnets.traced import declared
 
@@ -28,17 +29,27 @@ _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\d*\.\d+|\d+(\.\d*)?[eE][+-]?\d+)")
 
 
+class Parent(NamedTuple):
+    """A kept run that others start from: its row, its network, and the shape of that in words."""
+
+    row: Row
+    network: Any
+    shape: str
+
+
 class Job(NamedTuple):
     """One run of a sweep, described.
 
     ``config`` is what Hydra's ``run_job`` takes, ``resolved`` its plain values without Hydra's own,
-    ``traced`` the type of each number that may vary inside a program, by its dotted path.
+    ``traced`` the type of each number that may vary inside a program, by its dotted path;
+    ``parent`` the run whose model it starts from.
     """
 
     number: int
     config: DictConfig
     resolved: dict[str, Any]
     traced: dict[str, type]
+    parent: Parent | None = None
 
 
 class _Template(NamedTuple):
@@ -84,6 +95,7 @@ def isolated_hydra() -> Iterator[None]:
         Singleton._instances.pop(kind, None)
     try:
         JobRuntime.instance().set("name", "smallnets")
+        setbase("1.3")
         yield
     finally:
         Singleton._instances.clear()
@@ -156,13 +168,18 @@ def group(jobs: Iterable[Job]) -> list[Group]:
             for path, kind in job.traced.items()
             if _has(rest, path)
         }
-        members = groups.setdefault(json.dumps([rest, list(numbers)], sort_keys=True), ([], []))
+        members = groups.setdefault(_same(rest, numbers, job), ([], []))
         members[0].append(job)
         members[1].append(numbers)
     return [
         Group(jobs, {path: np.stack([each[path] for each in numbers]) for path in numbers[0]})
         for jobs, numbers in groups.values()
     ]
+
+
+def _same(rest: dict[str, Any], numbers: dict[str, Any], job: Job) -> str:
+    """What two jobs of one program have in common."""
+    return json.dumps([rest, list(numbers), job.parent and job.parent.shape], sort_keys=True)
 
 
 def _has(config: Any, path: str) -> bool:

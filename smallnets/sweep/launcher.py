@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.utils import JobReturn, configure_log
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 from rich.console import Console
 
-from smallnets.sweep.execute import Settings, progress_bars, train
+from smallnets import rows
+from smallnets.sweep.execute import progress_bars, score, train
 from smallnets.sweep.plan import plan_jobs
 
 
@@ -19,7 +20,6 @@ def launch(
     config: DictConfig,
     job_overrides: Sequence[Sequence[str]],
     first: int,
-    settings: Settings,
 ) -> list[JobReturn]:
     """Plan and train all jobs of a sweep; every one is checked before the first is compiled.
 
@@ -33,9 +33,15 @@ def launch(
             first=first,
             track=lambda stage, items, total: progress.track(items, total=total, description=stage),
         )
-    returns = train(plan, settings)
-    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    return returns
+    return [
+        JobReturn(
+            working_dir=str(run.folder),
+            task_name="smallnets",
+            status=JobStatus.COMPLETED,
+            _return_value=score(run.row),
+        )
+        for run in train(plan)
+    ]
 
 
 class Report(Callback):
@@ -53,6 +59,8 @@ class Report(Callback):
         del details
         folder = Path(config.hydra.sweep.dir)
         try:
+            if len(list(folder.glob(f"*/{rows.NAME}"))) < 2:
+                return  # one run is no curve
             written = report.build(folder, score=self.score, validation=self.validation)
             print(f"report: {written}")
         except ValueError as error:

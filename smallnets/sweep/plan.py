@@ -1,11 +1,14 @@
 """A plan: the programs that a sweep needs, each composed, sized and checked, and nothing run."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -18,9 +21,12 @@ from smallnets.measure.budget import Network, Sizes, counted_costs, solve
 from smallnets.sweep import CONF
 from smallnets.sweep.build import build, check, load, one_line
 from smallnets.sweep.jobs import Group, compose, group, isolated_hydra
+from smallnets.sweep.keys import fingerprint, run_key
 from smallnets.sweep.labels import Labels
+from smallnets.sweep.parents import Parents
 from smallnets.tasks.data import Data
 from smallnets.traced import assign
+from smallnets.training.fit import Arrays
 from smallnets.training.trainer import Trainer
 
 Track = Callable[[str, Iterable[Any], int], Iterable[Any]]  # (stage, items, how many) -> items
@@ -39,6 +45,8 @@ class Program:
     costs: dict[str, float]
     families: list[str]  # the label of each run
     task: str
+    keys: list[str]  # of each run
+    start: Any = None  # the networks that the runs start from, with a leading axis of runs
 
     @property
     def label(self) -> str:
@@ -53,6 +61,27 @@ class Program:
         """What training costs, for the progress bar: parameters x examples, over all runs."""
         trainer = self.trainer
         return len(self.group.jobs) * self.parameters * trainer.steps * trainer.batch_size
+
+    def only(self, places: list[int]) -> "Program":
+        """The program of some of these runs."""
+        jobs = [self.group.jobs[place] for place in places]
+        values = {path: array[places] for path, array in self.group.values.items()}
+        return replace(
+            self,
+            group=Group(jobs, values),
+            families=[self.families[place] for place in places],
+            keys=[self.keys[place] for place in places],
+            start=jax.tree.map(lambda leaf: leaf[np.asarray(places)], self.start),
+        )
+
+    def train_one(
+        self, values: dict[str, jax.Array], arrays: dict[str, Arrays], start: Any = None
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """The model and the curves of one run, whose numbers may be tracers: a pure function."""
+        tree = self.tree
+        for path, value in values.items():
+            tree = assign(tree, path, value)
+        return tree().fit(self.data, arrays, start)
 
 
 @dataclass(frozen=True)
@@ -107,25 +136,44 @@ def plan_jobs(
 ) -> Plan:
     """The plan of the jobs that a Hydra sweeper hands out, numbered from ``first``."""
     jobs = compose(context.config_loader, config, overrides, first)
-    groups = group(track("composing", jobs, len(overrides)))
+    parents = Parents()
+    groups = group(parents.of(job) for job in track("composing", jobs, len(overrides)))
     if not groups:
         raise ValueError("a sweep needs at least one run, but an empty list leaves none: fill it")
-    labels = Labels(context.config_loader)
-    programs = [_prepare(each, labels) for each in track("checking", groups, len(groups))]
+    labels, fingerprints = Labels(context.config_loader), functools.cache(fingerprint)
+    programs = [
+        _prepare(each, labels, fingerprints) for each in track("checking", groups, len(groups))
+    ]
     return Plan(programs, Path(config.hydra.sweep.dir), config, context)
 
 
-def _prepare(group: Group, labels: Labels) -> Program:
+def _prepare(group: Group, labels: Labels, fingerprints: Callable[[Data], str]) -> Program:
     """Build, size and check without computing; raises ValueError for what is wrong."""
-    tree = build(group.jobs[0].resolved)
+    first = group.jobs[0]
+    tree = build(first.resolved)
     trainer, data = load(tree)
-    family, task = labels.family(group.jobs[0], tree), labels.task(group.jobs[0], tree)
-    tree, sizes = _resize(tree, data, family, group.jobs[0].config.hydra.overrides.task)
+    task = labels.task(first, tree)
+    start, sizes = None, {}
+    if first.parent is None:
+        label = labels.family(first, tree)
+        tree, sizes = _resize(tree, data, label, first.config.hydra.overrides.task)
+    else:
+        label = first.parent.row.family
+        start = jax.tree.map(
+            lambda *leaves: np.stack(leaves),
+            *(job.parent.network for job in group.jobs if job.parent),
+        )
     trainer = tree()
-    network = check(trainer, data, family)
+    network = check(trainer, data, label, first.parent and first.parent.network)
     costs = counted_costs(network, trainer.batch(data))
-    families = [labels.family(job, build(job.resolved)) for job in group.jobs]
-    return Program(group, tree, trainer, data, network, sizes, costs, families, task)
+    families, keys = [], []
+    for place, job in enumerate(group.jobs):
+        own = tree
+        for path, values in group.values.items():
+            own = assign(own, path, values[place].item())
+        families.append(labels.family(job, own) if job.parent is None else job.parent.row.family)
+        keys.append(run_key(own, fingerprints(data), job.parent.row.key if job.parent else ""))
+    return Program(group, tree, trainer, data, network, sizes, costs, families, task, keys, start)
 
 
 def _resize(

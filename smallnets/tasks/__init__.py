@@ -1,1 +1,9 @@
-"""Where examples come from: each task is a factory that gives ``data.Data`` when called."""
+"""Where examples come from: each task is a factory that gives ``data.Data`` when called.
+
+The names below are public: saved models refer to them, so they stay.
+"""
+
+from smallnets.tasks.data import Data, Split
+from smallnets.tasks.preparation import Preparation
+
+__all__ = ["Data", "Preparation", "Split"]

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+from smallnets.tasks.preparation import Preparation
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,9 @@ class Split:
 class Data:
     """A classification task: three splits and the number of classes; ``validation`` may be empty.
 
+    ``names`` are those of the classes, where they have any. ``preparation`` is what made the inputs
+    of a raw example's: a trained model keeps it.
+
     Raises ValueError if the splits differ in shape, if ``train`` or ``test`` is empty, if a label
     lies outside ``[0, classes)`` and is not a position's -1, or if an example has no label but -1.
     """
@@ -64,6 +69,8 @@ class Data:
     validation: Split
     test: Split
     classes: int
+    names: tuple[str, ...] = ()
+    preparation: Preparation = field(default_factory=Preparation)
 
     def __post_init__(self):
         for name in ("train", "validation", "test"):
@@ -141,6 +148,7 @@ def standardise(data: Data) -> Data:
         train=moved(data.train),
         validation=moved(data.validation),
         test=moved(data.test),
+        preparation=Preparation(mean=mean, scale=scale),
     )
 
 

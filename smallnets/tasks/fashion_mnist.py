@@ -15,6 +15,19 @@ import numpy as np
 
 from smallnets.tasks.data import Data, Split, check_share, hold_out, standardise
 
+NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)  # Xiao, Rasul & Vollgraf 2017, table 2
+
 
 @functools.lru_cache(maxsize=4)
 def load(*, source: str, validation: float) -> Data:
@@ -42,7 +55,7 @@ def raw(folder: Path) -> Data:
         )
     train, test = _split(folder, "train"), _split(folder, "t10k")
     nothing = Split(train.inputs[:0], train.labels[:0])
-    return Data(train=train, validation=nothing, test=test, classes=10)
+    return Data(train=train, validation=nothing, test=test, classes=10, names=NAMES)
 
 
 def _split(folder: Path, name: str) -> Split:

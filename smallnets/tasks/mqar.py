@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from smallnets.tasks.data import Data, Split, check_whole
+from smallnets.tasks.preparation import Preparation
 
 
 @functools.lru_cache(maxsize=4)
@@ -59,7 +60,7 @@ def load(
         return Split(*_sequences(draw, count, vocabulary, length, pairs, power))
 
     splits = (split(place, count) for place, count in enumerate((train, validation, test)))
-    return Data(*splits, classes=vocabulary)
+    return Data(*splits, classes=vocabulary, preparation=Preparation(dtype="int32"))
 
 
 def _sequences(

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from smallnets.tasks.data import Data, Split, check_whole
+from smallnets.tasks.preparation import Preparation
 
 
 @functools.lru_cache(maxsize=4)
@@ -48,7 +49,7 @@ def load(
         return Split(tokens[:, :-1].copy(), tokens[:, 1:].copy())
 
     splits = (split(place, count) for place, count in enumerate((train, validation, test)))
-    return Data(*splits, classes=symbols)
+    return Data(*splits, classes=symbols, preparation=Preparation(dtype="int32"))
 
 
 def grammar(*, seed: int, symbols: int, rules: int, branches: int, depth: int) -> np.ndarray:

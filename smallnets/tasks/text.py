@@ -1,15 +1,16 @@
 """Language modelling: texts become windows of tokens, which are bytes or learned from the texts."""
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from smallnets.files import replacing
 from smallnets.tasks.cache import writing
 from smallnets.tasks.data import Data, Split, check_whole
+from smallnets.tasks.preparation import Preparation
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -47,12 +48,21 @@ def language_model(
     not installed.
     """
     check_whole({"length": length}, least=1)
-    encode = spell if vocabulary is None else learned(texts["train"], vocabulary, cache)
+    tokenizer, encode = "bytes", spell
+    if vocabulary is not None:
+        tokenizer = learned(texts["train"], vocabulary, cache)
+        encode = encoder(tokenizer, vocabulary)
     train, validation, test = (
         windows(name, [encode(text) for text in texts[name]], length)
         for name in ("train", "validation", "test")
     )
-    return Data(train, validation, test, classes=BYTES if vocabulary is None else vocabulary)
+    return Data(
+        train,
+        validation,
+        test,
+        classes=BYTES if vocabulary is None else vocabulary,
+        preparation=Preparation(dtype="int32", tokenizer=tokenizer, window=length),
+    )
 
 
 def windows(name: str, texts: Sequence[Tokens], length: int) -> Split:
@@ -86,8 +96,8 @@ def spell(text: str) -> Tokens:
     return Tokens(ids, np.ones_like(ids))
 
 
-def learned(texts: Sequence[str], vocabulary: int, cache: Path) -> Encode:
-    """The encoder of a byte-level BPE of ``vocabulary`` tokens, trained on ``texts``, or kept.
+def learned(texts: Sequence[str], vocabulary: int, cache: Path) -> str:
+    """The JSON of a byte-level BPE of ``vocabulary`` tokens, trained on ``texts``, or kept.
 
     The first 256 tokens are the bytes, so that any text can be spelled. Source: Sennrich et al.
     2015, arXiv:1508.07909; on bytes: Radford et al. 2019 (GPT-2), section 2.2.
@@ -107,18 +117,23 @@ def learned(texts: Sequence[str], vocabulary: int, cache: Path) -> Encode:
     digest = hashlib.sha256(repr((tokenizers.__version__, vocabulary, list(texts))).encode())
     kept = cache / "vocabularies" / f"{digest.hexdigest()}.json"
     if not kept.exists():
-        draft = kept.with_name(f".{kept.name}.{os.getpid()}")
         trained = _train(texts, vocabulary).to_str()
-        with writing(kept.parent):
+        with writing(kept.parent), replacing(kept) as draft:
             draft.write_text(trained)
-            draft.replace(kept)
-    tokenizer = tokenizers.Tokenizer.from_str(kept.read_text())
+    return kept.read_text()
+
+
+def encoder(tokenizer: str, vocabulary: int) -> Encode:
+    """What a tokenizer, by its JSON, makes of a text."""
+    from tokenizers import Tokenizer
+
+    loaded = Tokenizer.from_str(tokenizer)
     # Byte-level tokens are written with one letter for each byte.
-    letters = {index: len(token) for token, index in tokenizer.get_vocab().items()}
+    letters = {index: len(token) for token, index in loaded.get_vocab().items()}
     lengths = np.asarray([letters[index] for index in range(vocabulary)], np.int32)
 
     def encode(text: str) -> Tokens:
-        ids = np.asarray(tokenizer.encode(text).ids, np.int32)
+        ids = np.asarray(loaded.encode(text).ids, np.int32)
         return Tokens(ids, lengths[ids])
 
     return encode

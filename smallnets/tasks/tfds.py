@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from smallnets.files import replacing
 from smallnets.tasks.cache import quiet, writing
 from smallnets.tasks.data import Data, Split, check_share, hold_out, standardise
 
 INFO = "dataset_info.json"
-NAMES = {"train_inputs", "train_labels", "test_inputs", "test_labels", "classes"}
+NAMES = {"train_inputs", "train_labels", "test_inputs", "test_labels", "classes", "names"}
 
 
 @functools.lru_cache(maxsize=4)
@@ -104,7 +105,13 @@ def _data(arrays: dict[str, np.ndarray]) -> Data:
         for name in ("train", "test")
     )
     nothing = Split(train.inputs[:0], train.labels[:0])
-    return Data(train=train, validation=nothing, test=test, classes=int(arrays["classes"]))
+    return Data(
+        train=train,
+        validation=nothing,
+        test=test,
+        classes=int(arrays["classes"]),
+        names=tuple(arrays["names"].tolist()),
+    )
 
 
 def _digest(directory: Path, *options: str | None) -> str:
@@ -125,14 +132,8 @@ def _load(kept: Path) -> dict[str, np.ndarray] | None:
 
 
 def _keep(arrays: dict[str, np.ndarray], kept: Path) -> None:
-    draft = kept.with_name(f".{kept.name}.{os.getpid()}")
-    with writing(kept.parent):
-        try:
-            with draft.open("wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
-            draft.replace(kept)
-        finally:
-            draft.unlink(missing_ok=True)
+    with writing(kept.parent), replacing(kept) as draft, draft.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _decode(
@@ -158,6 +159,7 @@ def _decode(
                 f"{features[names[1]]}; choose another with labels=NAME"
             )
     classes = getattr(features[names[1]], "num_classes", None)
+    arrays["names"] = np.asarray(getattr(features[names[1]], "names", None) or [], str)
     largest = max(arrays[f"{name}_labels"].max() for name in splits)
     arrays["classes"] = np.asarray(largest + 1 if classes is None else classes)
     return arrays

@@ -1,7 +1,7 @@
 """Many runs that differ only in numbers, trained by one compiled program."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 
 Execution = Literal["vmap", "map"]
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
-Values = Mapping[str, np.ndarray]
+Values = Any  # a pytree of arrays with a leading axis of runs
 
 
 class Compiled(NamedTuple):
@@ -34,7 +34,7 @@ def fastest_execution(platform: str) -> Execution:
 
 
 def compile_runs(
-    train_one: Callable[[dict[str, jax.Array], Any], Any],
+    train_one: Callable[[Any, Any], Any],
     values: Values,
     shared: Any,
     *,
@@ -43,7 +43,7 @@ def compile_runs(
 ) -> Compiled:
     """``train_one(values[i], shared)`` for all runs i, as one program, compiled and not yet run.
 
-    ``values`` are arrays with a leading axis of runs, ``shared`` is any pytree that all see.
+    ``values`` is a pytree of arrays with a leading axis of runs, ``shared`` is one that all see.
     ``"map"`` trains one after another inside the program (``lax.map``): bit for bit what each gives
     alone. ``"vmap"`` trains them side by side: equal to rounding, and for a given number of
     runs, a run's bits depend neither on the others nor on its place.
@@ -52,7 +52,7 @@ def compile_runs(
     for as many runs as fit, and run for one chunk after another; the last chunk is filled up by
     repeating a run. Raises ValueError if not even one run fits.
     """
-    runs = len(next(iter(values.values())))
+    runs = len(jax.tree.leaves(values)[0])
     started = time.perf_counter()
     chunk = runs
     compiled, needed = _compile_and_weigh(train_one, _slice(values, 0, chunk), shared, execution)
@@ -78,11 +78,11 @@ def compile_runs(
     return Compiled(run, chunk, compile_seconds)
 
 
-def _slice(values: Values, start: int, chunk: int) -> dict[str, np.ndarray]:
+def _slice(values: Values, start: int, chunk: int) -> Values:
     """Runs ``start .. start + chunk``, the last one repeated where there are too few."""
-    runs = len(next(iter(values.values())))
+    runs = len(jax.tree.leaves(values)[0])
     index = np.minimum(np.arange(start, start + chunk), runs - 1)
-    return {name: array[index] for name, array in values.items()}
+    return jax.tree.map(lambda array: array[index], values)
 
 
 def compile_program(
@@ -90,7 +90,7 @@ def compile_program(
 ) -> Any:
     """``(values, shared) -> results`` for as many runs as ``values`` has, compiled."""
 
-    def program(values: dict[str, jax.Array], shared: Any) -> Any:
+    def program(values: Values, shared: Any) -> Any:
         if execution == "vmap":
             return jax.vmap(lambda value: train_one(value, shared))(values)
         return jax.lax.map(lambda value: train_one(value, shared), values)

@@ -1,7 +1,12 @@
-"""One training run as a pure function: seed and numbers in, trained model and curves out."""
+"""One training run as a pure function: a model and numbers in, a trained model and curves out.
+
+A run is ``begin``, then a segment or more, then ``finish``, over one explicit pytree, the
+:class:`TrainingState`; :func:`fit` is the three of them with one segment.
+"""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,94 +14,226 @@ import optax
 from flax import nnx
 
 from smallnets.nn.parameter import Buffer, combine, emptied, means, partition
-from smallnets.training.objective import cross_entropy
+from smallnets.training.objective import Objective, label_loss
 from smallnets.training.optimizer import Parametrization, initial, standard, with_rates
 
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
+Keep = Literal["last", "best"]
+View = Callable[..., Any]  # (model, *, training, key) -> model
 
 
-class Arrays(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Arrays:
     """A split on the device: ``inputs[n, ...]``, and ``labels[n]`` or, of tokens, ``[n, T]``.
 
-    The label -1 of a token is none.
+    The label -1 of a token is none. ``more`` holds further arrays of the examples, ``[n, ...]``
+    each, such as a teacher's outputs or weights: they are gathered with a batch, for the objective.
     """
 
     inputs: Any
     labels: Any
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+class TrainingState(NamedTuple):
+    """All that a training run carries from one step to the next.
+
+    ``rest`` is of the model what neither training nor a report changes. ``best`` is None unless the
+    best model is kept: then the lowest validation loss so far, and that model's parameters and
+    buffers.
+    """
+
+    parameters: Any
+    buffers: Any
+    rest: Any
+    optimizer: Any
+    order: jax.Array
+    key_order: jax.Array
+    key_objective: jax.Array
+    step: jax.Array
+    best: tuple[jax.Array, Any, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How a run is trained: what does not change from step to step.
+
+    ``optimizer(steps)`` gives the transformation, ``objective(model, batch, key)`` the loss that is
+    minimised, ``parametrization`` how each weight array's initial values and learning rate depend
+    on its fans. ``view(model, training=..., key=...)`` stands between the parameters and the
+    objective, as dropout or rounded weights do; evaluations and the model that is returned are
+    seen through it too, with ``training=False`` and no key. ``keep`` says which model is returned:
+    that of the last step, or of the evaluation with the lowest loss on ``validation`` (the earlier
+    on ties).
+    """
+
+    optimizer: Callable[[int], optax.GradientTransformation]
+    objective: Objective
+    steps: int
+    batch_size: int
+    evaluations: int
+    parametrization: Parametrization = standard
+    view: View | None = None
+    keep: Keep = "last"
+
+    def begin(
+        self, network: Callable[..., Any] | None, seed: jax.Array | int, *, count: int, start: Any
+    ) -> TrainingState:
+        """The state before the first step, with ``count`` examples to train on.
+
+        The model is ``start``, as it is, or where that is None, ``network(rngs=...)`` with its
+        initial values by the parametrization.
+        """
+        key_parameters, key_order = jax.random.split(jax.random.key(seed))
+        if start is None:
+            assert network is not None
+            parameters, rest = partition(network(rngs=nnx.Rngs(params=key_parameters)))
+            parameters = initial(parameters, self.parametrization)
+        else:
+            parameters, rest = partition(start)
+        buffers, rest = partition(rest, Buffer)
+        best = None
+        if self.keep == "best":
+            best = (jnp.full((), jnp.inf), parameters, buffers)
+        return TrainingState(
+            parameters=parameters,
+            buffers=buffers,
+            rest=rest,
+            optimizer=self._transformation().init(parameters),
+            order=jnp.arange(count),
+            key_order=key_order,
+            key_objective=jax.random.fold_in(key_parameters, 0),
+            step=jnp.zeros((), int),
+            best=best,
+        )
+
+    def segment(
+        self, state: TrainingState, train: Arrays, held_out: dict[str, Arrays], evaluations: int
+    ) -> tuple[TrainingState, dict[str, jax.Array]]:
+        """Train until the next ``evaluations`` evaluations: the state there, and their curves."""
+        transformation = self._transformation()
+        count = train.labels.shape[0]
+        batches = count // self.batch_size
+        key_order, key_objective, rest = state.key_order, state.key_objective, state.rest
+
+        def whole(parameters: Any, buffers: Any) -> Any:
+            return combine(parameters, combine(buffers, rest))
+
+        def loss(trained: tuple[Any, Any], batch: Arrays, index: jax.Array) -> jax.Array:
+            key = jax.random.fold_in(key_objective, index)
+            key_view, key = jax.random.split(key)
+            model = self._viewed(whole(*trained), training=True, key=key_view)
+            return self.objective(model, batch, key)
+
+        def order_of(epoch: jax.Array) -> jax.Array:
+            return jax.random.permutation(jax.random.fold_in(key_order, epoch), count)
+
+        def step(carry: Any, index: jax.Array) -> tuple[Any, jax.Array]:
+            parameters, buffers, optimizer, order = carry
+            order = jax.lax.cond(
+                index % batches == 0, lambda: order_of(index // batches), lambda: order
+            )
+            start = [index % batches * self.batch_size]
+            rows = jax.lax.dynamic_slice(order, start, [self.batch_size])
+            batch = jax.tree.map(lambda array: array[rows], train)
+            value, (gradient, reports) = jax.value_and_grad(loss)(
+                (parameters, buffers), batch, index
+            )
+            buffers = jax.tree.map(jnp.add, buffers, reports)
+            with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer counts
+                updates, optimizer = transformation.update(gradient, optimizer, parameters)
+            return (optax.apply_updates(parameters, updates), buffers, optimizer, order), value
+
+        def stretch(carry: Any, indices: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+            (parameters, buffers, *others), best = carry
+            carry, losses = jax.lax.scan(step, (parameters, emptied(buffers), *others), indices)
+            parameters, buffers = carry[:2]
+            model = self._viewed(whole(parameters, buffers), training=False, key=None)
+            metrics = {"train_loss": losses.mean(), **means(buffers)}
+            for name, split in held_out.items():
+                value, wrong = evaluate(model, split, self.batch_size)
+                metrics[f"{name}_loss"] = value
+                metrics[f"{name}_error"] = jnp.where(jnp.isnan(value), value, wrong)
+            if best is not None:
+                score = metrics["validation_loss"]
+                better = (score < best[0]) | (indices[0] == 0)
+                found = jnp.where(jnp.isfinite(score), score, jnp.inf), parameters, buffers
+                best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, best)
+            return (carry, best), metrics
+
+        stride = self.steps // self.evaluations
+        carry = (state.parameters, state.buffers, state.optimizer, state.order)
+        indices = state.step + jnp.arange(evaluations * stride).reshape(evaluations, stride)
+        (carry, best), curves = jax.lax.scan(stretch, (carry, state.best), indices)
+        parameters, buffers, optimizer, order = carry
+        state = state._replace(
+            parameters=parameters,
+            buffers=buffers,
+            optimizer=optimizer,
+            order=order,
+            step=state.step + evaluations * stride,
+            best=best,
+        )
+        return state, curves
+
+    def finish(self, state: TrainingState) -> Any:
+        """The model that is kept, in its view."""
+        parameters, buffers = state.parameters, state.buffers
+        if state.best is not None:
+            _, parameters, buffers = state.best
+        model = combine(parameters, combine(buffers, state.rest))
+        return self._viewed(model, training=False, key=None)
+
+    def _viewed(self, model: Any, *, training: bool, key: jax.Array | None) -> Any:
+        return model if self.view is None else self.view(model, training=training, key=key)
+
+    def _transformation(self) -> optax.GradientTransformation:
+        return with_rates(self.optimizer(self.steps), self.parametrization)
 
 
 def fit(
-    network: Callable[..., Any],
+    network: Callable[..., Any] | None,
     train: Arrays,
     held_out: dict[str, Arrays],
     *,
     seed: jax.Array | int,
     optimizer: Callable[[int], optax.GradientTransformation],
-    loss: Loss,
+    objective: Objective,
     steps: int,
     batch_size: int,
     evaluations: int,
     parametrization: Parametrization = standard,
+    view: View | None = None,
+    keep: Keep = "last",
+    start: Any = None,
 ) -> tuple[Any, dict[str, jax.Array]]:
     """Train for ``steps`` batches; evaluate ``evaluations`` times, evenly, the last at the end.
 
-    ``network(rngs=...)`` builds the model. Batches are drawn without replacement, in a new order
-    each epoch; what is left of an epoch after its last whole batch is skipped. The seed sets the
-    parameters and the orders; ``parametrization`` says how each weight array's initial values and
-    learning rate depend on its fans.
+    ``network(rngs=...)`` builds the model, or ``start`` is one that is trained on; the rest are the
+    fields of :class:`Fit`. Batches are drawn without replacement, in a new order each epoch; what
+    is left of an epoch after its last whole batch is skipped. The seed sets the parameters, the
+    orders and the keys of view and objective.
 
-    Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the batches since
-    the evaluation before) and for each held-out split ``<name>_loss`` (plain cross-entropy in nats,
-    whatever the training loss) and ``<name>_error`` (share of wrong answers, NaN where the loss
-    is), where the labels are of tokens means over those tokens that have one. What a model's maps
-    report of themselves in training are curves too (:mod:`smallnets.nn.parameter`). It is one
-    ``lax.scan``, pure, and so may be ``vmap``-ed over everything that is a number.
+    Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the objective over
+    the batches since the evaluation before) and for each held-out split ``<name>_loss`` (plain
+    cross-entropy in nats, whatever the objective) and ``<name>_error`` (share of wrong answers, NaN
+    where the loss is), where the labels are of tokens means over those tokens that have one. What a
+    model's layers report of themselves in training are curves too (:mod:`smallnets.nn.parameter`).
+    It is one ``lax.scan``, pure, and so may be ``vmap``-ed over everything that is a number.
     """
-    key_parameters, key_order = jax.random.split(jax.random.key(seed))
-    parameters, rest = partition(network(rngs=nnx.Rngs(params=key_parameters)))
-    states, rest = partition(rest, Buffer)
-    parameters = initial(parameters, parametrization)
-    transformation = with_rates(optimizer(steps), parametrization)
-    count = train.labels.shape[0]
-    batches = count // batch_size
-
-    def whole(parameters: Any, states: Any) -> Any:
-        return combine(parameters, combine(states, rest))
-
-    def objective(trained: tuple[Any, Any], batch: Arrays) -> jax.Array:
-        return loss(whole(*trained)(batch.inputs), batch.labels)
-
-    def order_of(epoch: jax.Array) -> jax.Array:
-        return jax.random.permutation(jax.random.fold_in(key_order, epoch), count)
-
-    def step(carry, index):
-        parameters, states, state, order = carry
-        order = jax.lax.cond(
-            index % batches == 0, lambda: order_of(index // batches), lambda: order
-        )
-        rows = jax.lax.dynamic_slice(order, [index % batches * batch_size], [batch_size])
-        batch = Arrays(train.inputs[rows], train.labels[rows])
-        value, (gradient, reports) = jax.value_and_grad(objective)((parameters, states), batch)
-        states = jax.tree.map(jnp.add, states, reports)
-        with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer counts
-            updates, state = transformation.update(gradient, state, parameters)
-        return (optax.apply_updates(parameters, updates), states, state, order), value
-
-    def stretch(carry, indices):
-        parameters, states, *others = carry
-        carry, losses = jax.lax.scan(step, (parameters, emptied(states), *others), indices)
-        model = whole(carry[0], carry[1])
-        metrics = {"train_loss": losses.mean(), **means(carry[1])}
-        for name, split in held_out.items():
-            value, wrong = evaluate(model, split, batch_size)
-            metrics[f"{name}_loss"] = value
-            metrics[f"{name}_error"] = jnp.where(jnp.isnan(value), value, wrong)
-        return carry, metrics
-
-    carry = (parameters, states, transformation.init(parameters), jnp.arange(count))
-    indices = jnp.arange(steps).reshape(evaluations, -1)
-    (parameters, states, _, _), curves = jax.lax.scan(stretch, carry, indices)
-    return whole(parameters, states), curves
+    run = Fit(
+        optimizer=optimizer,
+        objective=objective,
+        steps=steps,
+        batch_size=batch_size,
+        evaluations=evaluations,
+        parametrization=parametrization,
+        view=view,
+        keep=keep,
+    )
+    state = run.begin(network, seed, count=train.labels.shape[0], start=start)
+    state, curves = run.segment(state, train, held_out, evaluations)
+    return run.finish(state), curves
 
 
 def evaluate(
@@ -111,17 +248,19 @@ def evaluate(
     if split.labels.ndim == 1:
         logits = model(split.inputs)
         wrong = jnp.mean(logits.argmax(axis=-1) != split.labels)
-        return cross_entropy(logits, split.labels), wrong
+        return label_loss(logits, split.labels), wrong
     count = split.labels.shape[0]
     size = min(batch_size, count)
 
     def call(start: jax.Array) -> tuple[jax.Array, jax.Array]:
         first = jnp.minimum(start, count - size)
-        inputs, labels = (jax.lax.dynamic_slice_in_dim(each, first, size) for each in split)
+        inputs, labels = (
+            jax.lax.dynamic_slice_in_dim(each, first, size) for each in (split.inputs, split.labels)
+        )
         logits = model(inputs)
         new = first + jnp.arange(size) >= start
         given = (labels >= 0) & new[:, None]
-        losses = jax.vmap(cross_entropy)(logits, labels)
+        losses = jax.vmap(label_loss)(logits, labels)
         wrong = (logits.argmax(axis=-1) != labels) & given
         return given.sum(axis=1).astype(losses.dtype) @ losses, wrong.sum()
 

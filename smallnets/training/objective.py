@@ -1,12 +1,25 @@
+"""What training minimises: objectives ``(model, batch, key) -> loss``, and the losses in them."""
+
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from smallnets.traced import Traced
 
+Objective = Callable[[Any, Any, jax.Array], jax.Array]  # (model, batch, key) -> loss
+
 
 def cross_entropy(
-    logits: jax.Array, labels: jax.Array, *, label_smoothing: Traced = 0.0
+    model: Any, batch: Any, key: jax.Array, *, label_smoothing: Traced = 0.0
 ) -> jax.Array:
+    """The cross-entropy of a model's logits with the labels of a batch: :func:`label_loss`."""
+    del key
+    return label_loss(model(batch.inputs), batch.labels, label_smoothing=label_smoothing)
+
+
+def label_loss(logits: jax.Array, labels: jax.Array, *, label_smoothing: Any = 0.0) -> jax.Array:
     """Mean cross-entropy in nats against (1 - s) onehot(label) + s / classes.
 
     Shapes: logits[..., classes], labels[...] (integers), such as [n] or, with one for each token,

@@ -12,9 +12,11 @@ from smallnets.nn.embedding import Embedding
 from smallnets.nn.parameter import partition
 from smallnets.tasks.data import Data
 from smallnets.traced import TracedInt
-from smallnets.training.fit import Arrays, Loss, fit
+from smallnets.training.fit import Arrays, View, fit
+from smallnets.training.objective import Objective
 from smallnets.training.optimizer import Parametrization, with_rates
 
+SAVES = ("last", "best", "none")
 Network = Callable[..., Any]  # (shape, classes, *, rngs) -> network
 
 
@@ -23,26 +25,33 @@ class Trainer:
     """One training run, described: the root of every config.
 
     ``task()`` gives the data, ``model(shape, classes, rngs=...)`` the network, ``optimizer(steps)``
-    the transformation, ``loss(logits, labels)`` a scalar, ``parametrization(fan_in, fan_out)`` the
-    factors of a weight array's initial values and rate. The network is trained for ``steps``
-    batches of ``batch_size`` and evaluated ``evaluations`` times. ``budget()`` is what the
-    network may cost, for whoever builds the run: training doesn't look at it. ``cache`` is the
-    folder of prepared data and compiled programs; ``study`` holds what other values of the config
-    refer to.
-    Raises ValueError where steps, batch size and evaluations do not fit each other.
+    the transformation, ``objective(model, batch, key)`` the loss that is minimised,
+    ``parametrization(fan_in, fan_out)`` the factors of a weight array's initial values and rate,
+    ``view`` what stands between parameters and objective, if anything
+    (:class:`smallnets.training.fit.Fit`). The network is trained for ``steps`` batches of
+    ``batch_size`` and evaluated ``evaluations`` times. ``budget()`` is what the network may cost,
+    for whoever builds the run: training doesn't look at it. ``save`` says which model is kept, the
+    ``last``, the ``best`` by the validation loss, or ``none``; ``start`` names the run, or the runs
+    by seed, whose kept model is trained on. ``cache`` is the folder of prepared data and compiled
+    programs; ``study`` holds what other values of the config refer to.
+    Raises ValueError where steps, batch size and evaluations do not fit each other, and for another
+    ``save``.
     """
 
     seed: TracedInt
     task: Callable[[], Data]
     model: Network
     optimizer: Callable[[int], optax.GradientTransformation]
-    loss: Loss
+    objective: Objective
     parametrization: Parametrization
     budget: Callable[[], Any]
     steps: int
     batch_size: int
     evaluations: int
     cache: str
+    view: View | None = None
+    save: str = "last"
+    start: str | None = None
     study: Mapping[str, Any] | None = None
 
     def __post_init__(self):
@@ -57,6 +66,8 @@ class Trainer:
                 f"evaluations must divide steps, but evaluations={self.evaluations} for "
                 f"steps={self.steps}: choose a divisor of the steps"
             )
+        if self.save not in SAVES:
+            raise ValueError(f"save must be one of {', '.join(SAVES)}, not {self.save}")
 
     def network(self, data: Data) -> Callable[..., Any]:
         """The factory ``(*, rngs) -> network`` for the examples and classes of ``data``."""
@@ -76,27 +87,35 @@ class Trainer:
         labels = data.train.labels
         return jax.ShapeDtypeStruct((self.batch_size, *labels.shape[1:]), labels.dtype)
 
-    def fit(self, data: Data, arrays: dict[str, Arrays]) -> tuple[Any, dict[str, jax.Array]]:
-        """Train; ``arrays`` are the splits of ``data`` on the device. See :func:`fit`."""
+    def fit(
+        self, data: Data, arrays: dict[str, Arrays], start: Any = None
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """Train the network, or ``start``; ``arrays`` are the splits of ``data`` on the device.
+
+        See :func:`smallnets.training.fit.fit`.
+        """
         return fit(
             self.network(data),
             arrays["train"],
             {name: split for name, split in arrays.items() if name != "train"},
             seed=self.seed,
             optimizer=self.optimizer,
-            loss=self.loss,
+            objective=self.objective,
             steps=self.steps,
             batch_size=self.batch_size,
             evaluations=self.evaluations,
             parametrization=self.parametrization,
+            view=self.view,
+            keep="best" if self.save == "best" else "last",
+            start=start,
         )
 
-    def check(self, data: Data) -> Any:
+    def check(self, data: Data, start: Any = None) -> Any:
         """Build and call all parts without computing; return the network, its arrays abstract.
 
-        Raises ValueError where the data have fewer examples than a batch, tokens that the network
-        has no row for, or where it does not return logits; what the network's own factories raise
-        goes through.
+        ``start`` is the model that is trained on, in place of a new one. Raises ValueError where
+        the data have fewer examples than a batch, tokens that the network has no row for, or where
+        it does not return logits; what the network's own factories raise goes through.
         """
         if self.batch_size > len(data.train):
             raise ValueError(
@@ -104,12 +123,20 @@ class Trainer:
                 f"for {len(data.train)} examples: choose a smaller batch"
             )
 
-        def build_and_call(inputs: jax.Array) -> tuple[Any, jax.Array]:
-            network = self.network(data)(rngs=nnx.Rngs(params=jax.random.key(0)))
+        if self.save == "best" and not len(data.validation):
+            raise ValueError(
+                "save=best keeps the model of the lowest validation loss, but the task holds out "
+                "no validation split: hold one out, or save the last"
+            )
+
+        def build_and_call(inputs: jax.Array, start: Any) -> tuple[Any, jax.Array]:
+            network = start
+            if network is None:
+                network = self.network(data)(rngs=nnx.Rngs(params=jax.random.key(0)))
             _check_tokens(network, data)
             return network, network(inputs)
 
-        network, logits = jax.eval_shape(build_and_call, self.batch(data))
+        network, logits = jax.eval_shape(build_and_call, self.batch(data), start)
         labels = self.batch_labels(data)
         expected = (*labels.shape, data.classes)
         if logits.shape != expected or logits.dtype != jnp.float32:
@@ -117,9 +144,22 @@ class Trainer:
                 f"the network must return float32 logits {expected}, but returns {logits.dtype} "
                 f"{logits.shape}: choose a model for these labels"
             )
-        jax.eval_shape(self.loss, logits, labels)
+        batch = Arrays(self.batch(data), labels)
+        loss = jax.eval_shape(self.loss, network, batch)
+        if getattr(loss, "shape", None) != () or not jnp.issubdtype(loss.dtype, jnp.floating):
+            raise ValueError(
+                f"the objective must return one float, but returns {loss}: take a mean over the "
+                "batch"
+            )
         jax.eval_shape(self._first_update, network)
         return network
+
+    def loss(self, network: Any, batch: Arrays) -> jax.Array:
+        """The objective of a network in its view, on one batch, with a fixed key."""
+        key = jax.random.key(0)
+        if self.view is not None:
+            network = self.view(network, training=True, key=key)
+        return self.objective(network, batch, key)
 
     def _first_update(self, network: Any) -> Any:
         parameters, _ = partition(network)

@@ -5,22 +5,21 @@ import re
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import pytest
 from flax import nnx
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smallnets import budget as module
-from smallnets.measure.budget import AXES, Budget, counted, solve
+from smallnets.measure import budget as module
+from smallnets.measure.budget import AXES, Budget, counted_costs, solve
 from smallnets.nn.linear import Dense
+from smallnets.sweep.plan import plan
 
-CONF = Path(__file__).parents[1] / "conf"
 BATCH = jax.ShapeDtypeStruct((64, 40, 1), "float32")
-FAMILIES = ("dense", "low_rank", "monarch", "shared", "mixture", "convolutional")
+FAMILIES = ("dense", "low_rank", "monarch", "shared", "mixture")
 
 
 class Block(nnx.Module):
@@ -98,17 +97,23 @@ def test_few_networks_are_traced(width):
     assert built <= 9
 
 
-@pytest.mark.parametrize("axis", [axis for axis in AXES if axis != "latency_ms"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_meets_what_one_of_its_widths_costs(family, axis):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        model = instantiate(compose("config", [f"model={family}"]).model, _convert_="all")
+@pytest.fixture(scope="module")
+def models(cache: Path) -> dict[str, Any]:
+    """What builds a network of each family: ``(shape, classes, *, width, rngs)``."""
+    residual = plan(f"family={','.join(FAMILIES)}", f"cache={cache}")
+    convolutional = plan("model=convolutional", f"cache={cache}")
+    models = [program.trainer.model for program in residual.programs + convolutional.programs]
+    return dict(zip((*FAMILIES, "convolutional"), models, strict=True))
 
+
+@pytest.mark.parametrize("axis", [axis for axis in AXES if axis != "latency_ms"])
+@pytest.mark.parametrize("family", (*FAMILIES, "convolutional"))
+def test_every_family_meets_what_one_of_its_widths_costs(models, family, axis):
     def network(sizes):
-        return partial(model, (40, 1), 10, **sizes)
+        return partial(models[family], (40, 1), 10, **sizes)
 
     built = jax.eval_shape(lambda: network({"width": 60})(rngs=nnx.Rngs(params=jax.random.key(0))))
-    amount = counted(built, BATCH)[axis]
+    amount = counted_costs(built, BATCH)[axis]
     budget = Budget(tolerance=0.0, **{axis: amount})  # pyright: ignore[reportArgumentType]
     found = solve(budget, network, BATCH, knobs=["width"])
     assert found == {"width": 60}
@@ -116,7 +121,7 @@ def test_every_family_meets_what_one_of_its_widths_costs(family, axis):
 
 def test_axes_by_their_closed_forms():
     built = jax.eval_shape(lambda: Block(width=5, rngs=nnx.Rngs(params=jax.random.key(0))))
-    costs = counted(built, jax.ShapeDtypeStruct((8, 3), "float32"))
+    costs = counted_costs(built, jax.ShapeDtypeStruct((8, 3), "float32"))
     assert costs == {
         "params": size(5),
         "active_params": size(5),
@@ -133,7 +138,7 @@ class Fourier(Block):
 def test_flops_without_a_rule_are_left_out_and_no_budget():
     batch = jax.ShapeDtypeStruct((8, 3), "float32")
     built = jax.eval_shape(lambda: Fourier(width=5, rngs=nnx.Rngs(params=jax.random.key(0))))
-    assert counted(built, batch) == {"params": 115, "active_params": 115, "bytes": 460}
+    assert counted_costs(built, batch) == {"params": 115, "active_params": 115, "bytes": 460}
     with pytest.raises(ValueError, match="no rule says how many FLOPs"):
         solve(Budget(flops=1e4), lambda sizes: partial(Fourier, **sizes), batch, knobs=["width"])
 
@@ -192,7 +197,7 @@ def test_a_budget_is_a_number_above_zero(wrong):
         Budget(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"tolerance": 1.0}, {"tolerance": -0.1}, {"by": []}])
+@pytest.mark.parametrize("wrong", [{"tolerance": 1.0}, {"tolerance": -0.1}, {"knobs": []}])
 def test_options_are_checked(wrong):
     with pytest.raises(ValueError, match=f"budget.{next(iter(wrong))} must"):
         Budget(**wrong)

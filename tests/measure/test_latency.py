@@ -11,7 +11,7 @@ from smallnets.measure import latency
 from smallnets.measure.latency import latencies
 
 
-class Map(nnx.Module):
+class Layers(nnx.Module):
     def __init__(self, *shapes: tuple[int, int]):
         self.kernels = nnx.List([nnx.Param(jnp.ones(shape)) for shape in shapes])
 
@@ -22,7 +22,7 @@ class Map(nnx.Module):
 
 
 def test_each_form_is_timed_at_each_batch_size():
-    forms = {"factorised": Map((8, 2), (2, 8)), "merged": Map((8, 8))}
+    forms = {"factorised": Layers((8, 2), (2, 8)), "merged": Layers((8, 8))}
     found = latencies(forms, jnp.ones((16, 8)), batch_sizes=(1, 16), rounds=7)
     assert [(entry.form, entry.batch_size) for entry in found] == [
         ("factorised", 1),
@@ -47,9 +47,9 @@ def test_the_quartiles_are_those_of_the_rounds_after_warm_up(monkeypatch):
     ticks = iter(second for call in range(1, 15) for second in (0.0, float(call)))
     monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     (found,) = latencies(
-        {"map": Map((2, 2))}, jnp.ones((1, 2)), batch_sizes=(1,), rounds=5, warmup=2
+        {"layers": Layers((2, 2))}, jnp.ones((1, 2)), batch_sizes=(1,), rounds=5, warmup=2
     )
-    # The map is called 1st, 3rd, ... of 14 calls; two rounds are warm-up: 5, 7, 9, 11, 13 s.
+    # The layers are called 1st, 3rd, ... of 14 calls; two rounds are warm-up: 5, 7, 9, 11, 13 s.
     assert found.lower_quartile_seconds == 7
     assert found.median_seconds == 9
     assert found.upper_quartile_seconds == 11
@@ -65,7 +65,7 @@ def test_parameters_are_arguments_that_the_compiler_cannot_fold(monkeypatch):
         return lower(lowered, *arguments, **options)
 
     monkeypatch.setattr(jax.stages.Lowered, "compile", spy)
-    latencies({"map": Map((3, 5), (5, 3))}, jnp.ones((1, 3)), batch_sizes=(1,), rounds=4)
+    latencies({"layers": Layers((3, 5), (5, 3))}, jnp.ones((1, 3)), batch_sizes=(1,), rounds=4)
     for shape in ("3x5", "5x3"):
         assert all(f"tensor<{shape}xf32>" in program.split("->")[0] for program in programs)
 
@@ -80,7 +80,7 @@ def test_parameters_are_arguments_that_the_compiler_cannot_fold(monkeypatch):
 )
 def test_what_cannot_be_timed_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        latencies({"map": Map((2, 2))}, jnp.ones((4, 2)), **{"batch_sizes": (1,), **options})
+        latencies({"layers": Layers((2, 2))}, jnp.ones((4, 2)), **{"batch_sizes": (1,), **options})
 
 
 def test_a_plain_function_is_refused():

@@ -6,11 +6,11 @@ import jax
 import pytest
 from flax import nnx
 
-from smallnets.measure import count
+from smallnets.measure.parameters import parameters
 from smallnets.nn.attention import Attention
 from smallnets.nn.convolution import ConvolutionalNetwork
 from smallnets.nn.embedding import Embedding, LearnedPositions
-from smallnets.nn.feed_forward import FeedForward, GatedFeedForward
+from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.linear import Affine, Dense
 from smallnets.nn.mixture import Mixture
 from smallnets.nn.norm import LayerNorm
@@ -20,7 +20,13 @@ from smallnets.nn.sharing import Stack
 from smallnets.nn.transformer import Block, Transformer
 
 AFFINE = partial(Affine, linear=Dense)
-LLAMA = partial(Transformer, linear=Dense, feed_forward=GatedFeedForward, causal=True, tied=False)
+LLAMA = partial(
+    Transformer,
+    linear=Dense,
+    feed_forward=partial(FeedForward, gated=True),
+    causal=True,
+    tied=False,
+)
 
 
 class Albert(nnx.Module):
@@ -36,8 +42,8 @@ class Albert(nnx.Module):
         feed_forward = partial(FeedForward, linear=AFFINE, expansion=4)
         block = partial(
             Block,
-            attention=partial(Residual, 768, map=attention, norm=LayerNorm),
-            feed_forward=partial(Residual, 768, map=feed_forward, norm=LayerNorm),
+            attention=partial(Residual, 768, layer=attention, norm=LayerNorm),
+            feed_forward=partial(Residual, 768, layer=feed_forward, norm=LayerNorm),
         )
         self.stack = Stack(block=block, depth=12, unique=1, rngs=rngs)
         self.pooler = AFFINE(768, 768, rngs=rngs)
@@ -148,5 +154,5 @@ NETWORKS = {
 @pytest.mark.parametrize(("stored", "active", "network"), NETWORKS.values(), ids=NETWORKS)
 def test_published_counts(stored, active, network):
     model = jax.eval_shape(lambda key: network(rngs=nnx.Rngs(params=key)), jax.random.key(0))
-    found = count.parameters(model)
+    found = parameters(model)
     assert (found.stored, found.unique, found.active) == (stored, stored, active)

@@ -46,13 +46,13 @@ def test_curves_are_the_means_of_the_steps_since_the_evaluation_before():
     assert {name for name in curves if name.startswith("routing_")} == CURVES
     assert all(curve.shape == (3,) for curve in curves.values())
     assert isinstance(model.stack, Stack)
-    mixture = jax.tree.map(lambda leaf: leaf[0], model.stack.blocks.map)
+    mixture = jax.tree.map(lambda leaf: leaf[0], model.stack.blocks.layer)
     np.testing.assert_array_equal(mixture.load[1], 2 * 4)  # two calls in each of four steps
     embedded = model.embedding(SKEWED)
     block = jax.tree.map(lambda leaf: leaf[0], model.stack.blocks)
     entropies = []
     for _ in range(2):
-        entropies.append(block.map.router(block.norm(embedded))[1].entropy())
+        entropies.append(block.layer.router(block.norm(embedded))[1].entropy())
         embedded = block(embedded)
     # three epochs of four batches; batches drop others than the whole set does, hence the margin
     np.testing.assert_allclose(curves["routing_entropy"].mean(), np.mean(entropies), rtol=0.02)
@@ -85,6 +85,6 @@ def test_the_bias_balances_the_load_past_the_optimiser():
     assert still["routing_load"][-1] > 1.8
     assert curves["routing_load"][-1] < 0.75 * still["routing_load"][-1]
     assert curves["routing_drops"][-1] < 0.5 * still["routing_drops"][-1]
-    bias = model.stack.blocks.map.router.bias[...]
+    bias = model.stack.blocks.layer.router.bias[...]
     np.testing.assert_allclose(bias / 0.01, np.round(bias / 0.01), atol=1e-3)  # of whole steps
-    assert not isinstance(model.stack.blocks.map.router.bias, nnx.Param)
+    assert not isinstance(model.stack.blocks.layer.router.bias, nnx.Param)

@@ -1,4 +1,4 @@
-"""FLOPs and parameters of the project's own maps against the formulas in their docstrings."""
+"""FLOPs and parameters of the project's own layers against the formulas in their docstrings."""
 
 from functools import partial
 
@@ -9,7 +9,8 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smallnets.measure import count, flops
+from smallnets.measure import flops
+from smallnets.measure.parameters import parameters
 from smallnets.nn.convolution import Convolution
 from smallnets.nn.dispatch import capacity
 from smallnets.nn.feed_forward import FeedForward
@@ -44,7 +45,7 @@ def executed(model: nnx.Module, *shape: int) -> float:
 @pytest.mark.filterwarnings("ignore::smallnets.nn.linear.LargerThanDense")
 @settings(deadline=None, max_examples=25)
 @given(tokens=sizes, d_in=sizes, d_out=sizes, rank=sizes)
-def test_linear_maps(tokens, d_in, d_out, rank):
+def test_linear_layers(tokens, d_in, d_out, rank):
     rank = min(rank, d_in, d_out)
     dense, low_rank = abstract(Dense, d_in, d_out), abstract(LowRank, d_in, d_out, rank=rank)
     assert forward(dense, tokens, d_in) == 2 * tokens * d_in * d_out
@@ -61,7 +62,7 @@ def test_monarch(tokens, blocks, p, q):
     assert forward(model, tokens, d_in) == tokens * expected
 
 
-def test_linear_maps_agree_with_xla():
+def test_linear_layers_agree_with_xla():
     for model in (
         abstract(Dense, 24, 36),
         abstract(LowRank, 24, 36, rank=5),
@@ -73,10 +74,10 @@ def test_linear_maps_agree_with_xla():
 @settings(deadline=None, max_examples=15)
 @given(loops=st.integers(1, 6), unique=st.integers(1, 6), d=st.integers(1, 12))
 def test_a_stack_stores_its_unique_blocks_and_runs_its_depth(loops, unique, d):
-    block = partial(Residual, d, map=Dense)
+    block = partial(Residual, d, layer=Dense)
     model = abstract(Stack, block=block, depth=loops * unique, unique=unique)
     assert forward(model, 3, d) == loops * unique * 3 * 2 * d * d
-    assert count.parameters(model).unique == unique * (d * d + d)
+    assert parameters(model).unique == unique * (d * d + d)
 
 
 @settings(deadline=None, max_examples=15)
@@ -104,7 +105,7 @@ def test_of_a_mixture_of_mixtures_the_chosen_experts_are_active(top_k, more, inn
     d, experts = 6, top_k + more
     within = partial(Mixture, expert=Dense, experts=3, top_k=inner)
     model = abstract(Mixture, d, d, expert=within, experts=experts, top_k=top_k)
-    counted = count.parameters(model)
+    counted = parameters(model)
     router, inner_router = d * experts, d * 3
     assert counted.unique == experts * (3 * d * d + inner_router) + router
     assert counted.active == top_k * (inner * d * d + inner_router) + router

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from smallnets.measure import count, flops
+from smallnets.measure import flops
 from smallnets.measure.by_module import WITHOUT_PARAMETERS, Part, parts
+from smallnets.measure.parameters import parameter_bytes, parameters
 from smallnets.nn.convolution import ConvolutionalNetwork
 from smallnets.nn.linear import Dense
 from smallnets.nn.mixture import Mixture
@@ -37,11 +38,11 @@ def test_parts_sum_to_the_whole(name):
     model = abstract(NETWORKS[name])
     found = parts(model, EXAMPLES)
     whole = sum(found.values(), start=Part())
-    counted = count.parameters(model)
+    counted = parameters(model)
     assert whole == Part(
         stored=counted.stored,
         active=counted.active,
-        bytes=count.parameter_bytes(model),
+        bytes=parameter_bytes(model),
         products=flops.count(lambda model, x: model(x), model, EXAMPLES).products,
     )
     assert WITHOUT_PARAMETERS not in found
@@ -50,17 +51,17 @@ def test_parts_sum_to_the_whole(name):
 def test_a_shared_block_is_stored_once_and_multiplied_at_each_depth():
     found = parts(abstract(NETWORKS["shared"]), EXAMPLES)
     assert found["embedding"] == Part(640, 640, 2560, 10 * 2 * 640)
-    assert found["stack.blocks.map.up"] == Part(512, 512, 2048, 10 * 4 * 2 * 512)
+    assert found["stack.blocks.layer.up"] == Part(512, 512, 2048, 10 * 4 * 2 * 512)
     assert found["stack.blocks.norm"] == Part(16, 16, 64, 0)
 
 
 def test_of_experts_the_chosen_are_active_and_the_slots_are_multiplied():
     found = parts(abstract(NETWORKS["mixture"]), EXAMPLES)
     slots = 4 * 7  # ceil(1.25 * 10 tokens * 2 / 4) for each of four experts
-    assert found["stack.blocks.map.expert.up"].stored == 4 * 4 * 512
-    assert found["stack.blocks.map.expert.up"].active == 4 * 2 * 512
-    assert found["stack.blocks.map.expert.up"].products == 4 * slots * 2 * 512
-    assert found["stack.blocks.map.router.score"].products == 4 * 10 * 2 * 16 * 4
+    assert found["stack.blocks.layer.expert.up"].stored == 4 * 4 * 512
+    assert found["stack.blocks.layer.expert.up"].active == 4 * 2 * 512
+    assert found["stack.blocks.layer.expert.up"].products == 4 * slots * 2 * 512
+    assert found["stack.blocks.layer.router.score"].products == 4 * 10 * 2 * 16 * 4
 
 
 class Attending(nnx.Module):

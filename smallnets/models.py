@@ -1,0 +1,244 @@
+"""A trained model as one file that describes itself: ``model.safetensors``.
+
+The file's header holds a description, JSON of public class names, plain attributes and notes on
+parameters, and a SHA-256 over the description and all arrays; the arrays lie behind it. So a model
+is loaded in a process that knows neither its config nor the passes that made it. No code is in the
+file: a class is imported only from smallnets, or from a package that the caller allows, and only if
+it is a module or a variable of Flax.
+"""
+
+import functools
+import hashlib
+import importlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from smallnets.files import replacing
+from smallnets.tasks.data import Split
+from smallnets.tasks.preparation import Preparation
+from smallnets.traced import public_name
+from smallnets.training.fit import Arrays, evaluate
+
+NAME = "model.safetensors"
+FORMAT = "1"  # of the description; raised when a file of before can't be read any more
+OURS = ("smallnets",)
+FLAX = {name: getattr(nnx, name) for name in ("Param", "Variable", "BatchStat", "List")}
+
+
+class Model(nnx.Module):
+    """A network, and what turns raw inputs into its own: ``model(x) -> logits``.
+
+    ``x[n, ...]`` are raw inputs as the task's source has them (pixels, numbers, tokens), or for a
+    model of text a string, whose logits are ``[T, classes]``. ``inputs`` prepares them
+    (:mod:`smallnets.tasks.preparation`); ``classes`` are the names of the answers, empty where the
+    task gives none. It is a pytree: ``jax.jit`` and ``jax.vmap`` take it.
+    """
+
+    def __init__(self, network: Any, inputs: Preparation, *, classes: tuple[str, ...] = ()):
+        self.network = network
+        self.inputs = inputs
+        self.classes = classes
+
+    def __call__(self, x: Any) -> jax.Array:
+        if isinstance(x, str):
+            return self.network(self.inputs(self.inputs.tokens(x)[None]))[0]
+        return self.network(self.inputs(jnp.asarray(x)))
+
+    def evaluate(self, split: Split, *, batch_size: int = 64) -> dict[str, float]:
+        """``loss`` in nats and ``error`` over a split of a task's prepared data, as a row has them.
+
+        Of text there is ``bits_per_byte`` too.
+        """
+        arrays = Arrays(split.inputs, split.labels)
+        loss, error = map(float, _evaluate(self.network, arrays, batch_size))
+        scores = {"loss": loss, "error": math.nan if math.isnan(loss) else error}
+        return scores | ({"bits_per_byte": split.bits_per_byte(loss)} if split.bytes else {})
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _evaluate(network: Any, split: Arrays, batch_size: int) -> tuple[jax.Array, jax.Array]:
+    return evaluate(network, split, batch_size)
+
+
+def save(model: nnx.Module, path: Path, *, notes: Mapping[str, str] | None = None) -> Path:
+    """Write ``model`` as one file, in one step; return the path.
+
+    ``notes`` are kept in the file, such as which run it is of. Raises ValueError for a model that
+    no description can hold: what is neither a module, a variable nor a plain value, and a class
+    that has no name to import it by.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    description = json.dumps({"notes": dict(notes or {}), "model": _described(model, "", arrays)})
+    header = {"format": FORMAT, "description": description, "sha256": _digest(description, arrays)}
+    with replacing(path) as draft:
+        draft.write_bytes(save_safetensors(arrays, metadata=header))
+    return path
+
+
+def load(folder: str | Path, *, allow: tuple[str, ...] = ()) -> Any:
+    """The model that a run kept: ``folder`` is the run's, or the file itself.
+
+    Classes are imported from smallnets and from the packages named in ``allow``, nothing else.
+    Raises ValueError, one line that names the file, where there is none, where it is damaged by as
+    much as a bit, and where it names a class that is not allowed.
+    """
+    path = Path(folder)
+    path = path / NAME if path.is_dir() else path
+    description, arrays = _read(path)
+    try:
+        return _built(description["model"], arrays, (*OURS, *allow))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def notes(path: Path) -> dict[str, str]:
+    """The notes of a model's file; raises ValueError as :func:`load`."""
+    return _read(path)[0]["notes"]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no model is kept there: name the folder of a run that was trained with "
+            "save=last or save=best"
+        )
+    content = path.read_bytes()
+    try:
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])["__metadata__"]
+        arrays = load_safetensors(content)
+        sound = _digest(header["description"], arrays) == header["sha256"]
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, MemoryError):
+        sound = False
+    if not sound:
+        raise ValueError(
+            f"{path}: the file is damaged, its contents and its SHA-256 differ: take a copy, or "
+            "train the run again"
+        )
+    if header["format"] != FORMAT:
+        raise ValueError(
+            f"{path}: the file has format {header['format']}, this smallnets reads {FORMAT}: load "
+            "it with the version that wrote it"
+        )
+    return json.loads(header["description"]), arrays
+
+
+def _digest(description: str, arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(f"{FORMAT}\n{description}".encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"\n{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _described(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
+    """``value`` as JSON; the arrays in it are put into ``arrays`` under their dotted paths."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return {"tuple": [_described(each, f"{path}.{i}", arrays) for i, each in enumerate(value)]}
+    if isinstance(value, nnx.Variable):
+        arrays[path] = np.asarray(value[...])
+        return {"class": _name(type(value)), "array": path, "notes": _metadata(value, path)}
+    if isinstance(value, nnx.List):
+        parts = [_described(each, f"{path}.{i}", arrays) for i, each in enumerate(value)]
+        return {"class": _name(type(value)), "items": parts}
+    if isinstance(value, nnx.Module):
+        attributes = {
+            name: _described(each, f"{path}.{name}".lstrip("."), arrays)
+            for name, each in _attributes(value)
+        }
+        return {"class": _name(type(value)), "attributes": attributes}
+    raise ValueError(
+        f"a kept model holds modules, variables and plain values, but {path or 'it'} is a "
+        f"{type(value).__name__}: keep it as an nnx.Variable, or drop it after __init__"
+    )
+
+
+def _attributes(module: nnx.Module) -> Iterator[tuple[str, Any]]:
+    return ((name, each) for name, each in vars(module).items() if not name.startswith("_pytree__"))
+
+
+def _metadata(variable: nnx.Variable, path: str) -> dict[str, Any]:
+    """What is noted on a variable beyond what Flax notes on every one."""
+    usual = type(variable)(np.zeros(())).get_metadata()
+    found = {k: v for k, v in variable.get_metadata().items() if k not in usual or usual[k] != v}
+    for name, value in found.items():
+        if not isinstance(value, (bool, int, float, str)):
+            raise ValueError(
+                f"notes on a parameter are plain values, but {name} of {path} is a "
+                f"{type(value).__name__}: note a number or a string"
+            )
+    return found
+
+
+def _name(kind: type) -> str:
+    if FLAX.get(kind.__name__) is kind:
+        return f"flax.nnx.{kind.__name__}"
+    name = public_name(kind)
+    if "<locals>" in name or name.startswith("__main__."):
+        raise ValueError(
+            f"a kept model's classes must be importable, but {name} is not: define it in a module"
+        )
+    return name
+
+
+def _built(description: Any, arrays: Mapping[str, np.ndarray], allowed: tuple[str, ...]) -> Any:
+    """The inverse of :func:`_described`."""
+    if not isinstance(description, dict):
+        return description
+    if "tuple" in description:
+        return tuple(_built(each, arrays, allowed) for each in description["tuple"])
+    kind = _class(description["class"], allowed)
+    if "array" in description:
+        return kind(jnp.asarray(arrays[description["array"]]), **description["notes"])
+    if "items" in description:
+        return kind([_built(each, arrays, allowed) for each in description["items"]])
+    module = _empty(kind)
+    for name, each in description["attributes"].items():
+        setattr(module, name, _built(each, arrays, allowed))
+    return module
+
+
+def _class(name: str, allowed: tuple[str, ...]) -> Any:
+    """The class of a name; nothing is imported that is not allowed."""
+    module, _, short = name.rpartition(".")
+    if module == "flax.nnx" and short in FLAX:
+        return FLAX[short]
+    if not any(module == package or module.startswith(f"{package}.") for package in allowed):
+        raise ValueError(
+            f"classes are loaded from {', '.join(allowed)}, but the file names {name}: if you "
+            f"trust it, allow its package, as in load(..., allow=({module.split('.')[0]!r},))"
+        )
+    try:
+        kind = getattr(importlib.import_module(module), short)
+    except (ImportError, AttributeError):
+        raise ValueError(
+            f"the file names {name}, which is not there: install its package"
+        ) from None
+    if not (isinstance(kind, type) and issubclass(kind, (nnx.Module, nnx.Variable))):
+        raise ValueError(f"a model is made of Flax modules and variables, but {name} is neither")
+    return kind
+
+
+def _empty(kind: type) -> Any:
+    """A module without its attributes: what ``__init__`` would make of them is in the file."""
+    module = _shell(kind)()
+    object.__setattr__(module, "__class__", kind)
+    return module
+
+
+@functools.cache
+def _shell(kind: type) -> type:
+    return type(kind.__name__, (kind,), {"__init__": lambda self: None})

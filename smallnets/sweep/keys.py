@@ -1,0 +1,61 @@
+"""A run's key: a digest of what determines its numbers, by which it is found again.
+
+The key holds every call of the config with its defaults, the fingerprint of the prepared data, the
+key of the run that it starts from, and ``smallnets.NUMERICS``, a number that is raised by hand when
+numerics change. It leaves out what cannot change the numbers: the cache, folders, which model is
+saved, the budget whose sizes are in the model already, workers, memory and the device. Commit and
+versions stand in the row.
+"""
+
+import hashlib
+import json
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from smallnets import NUMERICS
+from smallnets.tasks.data import Data
+from smallnets.traced import calls, public_name
+from smallnets.training.trainer import Trainer
+
+LEFT_OUT = {"cache", "save", "start", "study", "budget", "task"}  # the data stand for the task
+LENGTH = 16  # hexadecimal digits: among a million runs two share a key once in 10^7 studies
+
+
+def run_key(tree: partial[Trainer], data: str, parent: str) -> str:
+    """The key of the run that ``tree`` describes, on data of this fingerprint, from this parent.
+
+    Raises ValueError for a value that has no name to be known by, such as a lambda.
+    """
+    left_out = LEFT_OUT | ({"model"} if parent else set())
+    said = {
+        path: _plain(path, value)
+        for name, branch in tree.keywords.items()
+        if name not in left_out
+        for path, value in calls(branch, name)
+    }
+    whole = json.dumps([NUMERICS, said, data, parent], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()[:LENGTH]
+
+
+def fingerprint(data: Data) -> str:
+    """A digest of all prepared arrays of a task."""
+    digest = hashlib.sha256(str(data.classes).encode())
+    for name in ("train", "validation", "test"):
+        split = getattr(data, name)
+        for array in (split.inputs, split.labels):
+            digest.update(f"{name} {array.dtype} {array.shape} {split.bytes}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _plain(path: str, value: Any) -> Any:
+    if callable(value):
+        name = public_name(value)
+        if "<lambda>" in name:
+            raise ValueError(f"{path} must have a name to be known by, but is a lambda: define it")
+        return name
+    if isinstance(value, (list, tuple)):
+        return [_plain(path, each) for each in value]
+    return value.item() if isinstance(value, np.generic) else value

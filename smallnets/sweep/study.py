@@ -1,0 +1,138 @@
+"""The folder of a study: whose it is, who writes in it now, and what each sweep left there.
+
+A run's folder is named by its key. Beside the runs lie ``study.json``, which says what the folder
+is of; ``jobs.jsonl``, a line for each job of each sweep with its number, words and key; and in the
+folder above ``ledger.jsonl``, a line for each sweep.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+from filelock import FileLock, Timeout
+
+from smallnets import models, rows
+from smallnets.files import replacing
+from smallnets.measure import machine
+from smallnets.measure.energy import Energy
+from smallnets.rows import Row
+from smallnets.sweep.plan import Plan
+
+STUDY, JOBS, LEDGER = "study.json", "jobs.jsonl", "ledger.jsonl"
+
+
+@dataclass
+class Account:
+    """What a sweep took and gave, for the ledger."""
+
+    trained: int = 0
+    found: int = 0
+    energies: list[Energy] = field(default_factory=list)
+
+
+@contextmanager
+def opened(plan: Plan, commit: str) -> Iterator[Account]:
+    """The folder of a plan, for this sweep alone; at the end, however it comes, the ledger's line.
+
+    Raises ValueError where the folder is of another study, and where another sweep is writing.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(plan.folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"{plan.folder}: another sweep is writing there: wait for it, or name another folder "
+            "with hydra.sweep.dir=..."
+        ) from None
+    account, started, status = Account(), time.time(), "failed"
+    try:
+        _claim(plan)
+        _list_jobs(plan)
+        yield account
+        status = "finished"
+    except KeyboardInterrupt:
+        status = "stopped"
+        raise
+    finally:
+        _note(plan, account, started, status, commit)
+        lock.release()
+
+
+def found_run(folder: Path, key: str, save: str) -> Row | None:
+    """The row of the run that is kept under ``key``; None where it, or the asked model, is not."""
+    run = folder / key
+    try:
+        row = rows.read(run)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    if save != "none":
+        try:
+            if models.notes(run / models.NAME).get("saved") != save:
+                return None
+        except ValueError:
+            return None
+    return row
+
+
+def _claim(plan: Plan) -> None:
+    """Say in the folder what it is of; raise ValueError where it is of something else."""
+    experiment = plan.config.hydra.runtime.choices.get("experiment")
+    tasks = {program.task for program in plan.programs}
+    path = plan.folder / STUDY
+    if path.exists():
+        known = json.loads(path.read_text())
+        if known["experiment"] != experiment or not tasks & {*known["tasks"]}:
+            raise ValueError(
+                f"{plan.folder} holds the study of experiment={known['experiment']} on "
+                f"{', '.join(known['tasks'])}, and this one is of experiment={experiment} on "
+                f"{', '.join(sorted(tasks))}: name another folder with hydra.sweep.dir=..."
+            )
+        tasks |= {*known["tasks"]}
+    elif next(plan.folder.glob(f"*/{rows.NAME}"), None):
+        raise ValueError(
+            f"{plan.folder} holds runs that are of no known study: name another folder with "
+            "hydra.sweep.dir=..."
+        )
+    with replacing(path) as draft:
+        draft.write_text(json.dumps({"experiment": experiment, "tasks": sorted(tasks)}, indent=1))
+
+
+def _list_jobs(plan: Plan) -> None:
+    lines = [
+        {"number": job.number, "key": key, "words": list(job.config.hydra.overrides.task)}
+        for program in plan.programs
+        for job, key in zip(program.group.jobs, program.keys, strict=True)
+    ]
+    lines.sort(key=lambda line: line["number"])
+    _append(plan.folder / JOBS, lines)
+
+
+def _note(plan: Plan, account: Account, started: float, status: str, commit: str) -> None:
+    joules = [energy.joules for energy in account.energies]
+    known = [each for each in joules if each is not None]
+    line = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+        "folder": plan.folder.name,
+        "status": status,
+        "runs": plan.runs,
+        "trained": account.trained,
+        "found": account.found,
+        "seconds": round(time.time() - started, 1),
+        "joules": sum(known) if len(known) == len(joules) else None,
+        "machine": machine.device_name(jax.devices()[0]),
+        "commit": commit,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+    _append(plan.folder.absolute().parent / LEDGER, [line])
+
+
+def _append(path: Path, lines: list[dict[str, Any]]) -> None:
+    with path.open("a") as file:
+        file.write("".join(f"{json.dumps(line)}\n" for line in lines))

@@ -1,0 +1,58 @@
+"""What turns raw inputs into a network's: kept with a trained model, and inside its program."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+
+class Preparation(nnx.Module):
+    """Raw inputs x[n, ...] to those of a network, (x - mean) / scale as ``dtype``.
+
+    Without ``mean`` and ``scale`` only the type is set. Of text, ``tokenizer`` is ``bytes`` or the
+    JSON of a tokenizer of the library tokenizers, and ``window`` the length in tokens that the
+    network was trained on.
+    """
+
+    def __init__(
+        self,
+        *,
+        dtype: str = "float32",
+        mean: np.ndarray | None = None,
+        scale: np.ndarray | None = None,
+        tokenizer: str | None = None,
+        window: int | None = None,
+    ):
+        self.dtype, self.tokenizer, self.window = dtype, tokenizer, window
+        self.mean = None if mean is None else nnx.Variable(jnp.asarray(mean))
+        self.scale = None if scale is None else nnx.Variable(jnp.asarray(scale))
+
+    def __call__(self, x: Any) -> jax.Array:
+        x = jnp.asarray(x).astype(self.dtype)
+        if self.mean is None or self.scale is None:
+            return x
+        mean, scale = (jnp.broadcast_to(each[...], x.shape) for each in (self.mean, self.scale))
+        return (x - mean) / scale
+
+    def tokens(self, text: str) -> np.ndarray:
+        """The tokens of a text, ``[T]``.
+
+        Raises ValueError where the network does not read text, for an empty text, and for one that
+        is longer than its window.
+        """
+        if self.tokenizer is None:
+            raise ValueError("this model reads arrays x[n, ...], not text: give it numbers")
+        if self.tokenizer == "bytes":
+            ids = np.frombuffer(text.encode(), np.uint8)
+        else:
+            from tokenizers import Tokenizer
+
+            ids = np.asarray(Tokenizer.from_str(self.tokenizer).encode(text).ids)
+        if not 1 <= len(ids) <= (self.window or len(ids)):
+            raise ValueError(
+                f"this model reads 1 to {self.window} tokens at once, but the text has {len(ids)}: "
+                "give a shorter one"
+            )
+        return ids.astype(np.int32)

@@ -1,0 +1,160 @@
+"""What is promised of runs that are trained together, over every network and every family."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from smallnets.sweep.plan import Program, plan
+from smallnets.traced import assign
+from smallnets.training.batch import Execution, compile_program, compile_runs, fastest_execution
+from smallnets.training.trainer import splits
+
+SMALL = {  # a network's words that make it small
+    "residual": "model.width=16",
+    "encoder": "model.width=16",
+    "convolutional": "model.width=8",
+    "perceptron": "model.widths=[16,16]",
+    "logistic": "",
+    "transformer": "task=random_hierarchy task.train=64 task.validation=32 task.test=32 "
+    "model.width=16 model.depth=2",
+}
+FAMILIES = ("dense", "low_rank", "monarch", "shared", "mixture")
+LAYERS = ("dense", "low_rank", "monarch")  # families of networks without blocks
+PAIRS = [
+    (network, family)
+    for network, families in {
+        **dict.fromkeys(("residual", "encoder", "transformer"), FAMILIES),
+        **dict.fromkeys(("convolutional", "perceptron"), LAYERS),
+        "logistic": ("dense",),
+    }.items()
+    for family in families
+]
+QUICK = {("residual", family) for family in FAMILIES} | {(network, "dense") for network in SMALL}
+AMPLE = 2**40
+VALUES = {
+    "seed": np.arange(3, dtype=np.uint32),
+    "optimizer.learning_rate": np.asarray([1e-3, 3e-3, 1e-2], np.float32),
+}
+
+
+class Together(NamedTuple):
+    """A program of a plan, compiled for three runs, and the function of one run."""
+
+    by_map: Any
+    by_vmap: Any
+    one: Any
+    arrays: Any
+
+    def map(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return jax.device_get(self.by_map(values, self.arrays))
+
+    def vmap(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return jax.device_get(self.by_vmap(values, self.arrays))
+
+
+def run(program: Program, values: Mapping[str, Any], arrays: Any) -> dict[str, jax.Array]:
+    """Curves and trained parameters of the program's run with these values."""
+    tree = program.tree
+    for path, value in values.items():
+        tree = assign(tree, path, value)
+    trained, curves = tree().fit(program.data, arrays)
+    return {**curves, "parameters": jnp.concatenate([x.ravel() for x in jax.tree.leaves(trained)])}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(pair, id="-".join(pair), marks=() if pair in QUICK else pytest.mark.slow)
+        for pair in PAIRS
+    ],
+)
+def together(request: pytest.FixtureRequest, cache: Path) -> Together:
+    network, family = request.param
+    words = [f"model={network}", f"family={family}", *SMALL[network].split()]
+    length = ["steps=20", "evaluations=4", "batch_size=16", f"cache={cache}"]
+    (program,) = plan(*words, *length).programs
+    one, arrays = partial(run, program), splits(program.data)
+    by_map, by_vmap = (compile_program(one, VALUES, arrays, each) for each in ("map", "vmap"))
+    return Together(by_map, by_vmap, one, arrays)
+
+
+def take(values: Mapping[str, np.ndarray], index: Any) -> dict[str, np.ndarray]:
+    return {name: array[index] for name, array in values.items()}
+
+
+def test_map_equals_training_alone_bit_for_bit(together: Together):
+    group = together.map(VALUES)
+    options: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}  # as together
+    lowered = jax.jit(together.one).lower(take(VALUES, 0), together.arrays)
+    alone = lowered.compile(compiler_options=options)
+    for index in range(3):
+        for name, array in alone(take(VALUES, index), together.arrays).items():
+            np.testing.assert_array_equal(group[name][index], array)
+
+
+def test_vmap_equals_map_to_rounding_over_the_first_20_steps(together: Together):
+    """Adam divides by the root of the second moment, so that rounding in a gradient near zero
+    may turn a step around: a few parameters may differ by a few steps of the learning rate, and
+    the losses may not."""
+    mapped, vmapped = together.map(VALUES), together.vmap(VALUES)
+    for name in ("train_loss", "validation_loss"):
+        np.testing.assert_allclose(mapped[name], vmapped[name], rtol=1e-3)
+    difference = np.abs(mapped["parameters"] - vmapped["parameters"])
+    assert np.quantile(difference, 0.99) < 1e-4
+
+
+def test_under_vmap_neither_neighbours_nor_place_touch_a_run(together: Together):
+    group, turned = together.vmap(VALUES), together.vmap(take(VALUES, [2, 0, 1]))
+    wild = {**VALUES, "optimizer.learning_rate": np.asarray([1e-3, 1e30, 1e-2], np.float32)}
+    beside_divergence = together.vmap(wild)
+    assert not np.isfinite(beside_divergence["train_loss"][1, -1])
+    for name, array in group.items():
+        np.testing.assert_array_equal(array, turned[name][[1, 2, 0]])
+        np.testing.assert_array_equal(array[[0, 2]], beside_divergence[name][[0, 2]])
+
+
+def test_a_run_learns(cache: Path):
+    words = [
+        "task=teacher_student",
+        "task.train=640",
+        "task.noise=0",
+        "optimizer.learning_rate=1e-2",
+    ]
+    (program,) = plan(*words, "steps=200", "evaluations=4", f"cache={cache}").programs
+    curves = jax.jit(partial(run, program, {}))(splits(program.data))
+    assert curves["train_loss"][-1] < 0.5 * curves["train_loss"][0]
+    assert curves["validation_error"][-1] < 0.4
+
+
+def big(values, shared):
+    return {"sum": values["x"] * shared["one"].sum() + jnp.zeros(250_000)}
+
+
+@pytest.mark.parametrize("execution", ["map", "vmap"])
+def test_a_group_too_large_for_memory_is_cut_into_chunks(execution):
+    """Each member returns a megabyte: seven of them do not fit into four."""
+    values = {"x": np.arange(7, dtype=np.float32)}
+    shared = {"one": np.ones(3, np.float32)}
+    whole = compile_runs(big, values, shared, execution=execution, memory_limit=AMPLE)
+    parts = compile_runs(big, values, shared, execution=execution, memory_limit=4_000_000)
+    assert whole.chunk == 7
+    assert 1 <= parts.chunk <= 4
+    np.testing.assert_array_equal(whole.run()["sum"], parts.run()["sum"])
+
+
+def test_one_run_too_large_for_memory_gets_one_line():
+    values = {"x": np.arange(2, dtype=np.float32)}
+    shared = {"one": np.ones(3, np.float32)}
+    with pytest.raises(ValueError, match="one run must fit into memory"):
+        compile_runs(big, values, shared, execution="map", memory_limit=1000)
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("cpu", "map"), ("gpu", "vmap")])
+def test_execution_by_device(platform, expected):
+    assert fastest_execution(platform) == expected

@@ -78,8 +78,9 @@ def save(model: nnx.Module, path: Path, *, notes: Mapping[str, str] | None = Non
     no description can hold: what is neither a module, a variable nor a plain value, and a class
     that has no name to import it by.
     """
-    arrays: dict[str, np.ndarray] = {}
-    description = json.dumps({"notes": dict(notes or {}), "model": _described(model, "", arrays)})
+    found: dict[str, Any] = {}
+    description = json.dumps({"notes": dict(notes or {}), "model": described(model, "", found)})
+    arrays = {name: np.asarray(array) for name, array in found.items()}
     header = {"format": FORMAT, "description": description, "sha256": _digest(description, arrays)}
     with replacing(path) as draft:
         draft.write_bytes(save_safetensors(arrays, metadata=header))
@@ -97,7 +98,8 @@ def load(folder: str | Path, *, allow: tuple[str, ...] = ()) -> Any:
     path = path / NAME if path.is_dir() else path
     description, arrays = _read(path)
     try:
-        return _built(description["model"], arrays, (*OURS, *allow))
+        on_device = {name: jnp.asarray(array) for name, array in arrays.items()}
+        return built(description["model"], on_device, (*OURS, *allow))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -142,21 +144,24 @@ def _digest(description: str, arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _described(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
-    """``value`` as JSON; the arrays in it are put into ``arrays`` under their dotted paths."""
+def described(value: Any, path: str, arrays: dict[str, Any]) -> Any:
+    """``value`` as JSON; the arrays in it are put into ``arrays`` under their dotted paths.
+
+    Raises ValueError as :func:`save`.
+    """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (tuple, list)):
-        return {"tuple": [_described(each, f"{path}.{i}", arrays) for i, each in enumerate(value)]}
+        return {"tuple": [described(each, f"{path}.{i}", arrays) for i, each in enumerate(value)]}
     if isinstance(value, nnx.Variable):
-        arrays[path] = np.asarray(value[...])
+        arrays[path] = value.get_raw_value()
         return {"class": _name(type(value)), "array": path, "notes": _metadata(value, path)}
     if isinstance(value, nnx.List):
-        parts = [_described(each, f"{path}.{i}", arrays) for i, each in enumerate(value)]
+        parts = [described(each, f"{path}.{i}", arrays) for i, each in enumerate(value)]
         return {"class": _name(type(value)), "items": parts}
     if isinstance(value, nnx.Module):
         attributes = {
-            name: _described(each, f"{path}.{name}".lstrip("."), arrays)
+            name: described(each, f"{path}.{name}".lstrip("."), arrays)
             for name, each in _attributes(value)
         }
         return {"class": _name(type(value)), "attributes": attributes}
@@ -194,20 +199,20 @@ def _name(kind: type) -> str:
     return name
 
 
-def _built(description: Any, arrays: Mapping[str, np.ndarray], allowed: tuple[str, ...]) -> Any:
-    """The inverse of :func:`_described`."""
+def built(description: Any, arrays: Mapping[str, Any], allowed: tuple[str, ...] = OURS) -> Any:
+    """The inverse of :func:`described`; raises ValueError for a class that is not ``allowed``."""
     if not isinstance(description, dict):
         return description
     if "tuple" in description:
-        return tuple(_built(each, arrays, allowed) for each in description["tuple"])
+        return tuple(built(each, arrays, allowed) for each in description["tuple"])
     kind = _class(description["class"], allowed)
     if "array" in description:
-        return kind(jnp.asarray(arrays[description["array"]]), **description["notes"])
+        return kind(arrays[description["array"]], **description["notes"])
     if "items" in description:
-        return kind([_built(each, arrays, allowed) for each in description["items"]])
+        return kind([built(each, arrays, allowed) for each in description["items"]])
     module = _empty(kind)
     for name, each in description["attributes"].items():
-        setattr(module, name, _built(each, arrays, allowed))
+        setattr(module, name, built(each, arrays, allowed))
     return module
 
 

@@ -166,7 +166,7 @@ class SharedPart(nnx.Module):
         self.part = part
         self.shared = getattr(first, part)
         self.blocks = stacked(block, rngs.params(), depth)
-        setattr(self.blocks, part, None)
+        delattr(self.blocks, part)
 
     def calls(self) -> Any:
         """The block of each call, [depth, ...]: the shared part is repeated, in memory too."""

@@ -1,14 +1,19 @@
 # make study: the default study, from a clone to scaling curves.   make test: every check.
-# make proofs: the slow checks.   make parity: blocks of ours against the library transformers.
+# make proofs: the slow checks; make sample: a tenth of them.   make parity: blocks of ours against the library transformers.
+# make versions: the tests with each version of JAX that the library is for, on each Python that is
+# here; with -k it goes on after a failure.
 # All first set up .venv, once. PYTHON chooses the interpreter (3.11 to 3.13).
 PYTHON ?= python3
 BIN := .venv/bin
-STUDY := multirun/mnist1d/$(shell date +%Y-%m-%d_%H-%M-%S)
+# Python and JAX. Python 3.11 has no JAX after 0.10.
+VERSIONS := 3.11-0.10.2 3.12-0.11.2 3.12-0.12.0 3.12-0.12.0.1 3.13-0.11.2 3.13-0.12.0 3.13-0.12.0.1
+PYTHON_OF = python$(firstword $(subst -, ,$*))
+JAX_OF = $(lastword $(subst -, ,$*))
 
-.PHONY: study test proofs parity
+.PHONY: study test proofs sample parity versions
 
 study: .venv/installed
-	$(BIN)/smallnets -m +experiment=mnist1d hydra.sweep.dir=$(STUDY)
+	$(BIN)/smallnets -m +experiment=mnist1d
 
 test: .venv/installed
 	$(BIN)/ruff format --check .
@@ -19,8 +24,26 @@ test: .venv/installed
 proofs: .venv/installed
 	$(BIN)/pytest -n auto -m slow
 
+# A tenth of the proofs, drawn by the commit, so that over commits all are run.
+sample: .venv/installed
+	$(BIN)/pytest -n auto -m slow --sample $$(git rev-parse HEAD)
+
 parity: .venv/parity
 	$(BIN)/pytest -m parity
+
+versions: $(VERSIONS:%=version-%)
+
+version-%:
+	@if $(PYTHON_OF) --version >/dev/null 2>&1; \
+	then $(MAKE) .venv-$*/installed && .venv-$*/bin/pytest -n auto; \
+	else echo "smallnets: $(PYTHON_OF) is not here, so JAX $(JAX_OF) is not tested on it"; fi
+
+.venv-%/installed: requirements.lock pyproject.toml
+	$(PYTHON_OF) -m venv .venv-$*
+	grep -v '^jax' requirements.lock > .venv-$*/requirements.txt
+	.venv-$*/bin/pip install --disable-pip-version-check --requirement .venv-$*/requirements.txt jax==$(JAX_OF)
+	.venv-$*/bin/pip install --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
 
 .venv/parity: .venv/installed
 	$(BIN)/pip install --disable-pip-version-check --no-build-isolation --editable .[parity]

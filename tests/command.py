@@ -14,9 +14,11 @@ TINY = ["steps=20", "evaluations=2", "batch_size=16"]
 
 def smallnets(*arguments: object) -> None:
     """What a user would type; raises SystemExit as the command would end."""
+    words = [str(argument) for argument in arguments]
+    quiet = [] if words[0] in cli.VERBS else QUIET
     GlobalHydra.instance().clear()
     with (
-        mock.patch.object(sys, "argv", ["smallnets", *map(str, arguments), *QUIET]),
+        mock.patch.object(sys, "argv", ["smallnets", *words, *quiet]),
         mock.patch.dict("os.environ"),  # main() sets a variable of Hydra's
     ):
         cli.main()

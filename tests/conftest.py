@@ -1,5 +1,6 @@
 """Strict everywhere: ranks are not promoted silently, nor are types."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -9,14 +10,28 @@ import pytest
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--sample", metavar="COMMIT", help="run a tenth of the tests, drawn by this")
+
+
+@pytest.hookimpl(trylast=True)  # after the markers have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--sample``, keep the tests whose names the commit's hash draws: at least one."""
+    commit = config.getoption("--sample")
+    if commit is None:
+        return
+    drawn = {item: hashlib.sha256(f"{commit} {item.nodeid}".encode()).digest() for item in items}
+    kept = sorted(items, key=lambda item: drawn[item])[: max(1, len(items) // 10)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
 @pytest.fixture(autouse=True)
 def _strict(request: pytest.FixtureRequest):
     if "analysis" in request.path.parts:  # that part of the package never loads JAX
         yield
         return
     import jax
-
-    import smallnets.nn  # noqa: F401  sets NNX's tree mode
 
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         yield

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
-from jax.interpreters.partial_eval import dce_jaxpr
 
 from smallnets.measure import flops
 from smallnets.measure.flop_rules import PRODUCTS, Atom
@@ -34,9 +33,10 @@ def parts(model: Any, *inputs: Any) -> dict[str, Part]:
     Keys are dotted paths of modules, in the order of the tree; a parameter that ``model`` itself
     holds stands alone. A product belongs to the module
     whose parameters it multiplies; those that multiply none, or those of two modules, stand under
-    ``""``, and so do those inside ``while`` and ``cond``. The products sum to those of
+    ``""``, and so do those inside ``while``. The products sum to those of
     :func:`smallnets.measure.flops.count`, which see for what raises ValueError. ``model`` and
-    ``inputs`` may be abstract. Arithmetic that is not in a product belongs to no part.
+    ``inputs`` may be abstract. Arithmetic that is not in a product belongs to no part. Without
+    ``inputs`` nothing is called, and no products are counted.
     """
     leaves = jax.tree_util.tree_leaves_with_path(
         model, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
@@ -51,13 +51,14 @@ def parts(model: Any, *inputs: Any) -> dict[str, Part]:
             counted = parameters(leaf)
             part = Part(counted.stored, counted.active, parameter_bytes(leaf))
             found[name] = found.get(name, Part()) + part
-    closed = jax.make_jaxpr(_call)(model, *inputs)
-    live, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
-    labels += [None] * (len(live.invars) - len(labels))
-    products, _ = _products(live, labels)
+    if not inputs:
+        return found
+    whole = flops.count(_call, model, *inputs).products
+    jaxpr = flops.live(_call, model, *inputs)
+    labels += [None] * (len(jaxpr.invars) - len(labels))
+    products, _ = _products(jaxpr, labels)
     for name in found:
         found[name] += Part(products=products[name])
-    whole = flops.count(_call, model, *inputs).products
     rest = whole - sum(part.products for part in found.values())
     return {**found, WITHOUT_PARAMETERS: Part(products=rest)} if rest else found
 
@@ -94,11 +95,14 @@ def _products(
             owner = owners.pop() if len(owners) == 1 else None
             total[owner or WITHOUT_PARAMETERS] += PRODUCTS[name](equation)
         elif name in flops.CALLS:
-            inside, outputs = _products(parameters[flops.CALLS[name]], inputs)
+            inside, outputs = _products(flops.called(equation), inputs)
             total.update(inside)
+        elif name == "cond":  # its larger branch counts
+            branches = (_products(branch, inputs[1:])[0] for branch in parameters["branches"])
+            total.update(max(branches, key=lambda inside: sum(inside.values())))
         elif name == "scan":
-            start = parameters["num_consts"]
-            for place in range(start, start + parameters["num_carry"]):
+            start, carried = flops.constants_and_carried(equation)
+            for place in range(start, start + carried):
                 inputs[place] = None  # made anew at each turn
             inside, _ = _products(parameters["jaxpr"], inputs)
             total.update({each: number * parameters["length"] for each, number in inside.items()})

@@ -20,28 +20,26 @@ What has no rule raises: a wrong count is worse than none.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
-from jax.interpreters.partial_eval import dce_jaxpr
+from jax.extend.core.primitives import closed_call_p
+from jax.interpreters import partial_eval
 
 from smallnets.measure.flop_rules import OTHERS, PRODUCTS, Atom, Known, integer, turns
 from smallnets.nn.parameter import combine, partition
 
-CALLS = {  # operations that run one jaxpr once, and the parameter that holds it
-    "jit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "composite": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vmap_call": "call",
-    "remat2": "jaxpr",
-    "shard_map": "jaxpr",
-}
+# Operations that run one jaxpr once. The plain calls pass on their operands and no more.
+PLAIN_CALLS = {"composite", "custom_jvp_call", "custom_vjp_call", "custom_vmap_call"}
+CALLS = PLAIN_CALLS | {"closed_call", "eval_jaxpr", "jit", "remat2", "shard_map"}
+LOOPS = {"cond", "scan", "while"}
+CALLED = ("jaxpr", "call_jaxpr", "call")  # what a call's parameter with the jaxpr may be named
+JAXPRS = (*CALLED, "branches", "cond_jaxpr", "body_jaxpr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +77,16 @@ def count(function: Callable[..., Any], *arguments: Any) -> Flops:
     Raises ValueError for a ``while`` whose number of turns depends on data, and for an operation
     that has no rule here (a decomposition, an FFT, a call into foreign code).
     """
-    closed = jax.make_jaxpr(function)(*arguments)
-    live, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
-    return _total(live, live.invars, {})
+    jaxpr = live(function, *arguments)
+    return _total(jaxpr, jaxpr.invars, {})
+
+
+def live(function: Callable[..., Any], *arguments: Any) -> Jaxpr:
+    """The jaxpr of ``function(*arguments)`` without what doesn't reach the result."""
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    if jaxpr.is_high:  # from JAX 0.11 on, some operations are written out only for the compiler
+        jaxpr = partial_eval.lower_jaxpr2(jaxpr)  # pyright: ignore[reportAttributeAccessIssue]
+    return _live(jaxpr)
 
 
 def training_step(loss: Callable[..., jax.Array], model: Any, *batch: Any) -> Flops:
@@ -97,29 +102,89 @@ def training_step(loss: Callable[..., jax.Array], model: Any, *batch: Any) -> Fl
     return count(jax.value_and_grad(of_parameters), parameters, rest, *batch)
 
 
-def _total(called: ClosedJaxpr | Jaxpr, operands: Sequence[Atom], known: Known) -> Flops:
+def called(call: JaxprEqn) -> Any:
+    """The jaxpr that a call runs."""
+    name = next((name for name in CALLED if name in call.params), CALLED[0])
+    return call.params[name]
+
+
+def constants_and_carried(scan: JaxprEqn) -> tuple[int, int]:
+    """How many operands of a ``scan`` are constants, and how many are carried, in this order.
+
+    JAX 0.10 has the two numbers as parameters, 0.11 and 0.12 have a tree of the operands.
+    """
+    if "ft_in" in scan.params:
+        constants, carried, _ = scan.params["ft_in"].unpack()
+        return len(constants), len(carried)
+    return scan.params["num_consts"], scan.params["num_carry"]
+
+
+def _live(jaxpr: Any) -> Any:
+    """A jaxpr, closed or not, or several, without what doesn't reach the results."""
+    if isinstance(jaxpr, tuple):
+        return tuple(map(_live, jaxpr))
+    if not isinstance(jaxpr, Jaxpr):  # JAX 0.10 tells closed jaxprs from others
+        return jaxpr.replace(jaxpr=_live(jaxpr.jaxpr))
+    opened = jaxpr.replace(eqns=[_opened(equation) for equation in jaxpr.eqns])
+    used = [True] * len(opened.outvars)
+    return partial_eval.dce_jaxpr(opened, used, instantiate=True)[0]
+
+
+def _opened(equation: JaxprEqn) -> JaxprEqn:
+    """The equation with live jaxprs inside, such that JAX sees which operands these use.
+
+    JAX takes every operand of a custom gradient as used, since the gradient's rules may use it.
+    Here those rules have been applied already, so that it is a plain call.
+    """
+    name, parameters = equation.primitive.name, equation.params
+    if name not in CALLS | LOOPS:
+        return equation
+    inside = {key: _live(value) for key, value in parameters.items() if key in JAXPRS}
+    opened = equation.replace(params={**parameters, **inside})
+    if name not in PLAIN_CALLS:
+        return opened
+    with _refusing_unknown_parameters(equation):
+        return opened.replace(primitive=closed_call_p, params={"call_jaxpr": called(opened)})
+
+
+@contextmanager
+def _refusing_unknown_parameters(equation: JaxprEqn) -> Iterator[None]:
+    """Another version of JAX may name parameters otherwise: that is a ValueError, as no rule is."""
+    try:
+        yield
+    except KeyError as missing:
+        raise ValueError(
+            f"the operation {equation.primitive.name!r} of JAX {jax.__version__} has no parameter "
+            f"{missing}, which its FLOPs need: use a version of JAX that pyproject.toml admits"
+        ) from missing
+
+
+def _total(inside: ClosedJaxpr | Jaxpr, operands: Sequence[Atom], known: Known) -> Flops:
     """FLOPs of a jaxpr that is called with ``operands``, told which integers are known outside."""
-    jaxpr = called if isinstance(called, Jaxpr) else called.jaxpr
+    jaxpr = inside if isinstance(inside, Jaxpr) else inside.jaxpr
     pairs = zip(jaxpr.invars, operands, strict=True)
-    inside = {
-        inner: value for inner, outer in pairs if (value := integer(outer, known)) is not None
-    }
-    return sum((_equation(equation, inside) for equation in jaxpr.eqns), NONE)
+    known = {inner: value for inner, outer in pairs if (value := integer(outer, known)) is not None}
+    return sum((_equation(equation, known) for equation in jaxpr.eqns), NONE)
 
 
 def _equation(equation: JaxprEqn, known: Known) -> Flops:
+    with _refusing_unknown_parameters(equation):
+        return _ruled(equation, known)
+
+
+def _ruled(equation: JaxprEqn, known: Known) -> Flops:
     name, parameters = equation.primitive.name, equation.params
     if name in PRODUCTS:
         return Flops(products=PRODUCTS[name](equation), elementwise=0)
     if name in OTHERS:
         return Flops(products=0, elementwise=OTHERS[name](equation) if _floating(equation) else 0)
     if name in CALLS:
-        return _total(parameters[CALLS[name]], equation.invars, known) * _devices(equation)
+        return _total(called(equation), equation.invars, known) * _devices(equation)
     if name == "cond":
         branches = (_total(b, equation.invars[1:], known) for b in parameters["branches"])
         return max(branches, key=lambda flops: (flops.products, flops.elementwise))
     if name == "scan":
-        body, constants = parameters["jaxpr"], parameters["num_consts"]
+        body, (constants, _) = parameters["jaxpr"], constants_and_carried(equation)
         operands = [*equation.invars[:constants], *body.jaxpr.invars[constants:]]
         return _total(body, operands, known) * parameters["length"]
     if name == "while":

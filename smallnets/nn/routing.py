@@ -41,11 +41,15 @@ class Routing(NamedTuple):
             return sum(rows.reshape(-1, count, rows.shape[-1])[1:], rows[:count])
         return jnp.zeros((count, rows.shape[-1]), rows.dtype).at[self.token].add(rows)
 
-    def share(self) -> jax.Array:
-        """[E], the share of all choices that goes to each expert; 1 / E where they are balanced."""
+    def loads(self) -> jax.Array:
+        """[E], how many choices go to each expert."""
         count = self.probabilities.shape[-1]
         chosen = self.expert[None] == jnp.arange(count, dtype=self.expert.dtype)[:, None]
-        return chosen.mean(axis=1, dtype=self.weight.dtype)
+        return chosen.sum(axis=1, dtype=self.weight.dtype)
+
+    def share(self) -> jax.Array:
+        """[E], the share of all choices that goes to each expert; 1 / E where they are balanced."""
+        return self.loads() / self.expert.size
 
     def dropped(self, kept: jax.Array) -> jax.Array:
         """The share of choices that are not ``kept[n]``; where experts choose, of tokens left out.
@@ -182,7 +186,8 @@ class BiasBalanced(nnx.Module):
         logs = jax.nn.log_sigmoid(logits)
         weights = jax.nn.softmax(jnp.take_along_axis(logs, chosen, axis=-1))
         routing = token_choice(weights, chosen, jax.nn.softmax(logs))
-        error = jnp.sign(1 / logits.shape[-1] - routing.share())
+        # in whole numbers: a rounded share may miss exact balance
+        error = jnp.sign(routing.expert.size / logits.shape[-1] - routing.loads())
         weights = report(routing.weight, self.bias, self.rate[...] * error)
         return logits, routing._replace(weight=weights)
 

@@ -33,7 +33,7 @@ def describe(program: Program, *, measured: bool = False) -> Iterator[Table | st
 
     A table of the network's parts with their parameters, bytes and FLOPs; how its budget is met;
     the FLOPs of a training step. With ``measured`` the network is also compiled and run, for its
-    latency, memory and energy. Raises ValueError for an operation whose FLOPs have no rule.
+    latency, memory and energy. Where FLOPs can't be counted, a line says why.
     """
     network, trainer, data = program.network, program.trainer, program.data
     yield _parts(network, trainer, data, program.label)
@@ -64,22 +64,23 @@ def main(words: list[str]) -> None:
 
 def _parts(network: nnx.Module, trainer: Trainer, data: Data, label: str) -> Table:
     shape = data.train.inputs.shape[1:]
-    table = Table(
-        title=f"{label}: {list(shape)} to {data.classes} classes, FLOPs per example",
-        title_justify="left",
-    )
+    title = f"{label}: {list(shape)} to {data.classes} classes"
+    columns = ["parameters", "active", "bytes"]
+    try:
+        found = parts(network, trainer.batch(data))
+        title, columns = f"{title}, FLOPs per example", [*columns, "FLOPs forward"]
+    except ValueError:  # an operation whose FLOPs have no rule: the line on training names it
+        found = parts(network)
+    table = Table(title=title, title_justify="left")
     table.add_column("part", no_wrap=True)
-    for name in ("parameters", "active", "bytes", "FLOPs forward"):
+    for name in columns:
         table.add_column(name, justify="right")
-    found = parts(network, trainer.batch(data))
     for name, part in found.items():
-        table.add_row(
-            "(no parameters)" if name == WITHOUT_PARAMETERS else name,
-            *_row(part, trainer.batch_size),
-        )
+        name = "(no parameters)" if name == WITHOUT_PARAMETERS else name
+        table.add_row(name, *_row(part, trainer.batch_size)[: len(columns)])
     table.add_section()
     whole = sum(found.values(), start=Part())
-    table.add_row("whole", *_row(whole, trainer.batch_size), style="bold")
+    table.add_row("whole", *_row(whole, trainer.batch_size)[: len(columns)], style="bold")
     return table
 
 
@@ -98,7 +99,10 @@ def _budget(network: nnx.Module, trainer: Trainer, data: Data, sizes: Sizes) -> 
 
 def _training(network: nnx.Module, trainer: Trainer, data: Data) -> str:
     batch = Arrays(trainer.batch(data), trainer.batch_labels(data))
-    step = flops.training_step(trainer.loss, network, batch)
+    try:
+        step = flops.training_step(trainer.loss, network, batch)
+    except ValueError as error:
+        return f"FLOPs can't be counted: {error}"
     return (
         f"training step of {trainer.batch_size} examples: {step.products:,.0f} FLOPs in matrix "
         f"products, {step.elementwise:,.0f} elementwise, without the optimiser's"

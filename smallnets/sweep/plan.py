@@ -1,9 +1,11 @@
 """A plan: the programs that a sweep needs, each composed, sized and checked, and nothing run."""
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -159,20 +161,19 @@ def _prepare(group: Group, labels: Labels, fingerprints: Callable[[Data], str]) 
         tree, sizes = _resize(tree, data, label, first.config.hydra.overrides.task)
     else:
         label = first.parent.row.family
-        start = jax.tree.map(
-            lambda *leaves: np.stack(leaves),
-            *(job.parent.network for job in group.jobs if job.parent),
-        )
+        networks = [job.parent.network for job in group.jobs if job.parent]
+        start = jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
     trainer = tree()
     network = check(trainer, data, label, first.parent and first.parent.network)
     costs = counted_costs(network, trainer.batch(data))
     families, keys = [], []
     for place, job in enumerate(group.jobs):
-        own = tree
+        exact, given = tree, tree  # its numbers in 32 bits, as the program has them, and as said
         for path, values in group.values.items():
-            own = assign(own, path, values[place].item())
-        families.append(labels.family(job, own) if job.parent is None else job.parent.row.family)
-        keys.append(run_key(own, fingerprints(data), job.parent.row.key if job.parent else ""))
+            exact = assign(exact, path, values[place].item())
+            given = assign(given, path, functools.reduce(getitem, path.split("."), job.resolved))
+        families.append(labels.family(job, given) if job.parent is None else job.parent.row.family)
+        keys.append(run_key(exact, fingerprints(data), job.parent.row.key if job.parent else ""))
     return Program(group, tree, trainer, data, network, sizes, costs, families, task, keys, start)
 
 
@@ -204,7 +205,8 @@ def _resize(
     def network(sizes: Sizes) -> Network:
         return _resized(tree, sizes)().network(data)
 
-    with one_line(f"{label}: "):
+    with one_line(f"{label}: "), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of networks that are only tried; check() says its own
         sizes = solve(budget, network, trainer.batch(data), knobs=knobs)
     return _resized(tree, sizes), sizes
 

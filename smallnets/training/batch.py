@@ -85,23 +85,34 @@ def _slice(values: Values, start: int, chunk: int) -> Values:
     return jax.tree.map(lambda array: array[index], values)
 
 
-def compile_program(
+def trace_runs(
     train_one: Callable[..., Any], values: Values, shared: Any, execution: Execution
-) -> Any:
-    """``(values, shared) -> results`` for as many runs as ``values`` has, compiled."""
+) -> jax.stages.Traced:
+    """``(values, shared) -> results`` for as many runs as ``values`` has, traced.
+
+    It may be lowered for any platform: what differs between them is chosen only then.
+    """
 
     def program(values: Values, shared: Any) -> Any:
         if execution == "vmap":
             return jax.vmap(lambda value: train_one(value, shared))(values)
         return jax.lax.map(lambda value: train_one(value, shared), values)
 
+    return jax.jit(program).trace(values, shared)
+
+
+def compile_program(
+    train_one: Callable[..., Any], values: Values, shared: Any, execution: Execution
+) -> Any:
+    """The same, compiled for JAX's default device."""
     # Compiling is most of a small study's time on a CPU; level 1 takes a third of the time of the
     # default and the program runs as fast.
     on_cpu = jax.default_backend() == "cpu"
     options: dict[str, str | bool] | None = (
         {"xla_backend_optimization_level": "1"} if on_cpu else None
     )
-    return jax.jit(program).lower(values, shared).compile(compiler_options=options)
+    lowered = trace_runs(train_one, values, shared, execution).lower()
+    return lowered.compile(compiler_options=options)
 
 
 def _compile_and_weigh(

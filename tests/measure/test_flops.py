@@ -1,5 +1,8 @@
 """FLOPs against closed forms, and against XLA's own count wherever that is right."""
 
+from functools import partial
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +11,10 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from smallnets.measure import flops
+from smallnets.nn.routing import attach_loss
 
 small = st.integers(1, 12)
 
@@ -256,7 +260,7 @@ def test_every_kind_of_call_is_entered():
 
 def test_shard_map_counts_all_devices():
     """On an abstract mesh of eight devices: each multiplies its eighth of the rows."""
-    mesh = jax.sharding.AbstractMesh((8,), ("device",))
+    mesh = AbstractMesh((8,), ("device",), axis_types=(AxisType.Auto,))
     rows = PartitionSpec("device")
     function = jax.shard_map(
         lambda x, kernel: x @ kernel,
@@ -270,6 +274,79 @@ def test_shard_map_counts_all_devices():
 def test_what_has_no_rule_is_refused_by_name():
     with pytest.raises(ValueError, match="'cholesky'"):
         flops.count(jnp.linalg.cholesky, array(4, 4))
+
+
+def test_a_parameter_that_jax_renamed_is_refused_by_name():
+    with (
+        mock.patch.object(flops, "constants_and_carried", lambda scan: scan.params["renamed"]),
+        pytest.raises(ValueError, match=r"'scan' of JAX .* has no parameter 'renamed'"),
+    ):
+        flops.count(layers, array(2, 4, 4), array(1, 4))
+
+
+# --- what custom gradients hold -------------------------------------------------------------------
+
+
+def attached(x):
+    """Twice x, and a loss of one product that only a backward pass runs."""
+    return attach_loss(2 * x, jnp.exp(x @ x).sum())
+
+
+def test_a_loss_that_only_gradients_see_takes_nothing_in_a_forward_pass():
+    x = array(10, 10)
+    counted = flops.count(attached, x)
+    assert (counted.products, counted.elementwise) == (0, xla(attached, x)) == (0, 100)
+
+
+@pytest.mark.parametrize("call", [jax.jit, jax.checkpoint, partial(lax.composite, name="pair")])
+def test_so_it_does_inside_calls(call):
+    def function(x):
+        return call(lambda x: (attached(x), x @ x))(x)[0]
+
+    assert flops.count(function, array(10, 10)) == flops.Flops(products=0, elementwise=100)
+
+
+def scanned(x):
+    return lax.scan(lambda x, _: (attached(x), None), x, length=7)[0]
+
+
+def counting(x):
+    def body(s):
+        return s[0] + 1, attached(s[1])
+
+    return lax.while_loop(lambda s: s[0] < 7, body, (0, x))[1]
+
+
+@pytest.mark.parametrize("loop", [scanned, counting])
+def test_so_it_does_at_each_turn_of_a_loop(loop):
+    assert flops.count(loop, array(10, 10)) == flops.Flops(products=0, elementwise=700)
+
+
+def test_its_gradient_is_counted_as_it_runs():
+    """The loss's product forward, for exp, and two backward; the doubling's gradient, no product.
+
+    Elementwise: exp, its gradient, the doubling's, and two additions of cotangents.
+    """
+    x = array(10, 10)
+    gradient = jax.grad(lambda x: attached(x).sum())
+    counted = flops.count(gradient, x)
+    assert counted == flops.Flops(products=3 * 2 * 10**3, elementwise=5 * 100)
+    assert xla(gradient, x) == pytest.approx(counted.products, rel=0.1)
+    in_a_loop = flops.count(jax.grad(lambda x: scanned(x).sum()), x)
+    assert in_a_loop.products == 7 * counted.products
+
+
+def test_a_custom_derivative_without_its_dead_code():
+    @jax.custom_jvp
+    def function(x, unused):
+        return 2 * x, unused @ unused
+
+    function.defjvp(lambda x, t: (function(*x), t))
+
+    def doubled(x):
+        return function(x, jnp.exp(x @ x))[0]
+
+    assert flops.count(doubled, array(4, 4)) == flops.Flops(products=0, elementwise=16)
 
 
 # --- elementwise ----------------------------------------------------------------------------------
@@ -288,6 +365,13 @@ def test_elementwise_operations_count_one_a_number(rows, columns):
     assert elementwise(lambda x: jnp.cumsum(x, 1), "float32") == size
     assert elementwise(lambda x: x.T.reshape(-1).astype("bfloat16"), "float32") == 0
     assert elementwise(lambda x: x + x, "int32") == 0
+
+
+def test_the_gradient_of_tanh_takes_as_much_in_every_version_of_jax():
+    def gradient(x, cotangent):
+        return jax.vjp(jnp.tanh, x)[1](cotangent)
+
+    assert flops.count(gradient, array(4, 4), array(4, 4)).elementwise == 5 * 4 * 4
 
 
 def test_elementwise_agrees_with_xla_on_simple_arithmetic():

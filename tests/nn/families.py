@@ -1,5 +1,6 @@
 """Every family of linear layers: the YAML files are the list."""
 
+import functools
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ from smallnets.nn.linear import Dense
 
 CONF = Path(__file__).parents[2] / "conf"
 LINEAR = sorted(path.stem for path in (CONF / "model" / "linear").glob("*.yaml"))
-MIXTURES = sorted(path.stem for path in (CONF / "model" / "mixture").glob("*.yaml"))
-FAMILIES = [*LINEAR, *(f"mixture/{name}" for name in MIXTURES)]
+MIXTURES = sorted(f"mixture/{path.stem}" for path in (CONF / "model" / "mixture").glob("*.yaml"))
+FAMILIES = [*LINEAR, *MIXTURES]
 
 
+@functools.cache
 def factory(family: str) -> Any:
     """The factory (d_in, d_out, *, rngs) of a family; a mixture is one of dense layers."""
-    folder = "model" if family.startswith("mixture/") else "model/linear"
+    folder = "model" if family in MIXTURES else "model/linear"
     built = instantiate(OmegaConf.load(CONF / folder / f"{family}.yaml"), _convert_="all")
-    return partial(built, expert=Dense) if family.startswith("mixture/") else built
+    if family in MIXTURES:
+        # one partial, not one of another: so `declared` and `assign` find the numbers in it
+        return partial(built.func, **built.keywords, expert=Dense)
+    return built

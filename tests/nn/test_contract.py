@@ -1,14 +1,16 @@
 """What every family of layers promises; a new family is tested because its YAML file exists."""
 
+import functools
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from families import FAMILIES, LINEAR, factory
+from families import FAMILIES, LINEAR, MIXTURES, factory
 from flax import nnx
-from jax.test_util import check_grads
+from layers import at, call, normal
 
 from smallnets.measure import flops
 from smallnets.nn.parameter import Hyperparameter, combine, is_variable, partition
@@ -23,14 +25,22 @@ VARIANCES = {  # of a mixture: sum g^2 of the experts chosen, within sampling er
     "mixture/expert_choice": (0.1, 1.15),  # the weights of a token don't sum to 1
     "mixture/soft": (1 / 64, 1.15),  # means over 64 independent positions
 }
+TRACED = [(family, path) for family in FAMILIES for path, _ in declared(factory(family))]
 
 
-def build(family: str, d_in: int = 16, d_out: int = 32, seed: int = 0) -> nnx.Module:
+def build(family: str, seed: Any = 0, d_in: int = 16, d_out: int = 32) -> Any:
     return factory(family)(d_in, d_out, rngs=nnx.Rngs(params=jax.random.key(seed)))
 
 
-def inputs(*shape: int) -> jax.Array:
-    return jax.random.normal(jax.random.key(1), shape)
+def abstract(family: str, seed: int = 0, d_in: int = 16, d_out: int = 32) -> Any:
+    """A model of a family whose arrays have shapes alone."""
+    return jax.eval_shape(lambda: build(family, seed, d_in, d_out))
+
+
+@functools.cache
+def three(family: str) -> Any:
+    """Three models of a family, from three keys, on a leading axis."""
+    return jax.jit(jax.vmap(lambda seed: build(family, seed)))(jnp.arange(3))
 
 
 @pytest.fixture(params=FAMILIES)
@@ -41,104 +51,143 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
 @pytest.mark.parametrize(("d_in", "d_out"), WIDTHS)
 def test_shapes(family: str, lead: tuple[int, ...], d_in: int, d_out: int):
-    y = build(family, d_in, d_out)(inputs(*lead, d_in))
+    def build_and_call(x: jax.Array) -> jax.Array:
+        return build(family, d_in=d_in, d_out=d_out)(x)
+
+    y = jax.eval_shape(build_and_call, normal(*lead, d_in))
     assert y.shape == (*lead, d_out)
     assert y.dtype == jnp.float32
 
 
 def test_no_parameter_is_held_twice(family: str):
-    assert not list(nnx.find_duplicates(build(family)))
+    def build_and_look() -> None:
+        assert not list(nnx.find_duplicates(build(family)))
+
+    jax.eval_shape(build_and_look)
 
 
 def test_two_keys_give_equal_trees_and_other_numbers(family: str):
-    one, other = build(family, seed=0), build(family, seed=1)
+    one, other = abstract(family, seed=0), abstract(family, seed=1)
     assert jax.tree.structure(one) == jax.tree.structure(other)
-    for a, b in zip(parameters(one), parameters(other), strict=True):
-        assert a.shape == b.shape
-        assert not np.array_equal(a, b)
+    assert jax.tree.leaves(one) == jax.tree.leaves(other)
+    for leaf in parameters(three(family)):
+        for first, second in ((0, 1), (0, 2), (1, 2)):
+            assert not np.array_equal(leaf[first], leaf[second])
 
 
 def test_models_side_by_side_equal_each_alone(family: str):
-    models = [build(family, seed=seed) for seed in range(3)]
-    x = inputs(5, 16)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
-    together = jax.vmap(lambda model: model(x))(stacked)
-    for model, y in zip(models, together, strict=True):
-        np.testing.assert_allclose(model(x), y, rtol=1e-5, atol=1e-5)
+    models, x = three(family), normal(5, 16)
+    together = jax.jit(jax.vmap(lambda model: model(x)))(models)
+    for index in range(3):
+        np.testing.assert_allclose(call(at(models, index), x), together[index], 1e-5, 1e-5)
 
 
 def test_compiled_equals_eager(family: str):
-    model, x = build(family), inputs(5, 16)
-    np.testing.assert_allclose(
-        jax.jit(lambda model, x: model(x))(model, x), model(x), rtol=1e-5, atol=1e-5
-    )
+    model, x = at(three(family), 0), normal(5, 16)
+    np.testing.assert_allclose(call(model, x), model(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("d_in", "d_out"), [(64, 64), (64, 128), (128, 64)])
+@pytest.mark.parametrize(
+    ("family", "d_in", "d_out"),
+    [
+        *((family, *widths) for family in LINEAR for widths in ((32, 64), (64, 32))),
+        *((family, 32, 64) for family in MIXTURES),
+    ],
+)
 def test_variance_at_initialisation_is_about_one(family: str, d_in: int, d_out: int):
     """Over many seeds, as the few numbers of a small factor scatter much: linear layers keep 1, and
     mixtures what their docstrings say."""
-    x = jax.random.normal(jax.random.key(7), (64, d_in))
-    variance = jax.jit(lambda seed: build(family, d_in, d_out, seed)(x).var())
+    x = normal(64, d_in)
+
+    @jax.jit
+    def mean(seeds: jax.Array) -> jax.Array:
+        return jax.lax.map(lambda seed: build(family, seed, d_in, d_out)(x).var(), seeds).mean()
+
     low, high = VARIANCES.get(family, (0.85, 1.15))
-    assert low <= np.mean([variance(seed) for seed in range(200)]) <= high
+    assert low <= mean(jnp.arange(200)) / x.var() <= high
 
 
 @pytest.mark.parametrize(("d_in", "d_out"), WIDTHS)
 def test_parameters_are_as_the_docstring_says(family: str, d_in: int, d_out: int):
-    model = build(family, d_in, d_out)
-    formula = re.search(r"^\s*Parameters: (.+)$", type(model).__doc__ or "", re.MULTILINE)
-    assert formula, f"{type(model).__name__} states no formula for its parameters"
-    sizes = {name: value for name, value in vars(model).items() if isinstance(value, int)}
-    names = {"d_in": d_in, "d_out": d_out, **sizes}
-    if family.startswith("mixture"):
+    model = abstract(family, d_in=d_in, d_out=d_out)
+    names = {"d_in": d_in, "d_out": d_out, **sizes(model)}
+    if family in MIXTURES:
         names["expert"] = d_in * d_out
-    assert sum(leaf.size for leaf in parameters(model)) == eval(formula[1], {}, names)
+    stated = eval(formula(model, "Parameters"), {}, names)
+    assert sum(leaf.size for leaf in parameters(model)) == stated
 
 
 @pytest.mark.parametrize("family", LINEAR)  # mixtures: tests/measure
 @pytest.mark.parametrize(("d_in", "d_out"), WIDTHS)
 def test_products_are_as_the_docstring_says(family: str, d_in: int, d_out: int):
-    model = build(family, d_in, d_out)
-    formula = re.search(r"^\s*FLOPs: (.+)$", type(model).__doc__ or "", re.MULTILINE)
-    assert formula, f"{type(model).__name__} states no formula for its FLOPs"
-    sizes = {name: value for name, value in vars(model).items() if isinstance(value, int)}
-    counted = flops.count(lambda model, x: model(x), model, inputs(7, d_in)).products
-    assert counted == 7 * eval(formula[1], {}, {"d_in": d_in, "d_out": d_out, **sizes})
+    model = abstract(family, d_in=d_in, d_out=d_out)
+    counted = flops.count(lambda model, x: model(x), model, normal(7, d_in)).products
+    names = {"d_in": d_in, "d_out": d_out, **sizes(model)}
+    assert counted == 7 * eval(formula(model, "FLOPs"), {}, names)
 
 
 def test_gradient_equals_finite_differences(family: str):
-    """In double precision; without the auxiliary losses, whose point is to be in no value."""
+    """Along a random direction of the parameters and the inputs, in double precision; without the
+    auxiliary losses, whose point is to be in no value."""
+    random = np.random.default_rng(0)
+
+    def drawn(leaf: jax.Array) -> jax.Array:
+        return jnp.asarray(random.normal(size=leaf.shape))
+
     with jax.enable_x64(True):
-        silent = jax.tree.map(
-            lambda leaf: (
-                Hyperparameter(jnp.zeros(())) if isinstance(leaf, Hyperparameter) else leaf
-            ),
-            build(family),
-            is_leaf=is_variable,
-        )
-        trained, rest = partition(silent)
-        x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16)))
+        model = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), at(three(family), 0))
+        trained, rest = partition(jax.tree.map(silent, model, is_leaf=is_variable))
+        point = trained, drawn(jnp.zeros((4, 16)))
+        direction, weights = jax.tree.map(drawn, point), drawn(jnp.zeros((4, 32)))
 
-        def call(trained, x):
-            return combine(trained, rest)(x)
+        def value(point: Any) -> jax.Array:
+            trained, x = point
+            return (weights * combine(trained, rest)(x)).sum()
 
-        check_grads(jax.jit(call), (trained, x), order=1, modes=["rev"], eps=1e-6)
+        @jax.jit
+        def slopes(point: Any, direction: Any) -> tuple[jax.Array, jax.Array]:
+            products = jax.tree.map(jnp.vdot, jax.grad(value)(point), direction)
+            moved = jax.vmap(lambda step: jax.tree.map(lambda a, b: a + step * b, point, direction))
+            after, before = jax.lax.map(value, moved(jnp.asarray([1e-6, -1e-6])))
+            return sum(jax.tree.leaves(products)), (after - before) / 2e-6
+
+        by_gradient, by_differences = slopes(point, direction)
+    np.testing.assert_allclose(by_gradient, by_differences, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("family", "path"),
-    [(family, path) for family in FAMILIES for path, _ in declared(factory(family))],
-    indirect=["family"],
-)
-def test_a_varying_number_may_be_traced(family: str, path: str):
+def silent(variable: nnx.Variable) -> nnx.Variable:
+    """The variable; a hyperparameter, such as the weight of an auxiliary loss, at zero."""
+    if isinstance(variable, Hyperparameter):
+        return Hyperparameter(jnp.zeros_like(variable[...]))
+    return variable
+
+
+@pytest.mark.parametrize(("family", "path"), TRACED, indirect=["family"])
+def test_a_number_that_is_declared_so_may_be_traced(family: str, path: str):
     def output(value: jax.Array) -> jax.Array:
         traced = assign(factory(family), path, value)
-        return traced(16, 32, rngs=nnx.Rngs(params=jax.random.key(0)))(inputs(5, 16))
+        return traced(16, 32, rngs=nnx.Rngs(params=jax.random.key(0)))(normal(5, 16))
 
-    assert jax.vmap(output)(jnp.asarray([0.25, 0.5])).shape == (2, 5, 32)
+    shape = jax.eval_shape(jax.vmap(output), jnp.asarray([0.25, 0.5])).shape
+    assert shape == (2, 5, 32)
 
 
-def parameters(model: nnx.Module) -> list[jax.Array]:
+def test_the_numbers_that_may_be_traced_are_found_in_every_branch():
+    assert {family for family, _ in TRACED} == set(MIXTURES) - {"mixture/soft"}
+    assert ("mixture/bias_balanced", "router.rate") in TRACED
+
+
+def parameters(model: nnx.Module) -> list[nnx.Param]:
     leaves = jax.tree.leaves(model, is_leaf=is_variable)
-    return [leaf[...] for leaf in leaves if isinstance(leaf, nnx.Param)]
+    return [leaf for leaf in leaves if isinstance(leaf, nnx.Param)]
+
+
+def formula(model: nnx.Module, name: str) -> str:
+    """What the docstring of a model's class says behind ``name``."""
+    stated = re.search(rf"^\s*{name}: (.+)$", type(model).__doc__ or "", re.MULTILINE)
+    assert stated, f"{type(model).__name__} states no formula for its {name}"
+    return stated[1]
+
+
+def sizes(model: nnx.Module) -> dict[str, int]:
+    return {name: value for name, value in vars(model).items() if isinstance(value, int)}

@@ -1,20 +1,19 @@
-"""Maps, blocks, sharing and mixtures compose by a command line, without a class for any pair."""
+"""Layers, blocks, sharing and mixtures compose by a command line, without a class for any pair."""
 
 import itertools
 from functools import partial
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
+from smallnets.sweep import CONF
+from smallnets.sweep.build import build
 from smallnets.sweep.jobs import resolve
-from smallnets.sweep.plan import build
 from smallnets.tasks.data import Data, Split
 from smallnets.training.trainer import Trainer, splits
 
-CONF = Path(__file__).parents[2] / "conf"
 LINEAR = sorted(path.stem for path in (CONF / "model" / "linear").glob("*.yaml"))
 MIXTURES = sorted(path.stem for path in (CONF / "model" / "mixture").glob("*.yaml"))
 BLOCKS = ("residual", "encoder", "transformer")
@@ -49,7 +48,7 @@ def run_of(linear: str, block: str, sharing: str, mixture: str | None, *, steps:
     if mixture and block == "transformer":
         overrides += ["model.mixture.capacity_factor=null"]  # drops would see later tokens
     if sharing == "part" and block == "residual":
-        overrides += ["model.stack.part=map"]
+        overrides += ["model.stack.part=layer"]
     sizes = ["model.width=16", "model.depth=4", "batch_size=16", f"steps={steps}"]
     sizes += [f"evaluations={min(steps, 4)}", "optimizer.learning_rate=1e-2"]
     with initialize_config_dir(str(CONF), version_base="1.3"):

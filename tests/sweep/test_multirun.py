@@ -17,7 +17,7 @@ from smallnets.sweep.execute import score
 
 SWEEP = [
     "-m",
-    "model=dense,mixture",
+    "family=dense,mixture",
     "model.width=8,12",
     "seed=0,1",
     "optimizer.learning_rate=1e-3,1e-2,1e30",
@@ -31,7 +31,7 @@ class Study:
     folder: Path
     said: str
     compiled: int
-    rows: dict[int, Row]
+    rows: list[Row]
 
 
 def sweep(cache: Path, folder: Path) -> Study:
@@ -48,12 +48,7 @@ def sweep(cache: Path, folder: Path) -> Study:
             smallnets(*SWEEP, *folders(cache, folder))
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    rows = {int(path.parent.name): row for path, row in _rows(folder)}
-    return Study(folder, said.getvalue(), len(compiled), rows)
-
-
-def _rows(folder: Path):
-    return zip(sorted(folder.rglob("row.json")), load(folder), strict=True)
+    return Study(folder, " ".join(said.getvalue().split()), len(compiled), list(load(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +56,39 @@ def study(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     return sweep(cache, tmp_path_factory.mktemp("sweep"))
 
 
+def run_of(study: Study, family: str, width: int, seed: int, rate: float) -> Row:
+    (found,) = (
+        row
+        for row in study.rows
+        if (row.family, row.seed) == (f"residual {family}", seed)
+        and row.config["model"]["width"] == width
+        and row.config["optimizer"]["learning_rate"] == rate
+    )
+    return found
+
+
 def test_families_times_widths_programs_are_compiled(study: Study):
     """24 runs of 2 families and 2 widths: 4 programs, and not one small one besides."""
     assert study.compiled == 4
-    assert "4 programs: 4 compiled, 0 from the cache" in " ".join(study.said.split())
+    assert "4 programs: 4 compiled, 0 from the cache" in study.said
 
 
 def test_every_job_has_its_row_and_hydras_files(study: Study):
-    assert sorted(study.rows) == list(range(24))
-    for number, row in study.rows.items():
-        hydra = study.folder / str(number) / ".hydra"
+    assert len(study.rows) == 24
+    numbers = set()
+    for row in study.rows:
+        hydra = study.folder / row.key / ".hydra"
         overrides = list(OmegaConf.load(hydra / "overrides.yaml"))
         assert f"seed={row.seed}" in overrides
         config = OmegaConf.load(hydra / "config.yaml")
         assert config.optimizer.learning_rate == row.config["optimizer"]["learning_rate"]
-        assert OmegaConf.load(hydra / "hydra.yaml").hydra.job.num == number
+        numbers.add(OmegaConf.load(hydra / "hydra.yaml").hydra.job.num)
+    assert numbers == set(range(24))
 
 
 def test_a_row_says_what_the_run_was(study: Study):
-    row = study.rows[0]
-    assert (row.family, row.task, row.seed, row.status) == ("dense", "mnist1d", 0, "finished")
+    row = run_of(study, "dense", 8, 0, 1e-3)
+    assert (row.task, row.status) == ("mnist1d", "finished")
     assert row.parameters == 40 * 8 + 2 * (4 * 8 * 8 + 8) + 8 + 8 * 10
     assert (row.execution, row.members) == ("map", 6)
     assert row.energy["source"] in ("model", "meter")
@@ -88,31 +96,25 @@ def test_a_row_says_what_the_run_was(study: Study):
     assert row.curves["step"] == [10, 20]
     assert row.metrics["test_error"] == row.curves["test_error"][-1]
     assert row.metrics["best_step"] in row.curves["step"]
+    assert not any("bits_per_byte" in name for name in row.metrics)  # these classes spell no text
     assert set(row.versions) >= {"python", "jax", "flax"}
-    assert row.config["model"]["width"] == 8
     assert row.commit != "unknown"
 
 
 def test_a_rate_that_diverges_says_so_and_leaves_its_neighbours(study: Study):
-    for row in study.rows.values():
+    for row in study.rows:
         diverged = row.config["optimizer"]["learning_rate"] == 1e30
         assert row.status == ("diverged" if diverged else "finished")
         assert np.isfinite(row.metrics["test_loss"]) != diverged
         assert np.isfinite(row.metrics["test_error"]) != diverged
 
 
-def test_a_member_equals_the_same_run_alone(study: Study, cache: Path, tmp_path: Path):
-    arguments = ["model=mixture", "model.width=12", "seed=1", "optimizer.learning_rate=1e-2"]
+def test_a_run_of_many_equals_the_same_run_alone(study: Study, cache: Path, tmp_path: Path):
+    arguments = ["family=mixture", "model.width=12", "seed=1", "optimizer.learning_rate=1e-2"]
     smallnets(*arguments, *TINY, *folders(cache, tmp_path))
     (alone,) = load(tmp_path)
-    (together,) = (
-        row
-        for row in study.rows.values()
-        if row.family == "mixture"
-        and row.seed == 1
-        and row.config["model"]["width"] == 12
-        and row.config["optimizer"]["learning_rate"] == 1e-2
-    )
+    together = run_of(study, "mixture", 12, 1, 1e-2)
+    assert alone.key == together.key
     assert alone.curves == together.curves
     assert alone.config == together.config
 
@@ -123,43 +125,22 @@ def test_the_report_is_there(study: Study):
         assert (study.folder / name).stat().st_size > 10_000
 
 
-def test_a_second_run_compiles_nothing(study: Study, cache: Path, tmp_path: Path):
+def test_the_same_sweep_in_another_folder_compiles_nothing(
+    study: Study, cache: Path, tmp_path: Path
+):
     again = sweep(cache, tmp_path)
-    assert "4 programs: 0 compiled, 4 from the cache" in " ".join(again.said.split())
-    for number, row in again.rows.items():
+    assert "4 programs: 0 compiled, 4 from the cache" in again.said
+    for row, before in zip(again.rows, study.rows, strict=True):  # both in the order of their keys
+        assert row.key == before.key
         for name, curve in row.curves.items():
-            np.testing.assert_array_equal(curve, study.rows[number].curves[name])
+            np.testing.assert_array_equal(curve, before.curves[name])
 
 
-def test_under_vmap_the_row_says_so(cache: Path, tmp_path: Path):
-    smallnets(
-        "-m", "model.width=8", "seed=0,1", "hydra.launcher.execution=vmap", *TINY,
-        *folders(cache, tmp_path),
-    )  # fmt: skip
-    assert [(row.execution, row.members) for row in load(tmp_path)] == [("vmap", 2)] * 2
-
-
-def test_a_family_label_tells_what_else_was_changed(cache: Path, tmp_path: Path):
-    """So that no two different models are taken for one family; one program trains the four."""
-    smallnets(
-        "-m", "model=residual,low_rank", "++model.width=8", "model/linear=low_rank",
-        "model.linear.ratio=0.25,0.5", *TINY, *folders(cache, tmp_path),
-    )  # fmt: skip
-    assert sorted(row.family for row in load(tmp_path)) == [
-        "low_rank",
-        "low_rank linear.ratio=0.5",
-        "residual linear=LowRank linear.rank=None linear.ratio=0.25",
-        "residual linear=LowRank linear.rank=None linear.ratio=0.5",
-    ]
-    assert len({row.parameters for row in load(tmp_path)}) == 2
-
-
-def test_without_validation_a_sweeper_gets_no_score_to_minimise(cache: Path, tmp_path: Path):
-    row = next(iter(load(sweep_one(cache, tmp_path, "task.validation=0"))))
-    assert not any("validation" in name or "best" in name for name in row.metrics)
-    assert math.isnan(score(row))
-
-
-def sweep_one(cache: Path, folder: Path, *overrides: str) -> Path:
-    smallnets("-m", "model.width=8", *overrides, *TINY, *folders(cache, folder))
-    return folder
+def test_side_by_side_and_without_validation_the_rows_say_so(cache: Path, tmp_path: Path):
+    side_by_side = ["seed=0,1", "hydra.launcher.execution=vmap", "task.validation=0"]
+    smallnets("-m", "model=logistic", *side_by_side, *TINY, *folders(cache, tmp_path))
+    rows = list(load(tmp_path))
+    assert [(row.execution, row.members) for row in rows] == [("vmap", 2)] * 2
+    for row in rows:
+        assert not any("validation" in name or "best" in name for name in row.metrics)
+        assert math.isnan(score(row))  # what a sweeper would minimise

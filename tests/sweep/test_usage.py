@@ -13,23 +13,36 @@ from command import TINY, folders, smallnets
 from smallnets.rows import load
 
 WRONG = {
-    "unknown family": (["model=circle"], "Could not find 'model/circle'"),
+    "unknown network": (["model=circle"], "Could not find 'model/circle'"),
+    "a family as a network": (["model=dense"], "write family=dense in place of model=dense"),
+    "a family of transformers as a network": (
+        ["model=transformer_monarch"],
+        "write model=transformer family=monarch in place of model=transformer_monarch",
+    ),
+    "a family that the network has no place for": (
+        ["model=perceptron", "family=mixture"],
+        "Perceptron takes no 'mixture'",
+    ),
+    "several values without -m": (
+        ["seed=0,1"],
+        "one run has one value for each key, but seed=0,1 has several: add -m for a sweep",
+    ),
     "unknown key": (["model.widht=8"], "Could not override 'model.widht'"),
     "wrong key in the model": (["+model.linear.rnak=8"], "Dense takes no 'rnak'"),
     "a wrong key is guessed": (
-        ["model=low_rank", "+model.linear.ratoi=0.5"],
+        ["family=low_rank", "+model.linear.ratoi=0.5"],
         "did you mean ratio",
     ),
     "rank above the smaller width": (
-        ["model=low_rank", "model.linear.ratio=null", "model.linear.rank=9", "model.width=8"],
+        ["family=low_rank", "model.linear.ratio=null", "model.linear.rank=9", "model.width=8"],
         "rank=9 for d_in=8, d_out=16: choose rank <= 8",
     ),
     "blocks that do not divide": (
-        ["model=monarch", "model.width=10"],
+        ["family=monarch", "model.width=10"],
         "blocks=4 for d_in=10, d_out=20",
     ),
     "top_k above experts": (
-        ["model=mixture", "model.mixture.top_k=5"],
+        ["family=mixture", "model.mixture.top_k=5"],
         "top_k=5 for experts=4",
     ),
     "sharing that does not divide": (["model.unique=3"], "unique=3 for depth=2"),
@@ -46,12 +59,11 @@ WRONG = {
         "/nowhere/at/all",
     ),
     "a task without its folder": (["task=tfds"], "task.directory must be given"),
-    "an empty sweep": (["seed=range(0)"], ""),
     "a whole number that is none": (["steps=20.5"], "steps must be a whole number"),
     "an optimizer that can not be": (["optimizer.warmup=2"], "warmup must be a share"),
     "a type that does not fit": (["optimizer.warmup=abc"], "TypeError"),
     "a stride of nothing": (["model=convolutional", "model.stride=0"], "stride=0"),
-    "a rank that is no number": (["model=low_rank", "model.linear.ratio=abc"], "TypeError"),
+    "a rank that is no number": (["family=low_rank", "model.linear.ratio=abc"], "TypeError"),
     "a rate beyond 32 bits": (["optimizer.learning_rate=1e39"], "finite 32-bit number"),
     "no model": (["model=null"], "group"),
     "a reference to nothing": (["model.width=${nope}"], "nope"),
@@ -63,34 +75,57 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("mode", [[], ["-m"]], ids=["alone", "sweep"])
-@pytest.mark.parametrize("name", WRONG)
-def test_one_line_before_anything_is_written(name, mode, cache: Path, tmp_path: Path, capfd):
-    """No program, no row; Hydra itself makes its folder for a run before it starts."""
-    arguments, said = WRONG[name]
-    width = [] if {"model=convolutional", "model=null"} & {*arguments} else ["model.width=8"]
+WITHOUT_WIDTH = {"model=convolutional", "model=null", "model=perceptron"}
+
+
+def refused(capfd, out: Path, cache: Path, *words: str) -> str:
+    """The one line on standard error of a command that ends with status 2 and leaves no row."""
     programs = set((cache / "programs").glob("*"))
     with pytest.raises(SystemExit) as ended:
-        smallnets(*mode, *width, *TINY, *arguments, *folders(cache, tmp_path / "out"))
+        smallnets(*TINY, *words, *folders(cache, out))
     assert ended.value.code == 2
     captured = capfd.readouterr()
     (line,) = captured.err.splitlines()
     assert line.startswith("smallnets: ")
-    assert said in line
     assert "Traceback" not in captured.out + captured.err
-    assert not list((tmp_path / "out").rglob("row.json"))
+    assert not list(out.rglob("row.json"))
     assert set((cache / "programs").glob("*")) == programs
+    return line
 
 
-@pytest.mark.parametrize("mode", [[], ["-m"]], ids=["alone", "sweep"])
-def test_an_output_folder_that_can_not_be_written(mode, cache: Path, tmp_path: Path, capfd):
+@pytest.mark.parametrize("name", WRONG)
+def test_one_line_before_anything_is_compiled_or_written(name, cache, tmp_path: Path, capfd):
+    arguments, said = WRONG[name]
+    width = [] if WITHOUT_WIDTH & {*arguments} else ["model.width=8"]
+    assert said in refused(capfd, tmp_path / "out", cache, *width, *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["family=dense,monarch", "model.width=8,10"], "blocks=4 for d_in=10, d_out=20"),
+        (["seed=range(0)"], "a sweep needs at least one run"),
+    ],
+)
+def test_every_job_of_a_sweep_is_checked_before_the_first_is_compiled(
+    words, said, cache, tmp_path: Path, capfd
+):
+    assert said in refused(capfd, tmp_path / "out", cache, "-m", *words)
+
+
+def test_an_output_folder_that_can_not_be_written(cache: Path, tmp_path: Path, capfd):
     taken = tmp_path / "taken"
     taken.write_text("a file")
+    assert str(taken / "out") in refused(capfd, taken / "out", cache, "model.width=8")
+
+
+def test_a_first_word_that_is_no_verb(capfd):
     with pytest.raises(SystemExit) as ended:
-        smallnets(*mode, "model.width=8", *TINY, *folders(cache, taken / "out"))
+        smallnets("train", "family=dense")
     assert ended.value.code == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert str(taken / "out") in line
+    assert "'train' is neither: the verbs are describe, analyse" in line
 
 
 START = "from smallnets.cli import main; main()"

@@ -59,32 +59,23 @@ def test_curves_are_the_means_of_the_steps_since_the_evaluation_before():
 
 
 def test_a_network_without_mixtures_has_no_such_curves():
-    _, curves = train(None)
-    assert set(curves) == {"train_loss"}
-
-
-def test_side_by_side_each_member_has_its_own_curves():
-    def curves(seed):
-        return train(partial(Mixture, experts=4, top_k=2), seed=seed, steps=6)[1]
-
-    together = jax.jit(jax.vmap(curves))(jnp.arange(2))
-    for member in range(2):
-        alone = jax.jit(curves)(member)
-        for name, curve in alone.items():
-            np.testing.assert_allclose(together[name][member], curve, rtol=1e-4, atol=1e-5)
+    assert set(jax.eval_shape(lambda: train(None)[1])) == {"train_loss"}
 
 
 def test_the_bias_balances_the_load_past_the_optimiser():
     """At a learning rate of 0 the bias alone moves, and it alone brings the load down."""
     settings = {"experts": 4, "top_k": 1, "balance_weight": 0.0, "router_z_weight": 0.0}
-    router = partial(BiasBalanced, rate=0.01)
-    model, curves = train(partial(Mixture, router=router, **settings), learning_rate=0.0)
-    _, still = train(
-        partial(Mixture, router=partial(BiasBalanced, rate=0.0), **settings), learning_rate=0.0
-    )
-    assert still["routing_load"][-1] > 1.8
-    assert curves["routing_load"][-1] < 0.75 * still["routing_load"][-1]
-    assert curves["routing_drops"][-1] < 0.5 * still["routing_drops"][-1]
-    bias = model.stack.blocks.layer.router.bias[...]
-    np.testing.assert_allclose(bias / 0.01, np.round(bias / 0.01), atol=1e-3)  # of whole steps
-    assert not isinstance(model.stack.blocks.layer.router.bias, nnx.Param)
+
+    def biased(rate):
+        router = partial(BiasBalanced, rate=rate)
+        return train(partial(Mixture, router=router, **settings), learning_rate=0.0)
+
+    models, curves = jax.jit(jax.vmap(biased))(jnp.asarray([0.0, 0.01]))
+    still, moved = ({name: curve[i, -1] for name, curve in curves.items()} for i in (0, 1))
+    assert still["routing_load"] > 1.8
+    assert moved["routing_load"] < 0.75 * still["routing_load"]
+    assert moved["routing_drops"] < 0.5 * still["routing_drops"]
+    bias = models.stack.blocks.layer.router.bias
+    assert not isinstance(bias, nnx.Param)
+    assert not bias[0].any()
+    np.testing.assert_allclose(bias[1] / 0.01, np.round(bias[1] / 0.01), atol=1e-3)  # whole steps

@@ -1,39 +1,55 @@
-"""Which layer contains which, exactly: weights are carried over, and the matrices compared."""
+"""Structured and low-rank layers: which contains which, exactly, by weights carried over."""
 
 import math
 import warnings
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from flax import nnx
+from layers import drawn, normal
 
 from smallnets.measure import flops
 from smallnets.nn.linear import Dense, LargerThanDense, Linear, LowRank
 from smallnets.nn.structured import BlockDiagonal, BlockTensorTrain, Kronecker, Monarch, TensorTrain
 
 D_IN, D_OUT = 12, 8
-MATRIX = jax.random.normal(jax.random.key(1), (D_IN, D_OUT))
+MATRIX = np.asarray(normal(D_IN, D_OUT))
 
 larger = pytest.mark.filterwarnings("ignore::smallnets.nn.linear.LargerThanDense")
 
 
 def built(family, **options):
-    return family(D_IN, D_OUT, **options, rngs=nnx.Rngs(0))
+    return drawn(partial(family, D_IN, D_OUT, **options))
 
 
-def assert_is(layer: Linear, matrix: jax.Array):
-    """``layer`` multiplies by ``matrix``, as it is called and as it writes itself out."""
-    np.testing.assert_allclose(layer(jnp.eye(D_IN)), matrix, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(layer.matrix(), matrix, rtol=1e-4, atol=1e-5)
+def values(parameter: nnx.Param) -> np.ndarray:
+    return np.asarray(parameter[...])
 
 
-def halves(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+@jax.jit
+def both(layer: Linear) -> tuple[jax.Array, jax.Array]:
+    """The matrix of a layer, as it is called and as it writes itself out."""
+    return layer(np.eye(D_IN, dtype=np.float32)), layer.matrix()
+
+
+def assert_is(layer: Linear, matrix: np.ndarray):
+    """``layer`` multiplies by ``matrix``."""
+    for found in both(layer):
+        np.testing.assert_allclose(found, matrix, rtol=1e-4, atol=1e-5)
+
+
+def costs(layer: Linear) -> flops.Flops:
+    """Of a call on 8 inputs."""
+    return flops.count(lambda layer, x: layer(x), layer, MATRIX.T)
+
+
+def halves(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """U, V with U V = matrix, by its singular values; for matrices on leading axes."""
-    left, scale, right = jnp.linalg.svd(matrix, full_matrices=False)
-    return jnp.einsum("...ir,...r->...ir", left, scale), right
+    left, scale, right = np.linalg.svd(matrix, full_matrices=False)
+    return left * scale[..., None, :], right
 
 
 @larger
@@ -46,8 +62,16 @@ def test_low_rank_of_full_rank_expresses_any_matrix():
 @larger
 def test_monarch_of_one_block_is_a_dense_layer_with_a_scale_for_each_output():
     layer = built(Monarch, blocks=1)
-    layer.left[...], layer.right[...] = MATRIX[None], jnp.ones((D_OUT, 1, 1))
+    layer.left[...], layer.right[...] = MATRIX[None], np.ones((D_OUT, 1, 1), np.float32)
     assert_is(layer, MATRIX)
+
+
+@larger
+def test_monarch_is_two_block_diagonals_around_a_transpose():
+    layer = built(Monarch, blocks=4)
+    left, right = (scipy.linalg.block_diag(*values(each)) for each in (layer.left, layer.right))
+    transpose = np.eye(8)[np.arange(8).reshape(4, 2).T.reshape(-1)]  # from [b, q] to [q, b]
+    assert_is(layer, left @ transpose.T @ right @ transpose)
 
 
 @larger
@@ -55,10 +79,10 @@ def test_monarch_of_one_block_is_a_dense_layer_with_a_scale_for_each_output():
 def test_block_tensor_train_of_rank_one_is_monarch(blocks: int):
     monarch = built(Monarch, blocks=blocks)
     layer = built(BlockTensorTrain, blocks=blocks, rank=1)
-    layer.left[...] = monarch.left[...].reshape(layer.left.shape)
-    layer.right[...] = monarch.right[...].reshape(layer.right.shape)
-    assert_is(layer, monarch.matrix())
-    assert flops.count(_call, layer, MATRIX.T) == flops.count(_call, monarch, MATRIX.T)
+    layer.left[...] = values(monarch.left).reshape(layer.left.shape)
+    layer.right[...] = values(monarch.right).reshape(layer.right.shape)
+    assert_is(layer, both(monarch)[1])
+    assert costs(layer) == costs(monarch)
 
 
 @larger
@@ -66,10 +90,10 @@ def test_block_tensor_train_of_rank_one_is_monarch(blocks: int):
 def test_block_tensor_train_of_one_block_and_one_group_is_low_rank(rank: int):
     low_rank = built(LowRank, rank=rank)
     layer = built(BlockTensorTrain, blocks=1, groups=1, rank=rank)
-    layer.left[...] = low_rank.down[...].reshape(layer.left.shape)
-    layer.right[...] = low_rank.up[...].reshape(layer.right.shape)
-    assert_is(layer, low_rank.matrix())
-    assert flops.count(_call, layer, MATRIX.T).products == 2 * 8 * rank * (D_IN + D_OUT)
+    layer.left[...] = values(low_rank.down).reshape(layer.left.shape)
+    layer.right[...] = values(low_rank.up).reshape(layer.right.shape)
+    assert_is(layer, both(low_rank)[1])
+    assert costs(layer).products == 2 * 8 * rank * (D_IN + D_OUT)
 
 
 @larger
@@ -87,13 +111,13 @@ def test_block_tensor_train_of_full_rank_expresses_any_matrix(blocks: int, group
 @larger
 def test_kronecker_of_one_block_is_a_dense_layer_times_a_scalar():
     layer = built(Kronecker, blocks=1)
-    layer.outer[...], layer.inner[...] = jnp.full((1, 1), 2.0), MATRIX
+    layer.outer[...], layer.inner[...] = np.full((1, 1), 2.0, np.float32), MATRIX
     assert_is(layer, 2 * MATRIX)
 
 
 def test_kronecker_is_the_kronecker_product_of_its_factors():
     layer = built(Kronecker, blocks=4)
-    assert_is(layer, jnp.kron(layer.outer[...], layer.inner[...]))
+    assert_is(layer, np.kron(values(layer.outer), values(layer.inner)))
 
 
 def test_tensor_train_of_one_core_is_dense():
@@ -101,24 +125,22 @@ def test_tensor_train_of_one_core_is_dense():
     layer.kernels[0][...] = MATRIX[None, :, :, None]
     assert_is(layer, MATRIX)
     dense = built(Dense)
-    assert (
-        flops.count(_call, layer, MATRIX.T).products == flops.count(_call, dense, MATRIX.T).products
-    )
+    assert costs(layer).products == costs(dense).products
 
 
 @pytest.mark.parametrize("blocks", [2, 4])
 def test_tensor_train_of_two_cores_and_rank_one_is_kronecker(blocks: int):
     kronecker = built(Kronecker, blocks=blocks)
     layer = built(TensorTrain, blocks=blocks, cores=2, rank=1)
-    layer.kernels[0][...] = kronecker.outer[...][None, :, :, None]
-    layer.kernels[1][...] = kronecker.inner[...][None, :, :, None]
-    assert_is(layer, kronecker.matrix())
+    layer.kernels[0][...] = values(kronecker.outer)[None, :, :, None]
+    layer.kernels[1][...] = values(kronecker.inner)[None, :, :, None]
+    assert_is(layer, both(kronecker)[1])
 
 
 def test_tensor_train_of_three_cores_and_rank_one_is_a_kronecker_product_of_three():
     layer = built(TensorTrain, blocks=2, cores=3, rank=1)
-    one, two, three = (core[0, :, :, 0] for core in layer.kernels)
-    assert_is(layer, jnp.kron(jnp.kron(one, two), three))
+    one, two, three = (values(core)[0, :, :, 0] for core in layer.kernels)
+    assert_is(layer, np.kron(np.kron(one, two), three))
 
 
 @larger
@@ -147,8 +169,8 @@ def test_tensor_train_of_three_cores_and_full_rank_expresses_any_matrix():
     assert_is(layer, MATRIX)
 
 
-def padded(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return jnp.pad(array, [(0, to - of) for of, to in zip(array.shape, shape, strict=True)])
+def padded(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.pad(array, [(0, to - of) for of, to in zip(array.shape, shape, strict=True)])
 
 
 @larger
@@ -158,12 +180,12 @@ def test_flops_of_a_tensor_train_are_as_its_docstring_says(cores: int):
     layer = built(TensorTrain, blocks=blocks, cores=cores, rank=rank)
     expected = D_IN * D_OUT // blocks ** (cores - 1)
     expected += D_OUT * blocks * (1 + (cores - 2) * rank)
-    assert flops.count(_call, layer, MATRIX.T).products == 8 * 2 * rank * expected
+    assert costs(layer).products == 8 * 2 * rank * expected
 
 
 def test_block_diagonal_is_the_block_diagonal_of_its_kernels():
     layer = built(BlockDiagonal, blocks=4)
-    assert_is(layer, jax.scipy.linalg.block_diag(*map.kernel[...]))
+    assert_is(layer, scipy.linalg.block_diag(*values(layer.kernel)))
 
 
 def test_block_diagonal_of_one_block_is_dense():
@@ -217,6 +239,9 @@ def test_where_nothing_pays_the_warning_says_so():
     ("family", "options", "said"),
     [
         (Kronecker, {"blocks": 3}, "blocks=3 for d_in=12, d_out=8"),
+        (Monarch, {"blocks": 3}, "blocks=3 for d_in=12, d_out=8"),
+        (Monarch, {"blocks": 0}, "blocks=0 for d_in=12, d_out=8"),
+        (BlockDiagonal, {"blocks": 5}, "blocks=5 for d_in=12, d_out=8"),
         (BlockTensorTrain, {"blocks": 3, "rank": 1}, "blocks=3 for d_in=12, d_out=8"),
         (BlockTensorTrain, {"blocks": 3, "groups": 3, "rank": 1}, "blocks=3, groups=3"),
         (
@@ -231,13 +256,13 @@ def test_where_nothing_pays_the_warning_says_so():
         (TensorTrain, {"blocks": 2, "cores": 1, "rank": 2}, "choose rank <= 1"),
         (TensorTrain, {"blocks": 2, "cores": 3, "rank": 7}, "choose rank <= 6"),
         (LowRank, {"ratio": -1}, "ratio must lie above 0"),
+        (LowRank, {"rank": 9}, "rank=9 for d_in=12, d_out=8: choose rank <= 8"),
+        (LowRank, {"rank": 0}, "rank=0"),
+        (LowRank, {"rank": 2, "ratio": 0.5}, "one of rank and ratio"),
+        (LowRank, {}, "one of rank and ratio"),
     ],
 )
 def test_what_does_not_fit_gets_one_line(family, options, said):
     with pytest.raises(ValueError, match=said) as raised:
         built(family, **options)
     assert "\n" not in str(raised.value)
-
-
-def _call(layer: Linear, x: jax.Array) -> jax.Array:
-    return layer(x)

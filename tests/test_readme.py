@@ -1,0 +1,52 @@
+"""What the README prints runs as it stands."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import smallnets
+from smallnets.cli import VERBS
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = [
+    block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "import" in block
+]
+COMMANDS = re.findall(r"^    (smallnets .*)$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["the door", "a loop of one's own"])
+def test_a_block_of_python(block: str, cache: Path, tmp_path: Path):
+    ran = subprocess.run(
+        [sys.executable, "-c", block],
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    if "smallnets.plan" in block:
+        assert "6 runs in 2 programs" in ran.stdout
+        assert "'error': 0." in ran.stdout
+    else:
+        first, *_, last = map(float, re.findall(r"\d+\.\d+", ran.stdout))
+        assert last < first
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command(command: str, cache: Path, tmp_path: Path):
+    """Its words are composed, sized and checked; ``analyse`` reads what is not there here."""
+    _, *words = shlex.split(command)
+    if words[0] in VERBS:
+        verb, *words = words
+        if verb == "analyse":
+            return
+    words = [word for word in words if not word.startswith("-")]
+    plan = smallnets.plan(*words, f"cache={cache}", f"hydra.sweep.dir={tmp_path / 'out'}")
+    assert plan.runs >= 1
+    assert not (tmp_path / "out").exists()

@@ -45,8 +45,8 @@ class Transformer(nnx.Module):
     ``linear``, and ``causal`` or ``hidden``. With ``mixture`` (a factory that takes ``expert``)
     each block mixes such feed-forward layers. ``stack`` holds the blocks and says how the
     ``unique`` ones are shared over the depth; with a ``relaxation`` each of their calls adds a
-    difference of that rank to each layer. ``norm(width)`` builds a norm, and ``residual`` is the
-    connection around each layer.
+    difference of that rank to each layer. ``norm(width)`` builds a norm, and ``connection`` is what
+    carries the input around each layer.
 
     Inputs of shape (T,) are tokens, embedded by a table of ``vocabulary`` rows (as many as
     ``classes`` without it), which is ``tied`` to the logits or not and of the inner width

@@ -66,7 +66,7 @@ def test_jobs_that_differ_in_varying_numbers_are_one_group(one: Plan):
             one,
             ["optimizer.learning_rate=1", "seed=3"],
             ["optimizer.learning_rate=1e-3", "seed=4"],
-            ["optimizer.learning_rate=1e-3", "loss.label_smoothing=0.1"],
+            ["optimizer.learning_rate=1e-3", "objective.label_smoothing=0.1"],
             ["optimizer.learning_rate=1e-3", "model.width=16"],
         )
     )

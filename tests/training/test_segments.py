@@ -1,0 +1,179 @@
+"""A run in segments is the run in one; what an objective and a view see; what is kept."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from smallnets.nn import Dense, Mixture, ResidualNetwork
+from smallnets.training import adam, cross_entropy
+from smallnets.training.fit import Arrays, Fit, TrainingState
+from smallnets.training.objective import label_loss
+
+random = np.random.default_rng(0)
+TRAIN = Arrays(
+    random.normal(size=(64, 6)).astype(np.float32),
+    random.integers(0, 4, 64).astype(np.int32),
+    {"weight": random.random(64).astype(np.float32)},
+)
+HELD_OUT = {"validation": Arrays(TRAIN.inputs[:32], TRAIN.labels[32:])}
+NETWORK = partial(ResidualNetwork, (6,), 4, width=8, depth=2, linear=Dense)
+MIXTURE = partial(NETWORK, mixture=partial(Mixture, experts=3, top_k=2))
+
+
+def described(**changes) -> Fit:
+    plain = {
+        "optimizer": partial(adam, learning_rate=3e-2),
+        "objective": cross_entropy,
+        "steps": 24,
+        "batch_size": 16,
+        "evaluations": 6,
+    }
+    return Fit(**{**plain, **changes})
+
+
+def begun(fit: Fit, network=NETWORK, start=None) -> TrainingState:
+    return fit.begin(network, 3, count=64, start=start)
+
+
+def run(fit: Fit, network=NETWORK, start=None) -> tuple:
+    def whole(train, held_out):
+        state, curves = fit.segment(begun(fit, network, start), train, held_out, fit.evaluations)
+        return fit.finish(state), curves
+
+    return jax.jit(whole)(TRAIN, HELD_OUT)
+
+
+def equal(one, other) -> bool:
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_segments_give_the_bits_of_one(keep: str):
+    fit = described(keep=keep)
+    model, curves = run(fit, MIXTURE)
+    begin = jax.jit(lambda: begun(fit, MIXTURE))
+    segment = jax.jit(partial(fit.segment, evaluations=2))
+    state, parts = begin(), []
+    for _ in range(3):
+        state = jax.tree.map(np.asarray, jax.device_get(state))  # as a checkpoint would have it
+        state, part = segment(state, TRAIN, HELD_OUT)
+        parts.append(part)
+    assert int(state.step) == 24
+    assert equal(jax.jit(fit.finish)(state), model)
+    for name, curve in curves.items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), curve)
+
+
+def test_the_objective_sees_a_batch_s_further_arrays_and_a_key_of_its_own():
+    seen = []
+
+    def weighted(model, batch, key):
+        assert batch.more["weight"].shape == (16,)
+        jax.debug.callback(lambda key: seen.append(tuple(key.tolist())), jax.random.key_data(key))
+        losses = jax.vmap(label_loss)(model(batch.inputs), batch.labels)
+        return jnp.mean(batch.more["weight"] * losses)
+
+    _, curves = run(described(objective=weighted))
+    _, plain = run(described())
+    assert len(set(seen)) == 24
+    assert not np.array_equal(curves["train_loss"], plain["train_loss"])
+    assert curves["train_loss"][0] < 0.8 * plain["train_loss"][0]  # weights of mean 1/2
+
+
+def test_rows_of_further_arrays_stay_with_their_examples():
+    more = {"inputs": TRAIN.inputs}
+
+    def same(model, batch, key):
+        del key
+        return (
+            jnp.mean(model(batch.inputs) ** 2) + jnp.abs(batch.inputs - batch.more["inputs"]).sum()
+        )
+
+    train = Arrays(TRAIN.inputs, TRAIN.labels, more)
+    fit = described(objective=same)
+    state, curves = jax.jit(lambda train: fit.segment(begun(fit), train, {}, fit.evaluations))(
+        train
+    )
+    assert curves["train_loss"][-1] < 0.1
+    del state
+
+
+def test_held_out_splits_are_scored_by_the_task_whatever_the_objective():
+    def nothing(model, batch, key):
+        del key
+        return 0 * jnp.mean(model(batch.inputs))
+
+    model, curves = run(described(objective=nothing))
+    expected = label_loss(model(HELD_OUT["validation"].inputs), HELD_OUT["validation"].labels)
+    np.testing.assert_allclose(curves["validation_loss"], float(expected), rtol=1e-5)
+    np.testing.assert_array_equal(curves["train_loss"], 0)
+
+
+def rounded(model, *, training, key):
+    """Weights rounded to halves, seen through by the gradient."""
+    del key
+
+    def each(leaf):
+        value = jnp.round(2 * leaf) / 2
+        return leaf + jax.lax.stop_gradient(value - leaf) if training else value
+
+    return jax.tree.map(
+        lambda leaf: jax.tree.map(each, leaf) if isinstance(leaf, nnx.Param) else leaf,
+        model,
+        is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
+    )
+
+
+def test_the_model_comes_back_in_its_view_and_is_scored_in_it():
+    model, curves = run(described(view=rounded))
+    for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)):
+        np.testing.assert_array_equal(2 * leaf, np.round(2 * leaf))
+    loss = label_loss(model(HELD_OUT["validation"].inputs), HELD_OUT["validation"].labels)
+    np.testing.assert_allclose(curves["validation_loss"][-1], float(loss), rtol=1e-5)
+
+
+def test_a_view_has_a_new_key_in_each_step_and_none_in_evaluations():
+    seen = []
+
+    def noisy(model, *, training, key):
+        assert training is (key is not None)
+        if training:
+            jax.debug.callback(
+                lambda key: seen.append(tuple(key.tolist())), jax.random.key_data(key)
+            )
+        return model
+
+    run(described(view=noisy))
+    assert len(set(seen)) == 24
+
+
+def test_the_best_is_the_earlier_on_ties_and_the_first_where_none_is_a_number():
+    still = described(optimizer=partial(adam, learning_rate=0.0), keep="best")
+    state, _ = jax.jit(
+        lambda train, held: still.segment(begun(still), train, held, still.evaluations)
+    )(TRAIN, HELD_OUT)
+    assert equal(still.finish(state), begun(still).parameters) or equal(
+        jax.tree.leaves(still.finish(state)), jax.tree.leaves(run(still)[0])
+    )
+    wild = described(
+        optimizer=partial(adam, learning_rate=1e30), keep="best", steps=2, evaluations=2
+    )
+    model, curves = run(wild)
+    assert np.isnan(curves["validation_loss"][-1]) or np.isinf(curves["validation_loss"][-1])
+    first = described(optimizer=partial(adam, learning_rate=1e30), steps=1, evaluations=1)
+    assert jax.tree.structure(run(first)[0]) == jax.tree.structure(model)
+
+
+def test_training_on_starts_where_the_model_was():
+    fit = described()
+    model, curves = run(fit)
+    still = described(optimizer=partial(adam, learning_rate=0.0), steps=4, evaluations=1)
+    again, after = run(still, None, model)
+    assert equal(again, model)
+    np.testing.assert_allclose(
+        after["validation_loss"][0], curves["validation_loss"][-1], rtol=1e-6
+    )

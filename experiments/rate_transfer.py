@@ -36,7 +36,7 @@ SEEDS = 2
 
 def losses(rows: list[Row], family: str, parametrization: str, width: int) -> np.ndarray:
     """The train loss ``[seeds, rates]`` of one network."""
-    target = f"smallnets.training.optimizer.{parametrization}"
+    target = f"smallnets.training.{parametrization}"
     found = [
         (row.seed, row.config["optimizer"]["learning_rate"], row.metrics["train_loss"])
         for row in rows

@@ -3,7 +3,7 @@
 A number that leaves every array shape as it is can be an input of the program, so that runs which
 differ only there are trained together. Who owns the number says so where it is declared::
 
-    def adamw(*, learning_rate: Traced, weight_decay: Traced = 0.0): ...
+    def gradient_transformation(*, learning_rate: Traced, weight_decay: Traced): ...
 
 and nobody keeps a list of names. Maps, losses and optimisers are built by ``functools.partial``
 trees (Hydra's ``_partial_: true``), in which :func:`assign` puts a value at a dotted path.
@@ -13,7 +13,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 _MARK = "may vary inside a program"
 Traced = Annotated[float, _MARK]
@@ -48,7 +48,7 @@ def assign(tree: Any, path: str, value: Any) -> Any:
 
 def _marked(function: Callable[..., Any]) -> dict[str, type]:
     target = function.__init__ if inspect.isclass(function) else function
-    hints = get_type_hints(target, include_extras=True)
+    hints = inspect.get_annotations(target, eval_str=True)  # names within Optax's are nowhere
     return {
         name: hint.__origin__
         for name, hint in hints.items()
@@ -80,9 +80,13 @@ def calls(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def public_name(function: Any) -> str:
-    """Where a class or function is imported from: of ours, by the shortest public path."""
-    *packages, _ = function.__module__.split(".")
-    package = ".".join(packages)
-    exported = getattr(sys.modules.get(package), "__all__", ())
-    name = function.__qualname__
-    return f"{package}.{name}" if name in exported else f"{function.__module__}.{name}"
+    """Where a class or function is imported from, by the shortest path that leads to it.
+
+    The path that it was defined at, ``optax._src.alias.adamw``, may be private and move.
+    """
+    path, name = function.__module__.split("."), function.__qualname__
+    for length in range(1, len(path)):
+        module = ".".join(path[:length])
+        if getattr(sys.modules.get(module), name, None) is function:
+            return f"{module}.{name}"
+    return f"{function.__module__}.{name}"

@@ -1,5 +1,6 @@
-"""Every YAML composes, builds and shape-checks without computing, and opens with its command."""
+"""Every YAML opens with a command that chooses it, builds and shape-checks, nothing computed."""
 
+import itertools
 import shlex
 from pathlib import Path
 
@@ -8,29 +9,30 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
+from smallnets.sweep import CONF
+from smallnets.sweep.build import build
 from smallnets.sweep.jobs import resolve
-from smallnets.sweep.plan import build
 from smallnets.tasks.data import Data, Split
 
-CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
-CHOICES = {  # how a file is chosen, by its folder
-    "model/linear": "model=residual model/linear={}",
-    "model/mixture": "model=encoder +model/mixture={}",
-    "model/convolution": "model=convolutional model/convolution={}",
-    "model/stack": "model=transformer model/stack={}",
-    "model/exits": "model=residual +model/exits={}",
-    "experiment": "+experiment={}",
-    "task": "task={} task.directory=/a",
-}
 
 
-def overrides(path: Path) -> list[str]:
-    folder = str(path.parent.relative_to(CONF))
-    if folder == ".":
-        return []
-    chosen = CHOICES.get(folder, f"{folder}={{}}").format(path.stem).split()
-    return [each for each in chosen if "directory" not in each or path.stem == "tfds"]
+def opening(path: Path) -> list[str]:
+    """The lines of the comment that a file opens with, without their marks."""
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return [line.removeprefix("#") for line in comment]
+
+
+def commands(path: Path) -> list[list[str]]:
+    """The words of each command in the opening, without those that have several values."""
+    lines = [line.strip().split("  ")[0] for line in opening(path) if line.startswith("   small")]
+    words = [[word for word in shlex.split(line) if "=" in word] for line in lines]
+    return [[word for word in each if not _is_swept(word)] for each in words]
+
+
+def _is_swept(word: str) -> bool:
+    return "range(" in word or ("," in word and "[" not in word)
 
 
 def data(model: dict) -> Data:
@@ -44,29 +46,16 @@ def data(model: dict) -> Data:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
-def test_it_builds_and_shape_checks(path: Path):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides(path), return_hydra_config=True)
-    resolved = resolve(config)
-    network = build(resolved)().check(data(resolved["model"]))
-    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(network))
-    assert jax.tree.leaves(network)
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
-def test_it_opens_with_what_it_is_and_its_command(path: Path):
-    lines = path.read_text().splitlines()
-    head = [line for line in lines if not line.startswith("# @package")]
-    comment = []
-    for line in head:
-        if not line.startswith("#"):
-            break
-        comment.append(line.removeprefix("#"))
-    assert comment[0].strip()
-    commands = [line.strip().split("  ")[0] for line in comment if line.startswith("   smallnets")]
-    assert commands
-    for command in commands:
-        words = [word for word in shlex.split(command) if "=" in word]
-        swept = [word for word in words if "," in word or "range(" in word]
+def test_it_says_what_it_is_and_its_commands_build_and_shape_check(path: Path):
+    assert opening(path)[0].strip()
+    chosen = []
+    for words in commands(path):
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            compose("config", [word for word in words if word not in swept])
+            config = compose("config", words, return_hydra_config=True)
+        resolved = resolve(config)
+        network = build(resolved)().check(data(resolved["model"]))
+        assert jax.tree.leaves(network)
+        assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(network))
+        chosen.append(config.hydra.runtime.choices.get(str(path.parent.relative_to(CONF))))
+    assert chosen
+    assert path.parent == CONF or path.stem in chosen

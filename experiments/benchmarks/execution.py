@@ -11,6 +11,7 @@ from functools import partial
 
 import jax
 import numpy as np
+import optax
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -24,7 +25,7 @@ from smallnets.nn.structured import Monarch
 from smallnets.training.batch import compile_program
 from smallnets.training.fit import Arrays, fit
 from smallnets.training.objective import cross_entropy
-from smallnets.training.optimizer import adamw
+from smallnets.training.optimizer import cosine_schedule, gradient_transformation
 
 MEMBERS, STEPS, ROUNDS = 8, 100, 5
 FAMILIES = {
@@ -41,14 +42,19 @@ TRAIN = Arrays(
 
 
 def member(values, train, *, network):
-    optimizer = partial(adamw, learning_rate=values["learning_rate"])
+    optimizer = partial(
+        gradient_transformation,
+        rule=optax.adam,
+        learning_rate=values["learning_rate"],
+        schedule=cosine_schedule,
+    )
     return fit(
         network,
         train,
         {},
         seed=values["seed"],
         optimizer=optimizer,
-        loss=cross_entropy,
+        objective=cross_entropy,
         steps=STEPS,
         batch_size=64,
         evaluations=1,

@@ -24,7 +24,7 @@ from smallnets.nn.linear import Dense
 from smallnets.nn.residual import ResidualNetwork
 from smallnets.training.fit import Arrays, fit
 from smallnets.training.objective import cross_entropy
-from smallnets.training.optimizer import adamw
+from smallnets.training.optimizer import cosine_schedule, gradient_transformation, has_fans
 
 STEPS, BATCH, DEPTH, ROUNDS = 200, 64, 2, 15
 random = np.random.default_rng(0)
@@ -40,8 +40,14 @@ def ours(train: Arrays, *, width: int) -> jax.Array:
         train,
         {},
         seed=0,
-        optimizer=partial(adamw, learning_rate=3e-3, weight_decay=0.01),
-        loss=cross_entropy,
+        optimizer=partial(
+            gradient_transformation,
+            rule=partial(optax.adamw, mask=has_fans),
+            learning_rate=3e-3,
+            weight_decay=0.01,
+            schedule=cosine_schedule,
+        ),
+        objective=cross_entropy,
         steps=STEPS,
         batch_size=BATCH,
         evaluations=1,

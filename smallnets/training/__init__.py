@@ -4,7 +4,27 @@ The names below are public: configs and rows refer to them, so they stay.
 """
 
 from smallnets.training.objective import cross_entropy
-from smallnets.training.optimizer import adam, adamw, maximal_update, standard
+from smallnets.training.optimizer import (
+    constant_schedule,
+    cosine_schedule,
+    gradient_transformation,
+    has_fans,
+    linear_schedule,
+    maximal_update,
+    muon_matrices,
+    standard,
+)
 from smallnets.training.trainer import Trainer
 
-__all__ = ["Trainer", "adam", "adamw", "cross_entropy", "maximal_update", "standard"]
+__all__ = [
+    "Trainer",
+    "constant_schedule",
+    "cosine_schedule",
+    "cross_entropy",
+    "gradient_transformation",
+    "has_fans",
+    "linear_schedule",
+    "maximal_update",
+    "muon_matrices",
+    "standard",
+]

@@ -10,45 +10,99 @@ import optax
 from smallnets.nn.parameter import is_variable
 from smallnets.traced import Traced
 
+Shares = Callable[[int], optax.Schedule]  # steps -> (step -> share of the learning rate)
 
-def adamw(
-    steps: int, *, learning_rate: Traced, weight_decay: Traced = 0.0, warmup: float = 0.05
-) -> optax.GradientTransformation:
-    """AdamW with a linear warm-up over the share ``warmup`` of the steps and a cosine to zero.
 
-    Only parameters with a fan-in (weight matrices, not scales or biases) are decayed, by
-    learning rate x weight decay a step.
+def constant_schedule(steps: int, *, warmup: float = 0.0) -> optax.Schedule:
+    """A linear warm-up over w = round(warmup steps) steps, then the whole rate.
 
-    Source: Loshchilov & Hutter 2017, arXiv:1711.05101, algorithm 2. Raises ValueError for a
-    warm-up outside [0, 1).
+        share(t) = (1 + t) / (1 + w) for t < w, and then 1
+
+    Raises ValueError for a warm-up outside [0, 1).
     """
+    count = _warmup_steps(steps, warmup)
+    return optax.warmup_constant_schedule(1 / (count + 1), 1.0, count)
+
+
+def cosine_schedule(steps: int, *, warmup: float = 0.05) -> optax.Schedule:
+    """The warm-up of :func:`constant_schedule`, then a cosine that would be 0 at t = steps.
+
+        share(t) = (1 + cos(pi (t - w) / (steps - w))) / 2 for t >= w
+
+    Source: Loshchilov & Hutter 2016, arXiv:1608.03983, equation 5, without restarts. Raises
+    ValueError for a warm-up outside [0, 1).
+    """
+    count = _warmup_steps(steps, warmup)
+    end = max(steps, count + 1)
+    return optax.warmup_cosine_decay_schedule(1 / (count + 1), 1.0, count, end)
+
+
+def linear_schedule(steps: int, *, warmup: float = 0.05) -> optax.Schedule:
+    """The warm-up of :func:`constant_schedule`, then a line that would be 0 at t = steps.
+
+        share(t) = (steps - t) / (steps - w) for t >= w
+
+    Raises ValueError for a warm-up outside [0, 1).
+    """
+    count = _warmup_steps(steps, warmup)
+    falling = optax.linear_schedule(1.0, 0.0, max(steps - count, 1))
+    return optax.join_schedules([constant_schedule(steps, warmup=warmup), falling], [count])
+
+
+def _warmup_steps(steps: int, warmup: float) -> int:
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup must be a share in [0, 1), but is {warmup}: 0.05 is usual")
-    warmup_steps = round(warmup * steps)
-    shape = optax.join_schedules(
-        [
-            optax.linear_schedule(1 / (warmup_steps + 1), 1.0, max(warmup_steps, 1)),
-            optax.cosine_decay_schedule(1.0, max(steps - warmup_steps, 1)),
-        ],
-        [warmup_steps],
-    )
-    return optax.chain(
-        optax.scale_by_adam(),
-        optax.add_decayed_weights(weight_decay, mask=_has_fan_in),
-        optax.scale_by_learning_rate(lambda count: learning_rate * shape(count)),
-    )
+    return round(warmup * steps)
 
 
-def adam(steps: int, *, learning_rate: Traced) -> optax.GradientTransformation:
-    """Adam at a constant rate (Kingma & Ba 2014, arXiv:1412.6980, algorithm 1)."""
-    del steps
-    return optax.adam(learning_rate)
+def gradient_transformation(
+    steps: int,
+    *,
+    rule: Callable[..., optax.GradientTransformation],
+    learning_rate: Traced,
+    weight_decay: Traced = None,  # pyright: ignore[reportArgumentType]
+    schedule: Shares = constant_schedule,
+    clipping: Callable[[], optax.GradientTransformation] | None = None,
+) -> optax.GradientTransformation:
+    """An optimiser of Optax, with a schedule of its rate and with gradients clipped before it.
+
+    ``rule`` is Optax's own function, such as ``optax.adamw``: it is given the rate
+
+        rate(t) = learning_rate * schedule(steps)(t),    t = 0 .. steps - 1,
+
+    and ``weight_decay``, which is left out where it is None: not every rule takes one. What else a
+    rule takes is said where it is named. ``clipping()`` is a transformation of the gradients, such
+    as ``optax.clip_by_global_norm``.
+    """
+    share = schedule(steps)
+    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
+    transformation = rule(lambda step: learning_rate * share(step), **decay)
+    return transformation if clipping is None else optax.chain(clipping(), transformation)
 
 
-def _has_fan_in(parameters: Any) -> Any:
+def has_fans(parameters: Any) -> Any:
+    """Optax's mask of what is decayed: True for weight arrays, False for biases and scales."""
     return jax.tree.map(
         lambda variable: "fan_in" in variable.get_metadata(), parameters, is_leaf=is_variable
     )
+
+
+def muon_matrices(parameters: Any) -> Any:
+    """Which axes Muon makes orthogonal: the last two of an array [..., fan_in, fan_out].
+
+    Axes before them (depth, experts, blocks) are of independent matrices. None, for Muon's Adam,
+    stands at all else: biases, scales, tables of embeddings, depthwise kernels, and the cores of
+    tensor trains, whose matrix is of more than two axes. The map to the logits is a matrix too.
+    """
+    last_two = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+
+    def axes(variable: Any) -> Any:
+        metadata = variable.get_metadata()
+        fans = metadata.get("fan_in"), metadata.get("fan_out")
+        shapes = [array.shape[-2:] for array in jax.tree.leaves(variable)]  # none where masked
+        return last_two if shapes == [fans] else None
+
+    return jax.tree.map(axes, parameters, is_leaf=is_variable)
 
 
 class Factors(NamedTuple):
@@ -77,6 +131,10 @@ def maximal_update(fan_in: int, fan_out: int, *, base_fan_in: float = 64) -> Fac
     sqrt(fan_out / fan_in), which changes activations by as much at every width. Where ``fan_in`` is
     ``base_fan_in`` nothing is multiplied; where the fan-in doesn't grow with width (a first layer,
     the inner factor of a Monarch map, a bottleneck of fixed rank) neither does its rate fall.
+
+    It is derived for Adam, and holds for Lion, whose updates are as large. It doesn't for others:
+    under sgd a wide network then hardly moves, Muon's updates grow less with width, and Adafactor's
+    are relative to an array's size, so that the factor of the rate cancels.
 
     A map to few outputs, as to the logits, starts smaller by sqrt(base_fan_in / fan_in) beyond the
     base: the first logits of a wide network are near zero, of deviation sqrt(base_fan_in / width).

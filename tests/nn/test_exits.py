@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from layers import at, call, drawn, normal
 
@@ -20,7 +21,7 @@ from smallnets.nn.sharing import SharedPart, Stack
 from smallnets.nn.transformer import Transformer
 from smallnets.training.fit import Arrays, fit
 from smallnets.training.objective import cross_entropy, label_loss
-from smallnets.training.optimizer import adamw
+from smallnets.training.optimizer import cosine_schedule, gradient_transformation
 
 RESIDUAL = partial(ResidualNetwork, (8,), 5, width=16, depth=4, linear=Dense, exits=Exits)
 ENCODER = partial(
@@ -172,7 +173,12 @@ def test_training_teaches_the_first_exit():
             Arrays(x, jnp.asarray(labels)),
             {},
             seed=0,
-            optimizer=partial(adamw, learning_rate=1e-2),
+            optimizer=partial(
+                gradient_transformation,
+                rule=optax.adam,
+                learning_rate=1e-2,
+                schedule=cosine_schedule,
+            ),
             objective=cross_entropy,
             steps=120,
             batch_size=50,
@@ -200,7 +206,12 @@ def test_exits_that_only_read_leave_the_network_as_it_is():
             train,
             {},
             seed=0,
-            optimizer=partial(adamw, learning_rate=1e-2),
+            optimizer=partial(
+                gradient_transformation,
+                rule=optax.adam,
+                learning_rate=1e-2,
+                schedule=cosine_schedule,
+            ),
             objective=cross_entropy,
             steps=20,
             batch_size=16,

@@ -18,7 +18,7 @@ def one(cache) -> Plan:
     return plan("seed=1", f"cache={cache}")
 
 
-RATES = ["1", "1e-3", "0.003", "3E-3", "1.", ".5", "1e30", "+2", "${optimizer.warmup}"]
+RATES = ["1", "1e-3", "0.003", "3E-3", "1.", ".5", "1e30", "+2", "${optimizer.schedule.warmup}"]
 
 
 def sweep_of(generator: random.Random) -> list[list[str]]:

@@ -28,8 +28,8 @@ def test_it_opens_with_its_command_and_names_every_option(path):
     assert options == set(inspect.signature(get_object(task["_target_"])).parameters)
 
 
-def test_tasks_are_imported_without_tfds_or_jax():
+def test_tasks_are_imported_without_tfds():
     modules = ", ".join(config(path)["_target_"].rpartition(".")[0] for path in PATHS)
-    script = f"import sys, {modules}; print({{'tensorflow_datasets', 'jax'}} & set(sys.modules))"
+    script = f"import sys, {modules}; print('tensorflow_datasets' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert result.stdout == "set()\n", result.stderr
+    assert result.stdout == "False\n", result.stderr

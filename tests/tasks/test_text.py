@@ -9,7 +9,7 @@ import pytest
 
 from smallnets.tasks import austen
 from smallnets.tasks.data import Split
-from smallnets.tasks.text import language_model, learned, spell, windows
+from smallnets.tasks.text import encoder, language_model, learned, spell, windows
 
 TEXTS = {
     "train": ["it is a truth universally acknowledged, " * 20, "£20,000 a year; " * 20],
@@ -48,7 +48,7 @@ def test_bits_per_byte_of_a_distribution_that_is_known():
 
 def test_a_learned_vocabulary_spells_every_text_and_counts_its_bytes(tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
-    encode = learned(TEXTS["train"], 280, tmp_path)
+    encode = encoder(learned(TEXTS["train"], 280, tmp_path), 280)
     (kept,) = (tmp_path / "vocabularies").iterdir()
     tokenizer = tokenizers.Tokenizer.from_file(str(kept))
     tokenizer.decoder = tokenizers.decoders.ByteLevel()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from smallnets.training.fit import Arrays, evaluate
-from smallnets.training.objective import cross_entropy
+from smallnets.training.objective import label_loss
 
 
 def sequences() -> tuple[jax.Array, jax.Array]:
@@ -21,14 +21,14 @@ def sequences() -> tuple[jax.Array, jax.Array]:
 def test_the_loss_is_the_mean_over_the_labels_that_are_given(smoothing):
     logits, labels = sequences()
     given = labels >= 0
-    expected = cross_entropy(logits[given], labels[given], label_smoothing=smoothing)
-    found = cross_entropy(logits, labels, label_smoothing=smoothing)
+    expected = label_loss(logits[given], labels[given], label_smoothing=smoothing)
+    found = label_loss(logits, labels, label_smoothing=smoothing)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_no_gradient_comes_from_a_position_without_a_label():
     logits, labels = sequences()
-    gradient = np.asarray(jax.grad(cross_entropy)(logits, labels))
+    gradient = np.asarray(jax.grad(label_loss)(logits, labels))
     given = np.asarray(labels >= 0)
     assert not gradient[~given].any()
     assert (np.abs(gradient[given]).max(axis=-1) > 0).all()
@@ -39,6 +39,6 @@ def test_sequences_of_unequal_numbers_of_labels_count_by_their_labels(batch_size
     logits, labels = sequences()
     value, wrong = evaluate(lambda rows: logits[rows], Arrays(jnp.arange(11), labels), batch_size)
     given = labels >= 0
-    np.testing.assert_allclose(value, cross_entropy(logits[given], labels[given]), rtol=1e-6)
+    np.testing.assert_allclose(value, label_loss(logits[given], labels[given]), rtol=1e-6)
     missed = np.asarray(logits.argmax(axis=-1) != labels)[np.asarray(given)]
     np.testing.assert_allclose(wrong, missed.mean(), rtol=1e-6)

@@ -17,12 +17,12 @@ from smallnets.nn.norm import RMSNorm
 from smallnets.nn.parameter import combine, partition
 from smallnets.nn.residual import ResidualNetwork
 from smallnets.nn.structured import Monarch
-from smallnets.training.objective import cross_entropy
+from smallnets.training.objective import label_loss
 from smallnets.training.optimizer import (
     Factors,
     Parametrization,
-    adam,
-    adamw,
+    gradient_transformation,
+    has_fans,
     initial,
     maximal_update,
     standard,
@@ -33,11 +33,20 @@ WIDTHS = (32, 512)
 STEPS = 4
 RATE = 2**-10
 
+adamw = partial(gradient_transformation, rule=partial(optax.adamw, mask=has_fans))
 
-def first_update(model: nnx.Module, parametrization: Parametrization, **numbers: float) -> Any:
+
+def first_update(
+    model: nnx.Module,
+    parametrization: Parametrization,
+    *,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+) -> Any:
     """AdamW's first update of the parameters, for a gradient of ones: its direction is one."""
     parameters, _ = partition(model)
-    transformation = with_rates(adamw(10, warmup=0.0, **numbers), parametrization)
+    plain = adamw(10, learning_rate=learning_rate, weight_decay=weight_decay)
+    transformation = with_rates(plain, parametrization)
     ones = jax.tree.map(jnp.ones_like, parameters)
     with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer counts
         return transformation.update(ones, transformation.init(parameters), parameters)[0]
@@ -108,15 +117,18 @@ def test_the_standard_one_adds_no_operation():
     assert all(a is b for a, b in zip(kept, jax.tree.leaves(parameters), strict=True))
 
 
-def changes(linear: Any, width: int, parametrization: Parametrization) -> dict[str, jax.Array]:
-    """Root mean square of what ``STEPS`` steps of Adam change in a network's activations."""
+def changes(
+    linear: Any, width: int, parametrization: Parametrization, rule: Any
+) -> dict[str, jax.Array]:
+    """Root mean square of what ``STEPS`` steps of a rule change in a network's activations."""
     keys = jax.random.split(jax.random.key(7), 2)
     inputs = jax.random.normal(keys[0], (64, 40))
     labels = jax.random.randint(keys[1], (64,), 0, 10)
     network = ResidualNetwork((40,), 10, width=width, depth=2, linear=linear, rngs=nnx.Rngs(0))
     parameters, rest = partition(network)
     parameters = initial(parameters, parametrization)
-    transformation = with_rates(adam(STEPS, learning_rate=RATE), parametrization)
+    plain = gradient_transformation(STEPS, rule=rule, learning_rate=RATE)
+    transformation = with_rates(plain, parametrization)
 
     def activations(parameters: Any) -> dict[str, jax.Array]:
         network = combine(parameters, rest)
@@ -124,12 +136,13 @@ def changes(linear: Any, width: int, parametrization: Parametrization) -> dict[s
         return {"hidden": hidden, "logits": network.head(network.norm(hidden))}
 
     def objective(parameters: Any) -> jax.Array:
-        return cross_entropy(activations(parameters)["logits"], labels)
+        return label_loss(activations(parameters)["logits"], labels)
 
     def step(carry: Any, _: None) -> tuple[Any, None]:
         parameters, state = carry
         with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer counts
-            updates, state = transformation.update(jax.grad(objective)(parameters), state)
+            gradient = jax.grad(objective)(parameters)
+            updates, state = transformation.update(gradient, state, parameters)
         return (optax.apply_updates(parameters, updates), state), None
 
     carry = (parameters, transformation.init(parameters))
@@ -138,10 +151,12 @@ def changes(linear: Any, width: int, parametrization: Parametrization) -> dict[s
     return jax.tree.map(lambda array: jnp.sqrt(jnp.mean(jnp.square(array))), change)
 
 
-def slopes(family: str, parametrization: Parametrization) -> dict[str, float]:
+def slopes(
+    family: str, parametrization: Parametrization, rule: Any = optax.adam
+) -> dict[str, float]:
     """d log(change) / d log(width) of each activation, between the two widths."""
     narrow, wide = (
-        jax.jit(partial(changes, factory(family), width, parametrization))
+        jax.jit(partial(changes, factory(family), width, parametrization, rule))
         .lower()
         .compile(compiler_options={"xla_backend_optimization_level": "0"})()
         for width in WIDTHS
@@ -159,3 +174,8 @@ def test_what_a_few_steps_change_does_not_grow_with_width(family: str):
         assert slope < 0.1, name
     for name, slope in slopes(family, standard).items():
         assert slope > 0.3, name
+
+
+def test_rates_transfer_under_lion_too():
+    rule = partial(optax.lion, weight_decay=0.0)
+    assert all(slope < 0.1 for slope in slopes("dense", maximal_update, rule).values())

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from smallnets.nn.linear import Dense
@@ -14,7 +15,7 @@ from smallnets.nn.routing import BiasBalanced
 from smallnets.nn.sharing import Stack
 from smallnets.training.fit import Arrays, fit
 from smallnets.training.objective import cross_entropy
-from smallnets.training.optimizer import adamw
+from smallnets.training.optimizer import cosine_schedule, gradient_transformation
 
 CURVES = {"routing_load", "routing_drops", "routing_entropy"}
 SKEWED = jax.random.normal(jax.random.key(0), (256, 8)) + 2  # a common part, so few are busy
@@ -30,8 +31,13 @@ def train(mixture, *, seed=0, steps=60, learning_rate=1e-3, **options):
         TRAIN,
         {},
         seed=seed,
-        optimizer=partial(adamw, learning_rate=learning_rate),
-        loss=cross_entropy,
+        optimizer=partial(
+            gradient_transformation,
+            rule=optax.adam,
+            learning_rate=learning_rate,
+            schedule=cosine_schedule,
+        ),
+        objective=cross_entropy,
         steps=steps,
         batch_size=64,
         evaluations=3,

@@ -1,149 +1,93 @@
-"""What does leaving early save on the clock, and what does it cost in errors?
+"""Does leaving early pay, against a network of fewer blocks?
 
-    python experiments/early_exit.py [FOLDER]        about 4 minutes on two cores
+    python experiments/early_exit.py [FOLDER] [WORDS]        about 4 minutes on two cores
 
-Trains residual networks on MNIST-1D (width 128, 3 seeds): one of 6 blocks with an exit after each,
-whose blocks do not know of them, one whose blocks serve all exits (``joint``), and for comparison
-one of each depth from 1 to 6 without. Each takes that of three rates with the lowest mean
-validation loss. Then the test split, in one call of 1,000 examples, leaves the first two by their
-confidence, at several of them, none chosen by its result. Prints and draws the error over the mean
-number of blocks, and over the seconds as a share of those of all six blocks: compiled programs in
-turns, medians.
+Residual networks of width 128 on MNIST-1D: of 1 to 6 blocks alone, and of 6 blocks with exits that
+only read and with exits that the blocks serve too; three seeds, three rates, of which each takes
+the one with the lowest mean validation loss. Kept models are loaded and left by confidences from
+0.5 up; prints and draws the test error over mean blocks and over time, which is measured in turns
+on seed 0 as a share of that of 6 blocks alone. Found: on MNIST-1D a network of fewer blocks is the
+better choice.
 """
 
 import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
-from hydra import compose, initialize_config_dir
+from benchmarks.turns import in_turns
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
+import smallnets
 from smallnets.analysis.prints.axes import printed
-from smallnets.cli import CONF
 from smallnets.measure.machine import device_name
-from smallnets.nn.exits import exit_early
-from smallnets.sweep.jobs import resolve
-from smallnets.sweep.plan import build, load
-from smallnets.traced import assign
-from smallnets.training.trainer import splits
+from smallnets.nn import exit_early
 
-DEPTH, SEEDS, RATES, ROUNDS = 6, 3, (1e-3, 3e-3, 1e-2), 15
 CONFIDENCES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.1)
-SIZES = ("task=mnist1d", "task.validation=0.2", "model=residual", "model.width=128", "steps=800")
+RATES = "optimizer.learning_rate=1e-3,3e-3,1e-2"
+WORDS = ["task.validation=0.2", "model.width=128", "steps=800", "seed=range(3)", RATES]
+KINDS = {
+    **{f"{depth} blocks": [f"model.depth={depth}"] for depth in range(1, 7)},
+    "exits that read": ["model.depth=6", "+model/exits=self_distilled"],
+    "joint exits": ["model.depth=6", "+model/exits=self_distilled", "model.exits.joint=1"],
+}
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else "multirun/early_exit-mnist1d")
 
 
-with initialize_config_dir(str(CONF), version_base="1.3"):
-    _, data = load(build(resolve(compose("config", list(SIZES), return_hydra_config=True))))
-arrays = splits(data)
-inputs, labels = jax.device_put(arrays["test"].inputs), arrays["test"].labels
+def trained(*words: str) -> tuple[list, jax.Array, np.ndarray]:
+    """The kept networks of all seeds at the chosen rate; the test inputs and labels."""
+    plan = smallnets.plan(*WORDS, *words, *sys.argv[2:], f"hydra.sweep.dir={folder}")
+    runs = smallnets.train(plan)
+    losses: dict[float, list[float]] = {}
+    for run in runs:
+        rate = run.row.config["optimizer"]["learning_rate"]
+        losses.setdefault(rate, []).append(run.row.metrics["validation_loss"])
+    best = min(losses, key=lambda rate: np.mean(losses[rate]))
+    chosen = [run for run in runs if run.row.config["optimizer"]["learning_rate"] == best]
+    test = plan.programs[0].data.test
+    networks = [smallnets.load(run.folder).network for run in chosen]
+    return networks, jax.device_put(test.inputs), test.labels
 
 
-def trained(*overrides: str) -> list:
-    """The models of all seeds at the rate of the lowest mean validation loss."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", [*SIZES, *overrides], return_hydra_config=True)
-    tree = build(resolve(config))
-
-    def fit(seed, rate, arrays):
-        run = assign(assign(tree, "seed", seed), "optimizer.learning_rate", rate)()
-        return run.fit(data, arrays)
-
-    program = jax.jit(fit).lower(np.uint32(0), np.float32(0), arrays).compile()
-    runs = [
-        [program(np.uint32(seed), np.float32(rate), arrays) for seed in range(SEEDS)]
-        for rate in RATES
-    ]
-    losses = [np.mean([curves["validation_loss"][-1] for _, curves in of]) for of in runs]
-    return [model for model, _ in runs[int(np.argmin(losses))]]
-
-
-class Way(NamedTuple):
-    """A point of a curve: how the models of all seeds answer, ``call(model) -> logits, depth``."""
-
-    curve: str
-    name: str
-    models: list
-    call: Callable
-
-
-def leaving(curve: str, *overrides: str) -> list[Way]:
-    """A network with exits, left at each confidence."""
-    models = trained(f"model.depth={DEPTH}", "+model/exits=self_distilled", *overrides)
-    program = jax.jit(exit_early).lower(models[0], inputs, 0.5).compile()
-    return [
-        Way(curve, f"sure by {confidence}" if confidence <= 1 else "nobody leaves", models, call)
-        for confidence in CONFIDENCES
-        for call in [lambda model, confidence=confidence: program(model, inputs, confidence)]
-    ]
-
-
-def alone(depth: int) -> Way:
-    """A network of ``depth`` blocks without exits."""
-    models = trained(f"model.depth={depth}")
-    program = jax.jit(lambda model, inputs: model(inputs)).lower(models[0], inputs).compile()
-    return Way("alone", f"{depth} blocks", models, lambda model: (program(model, inputs), depth))
-
-
-folder = Path(sys.argv[1] if len(sys.argv) > 1 else "multirun/early_exit")
-folder.mkdir(parents=True, exist_ok=True)
-ways = [
-    *leaving("exits that read"),
-    *leaving("joint exits", "model.exits.joint=1"),
-    *(alone(depth) for depth in track(range(1, DEPTH + 1), "training")),
-]
-
-blocks, errors = [], []
-for way in ways:
-    answers = [way.call(model) for model in way.models]
-    wrong = [np.asarray(logits).argmax(axis=-1) != labels for logits, _ in answers]
-    errors.append([100 * each.mean() for each in wrong])
-    blocks.append(np.mean([np.mean(depth) for _, depth in answers]))
-
-rounds = []
-for _ in track(range(ROUNDS + 2), "measuring"):  # the first two warm up
-    seconds = []
-    for way in ways:
-        started = time.perf_counter()
-        jax.block_until_ready(way.call(way.models[0]))
-        seconds.append(time.perf_counter() - started)
-    rounds.append(seconds)
-share = np.median([np.divide(each, each[-1]) for each in rounds[2:]], axis=0)
+ways, calls = [], []  # curve, way, mean blocks, test errors of the seeds; a call of seed 0
+for kind, words in KINDS.items():
+    networks, inputs, labels = trained(*words)
+    if "exits" not in kind:
+        program = jax.jit(lambda network, x: network(x)).lower(networks[0], inputs).compile()
+        answers = [(program(network, inputs), int(kind[0])) for network in networks]
+        ways.append(("alone", kind, answers))
+        calls.append(partial(program, networks[0], inputs))
+        continue
+    program = jax.jit(exit_early).lower(networks[0], inputs, 0.5).compile()
+    for confidence in CONFIDENCES:
+        answers = [program(network, inputs, confidence) for network in networks]
+        ways.append((kind, f"sure by {confidence}" if confidence <= 1 else "at the end", answers))
+        calls.append(partial(program, networks[0], inputs, confidence))
+seconds = in_turns(calls, rounds=15)
+share = np.median(seconds / seconds[:, [5]], axis=0)  # of 6 blocks alone
 
 table = Table(title=f"Leaving early on MNIST-1D, 1,000 examples, {device_name(jax.devices()[0])}")
 for column in ("", "way", "mean blocks", "test error, percent", "share of the time"):
     table.add_column(column, justify="left" if column in ("", "way") else "right")
-for way, depth, of_seeds, time_share in zip(ways, blocks, errors, share, strict=True):
-    mean, spread = np.mean(of_seeds), np.std(of_seeds, ddof=1)
-    table.add_row(
-        way.curve, way.name, f"{depth:.2f}", f"{mean:.1f} ± {spread:.1f}", f"{time_share:.2f}"
-    )
+points: dict[str, list[tuple]] = {}
+for (curve, way, answers), time in zip(ways, share, strict=True):
+    wrong = [100 * np.mean(np.asarray(logits).argmax(axis=-1) != labels) for logits, _ in answers]
+    blocks, mean = np.mean([np.mean(depth) for _, depth in answers]), np.mean(wrong)
+    points.setdefault(curve, []).append((blocks, time, mean))
+    spread = np.std(wrong, ddof=1) if len(wrong) > 1 else 0.0
+    table.add_row(curve, way, f"{blocks:.2f}", f"{mean:.1f} ± {spread:.1f}", f"{time:.2f}")
 Console(width=100).print(table)
 
-caption = (
-    f"Residual networks of width 128 on MNIST-1D, means of {SEEDS} seeds, 1,000 test examples in "
-    "one call. Exits that read, joint exits: one network of 6 blocks, each example leaves when its "
-    "exit is sure, by confidences from 0.5 up. Alone: networks of 1 to 6 blocks without exits. "
-    "Time: of seed 0, share of that of 6 blocks alone."
-)
+caption = "MNIST-1D, residual networks of width 128, means of seeds, 1,000 test examples a call."
 looks = {"exits that read": ("black", "o"), "joint exits": ("0.55", "^"), "alone": ("C1", "s")}
 with printed(folder, "early_exit", caption, columns=2, height=3.2) as (_, axes):
-    for axis, place, label in zip(
-        axes[0], (blocks, share), ("mean blocks", "share of the time"), strict=True
-    ):
+    for axis, column, label in zip(axes[0], (0, 1), ("mean blocks", "share of time"), strict=True):
         for curve, (colour, marker) in looks.items():
-            part = [index for index, way in enumerate(ways) if way.curve == curve]
-            axis.plot(
-                np.asarray(place)[part],
-                np.mean(errors, axis=1)[part],
-                **{"color": colour, "marker": marker, "ms": 4, "lw": 1, "label": curve},
-            )
+            part = np.asarray(points[curve])
+            axis.plot(part[:, column], part[:, 2], color=colour, marker=marker, ms=4, label=curve)
         axis.set_xlabel(label)
-        axis.set_ylabel("test error (percent)" if axis is axes[0, 0] else "")
         axis.set_xlim(left=0)
+    axes[0, 0].set_ylabel("test error (percent)")
 print(f"figure: {folder / 'early_exit.png'}")

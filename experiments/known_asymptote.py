@@ -1,35 +1,32 @@
 """Does a fitted asymptote find the entropy of a language that is known?
 
-    python experiments/known_asymptote.py [FOLDER]        about 8 minutes on two cores
+    python experiments/known_asymptote.py [FOLDER] [WORDS]        about 8 minutes on two cores
 
-Trains the experiment ``known_asymptote`` into FOLDER, unless its rows are there, fits the law E + A
-N^-alpha to the test loss over the parameters N, and prints E with its interval beside the truth: no
-network's expected loss is below ``smallnets.tasks.random_hierarchy.bayes_loss``. All sizes train
-for as many steps: what training leaves undone at every size is in E too, and can only raise it.
-Found: E = 0.725, 95 % interval 0.709 to 0.739; the entropy is 0.719 nats per token.
+Trains the experiment ``known_asymptote`` into FOLDER, but for the runs that are there, fits the law
+E + A N^-alpha to the test loss over the parameters N, and prints E with its interval beside the
+truth: no network's expected loss is below ``smallnets.tasks.random_hierarchy.bayes_loss``. All
+sizes train for as many steps: what training leaves undone at every size is in E too, and can only
+raise it. Found: E = 0.725, 95 % interval 0.709 to 0.739; the entropy is 0.719 nats per token.
 """
 
 import sys
 from pathlib import Path
-from unittest import mock
 
 from rich.console import Console
 from rich.table import Table
 
+import smallnets
 from smallnets.analysis.drawing import means
 from smallnets.analysis.laws import ASYMPTOTE
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import read
-from smallnets.cli import main
 from smallnets.tasks.random_hierarchy import bayes_loss
 
 GRAMMAR = ("seed", "symbols", "rules", "branches", "depth")
 
-folder = Path(sys.argv[1] if len(sys.argv) > 1 else "multirun/known_asymptote")
-if len(list(folder.rglob("row.json"))) < 7 * 4 * 3:
-    command = ["smallnets", "-m", "+experiment=known_asymptote", f"hydra.sweep.dir={folder}"]
-    with mock.patch.object(sys, "argv", command):
-        main()
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else "multirun/known_asymptote-random_hierarchy")
+words = ["+experiment=known_asymptote", *sys.argv[2:], f"hydra.sweep.dir={folder}"]
+smallnets.train(smallnets.plan(*words))
 
 runs = read(folder)
 truth = bayes_loss(**{name: int(runs[f"config.task.{name}"][0]) for name in GRAMMAR})

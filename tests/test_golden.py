@@ -17,8 +17,7 @@ from smallnets.measure.machine import device_name
 from smallnets.rows import load
 
 SAMPLES = sorted((Path(__file__).parent / "golden").glob("*.json"))
-QUICK = {"residual-monarch", "transformer-mixture", "encoder-shared", "convolutional-low_rank",
-         "perceptron-dense", "sweep-budget"}  # fmt: skip
+QUICK = {"residual-monarch", "transformer-mixture", "encoder-shared", "convolutional-low_rank"}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ def convolved(x: jax.Array, kernel: np.ndarray, **options) -> jax.Array:
     """JAX's convolution of x[batch, *positions, channels] and kernel[*window, channels, d_out]."""
     axes = "HW"[: x.ndim - 2]
     numbers = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
-    return jax.lax.conv_general_dilated(x, kernel, dimension_numbers=numbers, **options)
+    return jax.lax.conv_general_dilated(
+        x, jnp.asarray(kernel), dimension_numbers=numbers, **options
+    )
 
 
 @pytest.mark.parametrize(("axes", "size", "stride", "padding"), [(1, 5, 2, 1), (2, 3, 2, 0)])

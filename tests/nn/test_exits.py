@@ -133,7 +133,7 @@ def test_a_forward_pass_costs_what_it_costs_without_exits(name: str):
 def test_the_exits_add_their_divergence_to_the_loss():
     """And the share ``joint`` of it to the blocks; at 0 they are trained as without exits."""
     model = drawn(partial(RESIDUAL, exits=partial(Exits, weight=0.7)))
-    x, labels = inputs(model, 20), np.arange(20) % 5
+    x, labels = inputs(model, 20), jnp.asarray(np.arange(20) % 5)
 
     def found(model):
         return label_loss(model(x), labels)

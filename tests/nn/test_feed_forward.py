@@ -59,7 +59,7 @@ def test_parameters_and_flops_are_those_of_its_layers(gated, linear, options, hi
         into, out = partial(linear, 8, hidden), partial(linear, hidden, 5)
         return [each(rngs=nnx.Rngs(0)) for each in ([into, into, out] if gated else [into, out])]
 
-    def products(model: nnx.Module, width: int) -> int:
+    def products(model: nnx.Module, width: int) -> float:
         return flops.count(call, model, np.ones((3, width), np.float32)).products
 
     model, alone = jax.eval_shape(build), jax.eval_shape(layers)

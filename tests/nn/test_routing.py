@@ -105,7 +105,8 @@ def test_the_bias_reports_the_sign_of_the_load_error():
 
 def first_choices(logits: np.ndarray) -> Routing:
     experts = logits.argmax(axis=1, keepdims=True)
-    return token_choice(np.ones(experts.shape, np.float32), experts, softmax(logits))
+    weights = np.ones(experts.shape, np.float32)
+    return token_choice(*map(jnp.asarray, (weights, experts, softmax(logits))))
 
 
 def test_balance_loss_is_1_when_even_and_the_number_of_experts_when_all_go_to_one():

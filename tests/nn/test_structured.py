@@ -5,6 +5,7 @@ import warnings
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
@@ -29,10 +30,15 @@ def values(parameter: nnx.Param) -> np.ndarray:
     return np.asarray(parameter[...])
 
 
+def blocks(parameter: nnx.Param) -> np.ndarray:
+    """The block-diagonal matrix of stacked blocks."""
+    return np.asarray(scipy.linalg.block_diag(*values(parameter)))
+
+
 @jax.jit
 def both(layer: Linear) -> tuple[jax.Array, jax.Array]:
     """The matrix of a layer, as it is called and as it writes itself out."""
-    return layer(np.eye(D_IN, dtype=np.float32)), layer.matrix()
+    return layer(jnp.eye(D_IN)), layer.matrix()
 
 
 def assert_is(layer: Linear, matrix: np.ndarray):
@@ -69,7 +75,7 @@ def test_monarch_of_one_block_is_a_dense_layer_with_a_scale_for_each_output():
 @larger
 def test_monarch_is_two_block_diagonals_around_a_transpose():
     layer = built(Monarch, blocks=4)
-    left, right = (scipy.linalg.block_diag(*values(each)) for each in (layer.left, layer.right))
+    left, right = (blocks(each) for each in (layer.left, layer.right))
     transpose = np.eye(8)[np.arange(8).reshape(4, 2).T.reshape(-1)]  # from [b, q] to [q, b]
     assert_is(layer, left @ transpose.T @ right @ transpose)
 
@@ -185,7 +191,7 @@ def test_flops_of_a_tensor_train_are_as_its_docstring_says(cores: int):
 
 def test_block_diagonal_is_the_block_diagonal_of_its_kernels():
     layer = built(BlockDiagonal, blocks=4)
-    assert_is(layer, scipy.linalg.block_diag(*values(layer.kernel)))
+    assert_is(layer, blocks(layer.kernel))
 
 
 def test_block_diagonal_of_one_block_is_dense():

@@ -8,7 +8,10 @@ from smallnets.tasks import mqar
 from smallnets.tasks.data import Data, Preparation, Split, hold_out, standardise
 from smallnets.tasks.text import encoder, language_model, learned
 
-TEXTS = {"train": ["it is a truth universally acknowledged, £5; " * 20], "validation": ["it is a"]}
+TEXTS = {
+    "train": ["it is a truth universally acknowledged, £5; " * 20],
+    "validation": ["it is a truth"],
+}
 TEXTS["test"] = TEXTS["validation"]
 
 

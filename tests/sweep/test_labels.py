@@ -1,0 +1,178 @@
+"""What is one label is one network but for its sizes, however it was written, and the reverse."""
+
+import contextlib
+import itertools
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hydra.errors import HydraException
+
+from smallnets.sweep import CONF
+from smallnets.sweep.build import build
+from smallnets.sweep.jobs import compose
+from smallnets.sweep.labels import Labels
+from smallnets.sweep.plan import Plan, plan
+from smallnets.traced import calls, public_name
+from smallnets.training import Trainer
+
+NETWORKS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+FAMILIES = sorted(path.stem for path in (CONF / "family").glob("*.yaml"))
+BLOCKS = ("residual", "encoder", "transformer")
+OPTIONAL = ("mixture", "exits")  # groups of which no network has one by default
+GROUPS = {
+    f"{'+' if path.parent.name in OPTIONAL else ''}model/{path.parent.name}={path.stem}"
+    for path in (CONF / "model").glob("*/*.yaml")
+}
+ALONE = [
+    [],
+    ["model.unique=1"],
+    ["model.depth=4", "model.unique=1"],
+    ["model.width=16", "model.hidden=3"],
+    ["model.linear.ratio=0.25", "family=low_rank"],
+    ["model.linear.ratio=0.5", "family=low_rank"],
+    ["+model.mixture=null"],
+    ["model=perceptron", "model.widths=[8,9]"],
+    ["model=perceptron", "model.widths=[8]"],
+    ["model=perceptron", "model.widths=[]"],
+    ["model=encoder", "model.causal=true"],
+    ["model=transformer", "model.causal=false", "model.tied=false", "model.depth=2"],
+    ["model=transformer", "model.attention.head_dim=4", "model.attention.rotary_base=null"],
+    ["model=transformer", "+model.mixture.capacity_factor=1.25", "family=mixture"],
+]
+WORDS = [
+    *ALONE,
+    *([f"model={network}", f"family={family}"] for network in NETWORKS for family in FAMILIES),
+    *([f"model={network}", group] for network in BLOCKS for group in sorted(GROUPS)),
+    *(["model=convolutional", group] for group in sorted(GROUPS) if "convolution" in group),
+]
+
+
+class Labelled(NamedTuple):
+    words: str
+    tree: partial[Trainer]
+    family: str
+    task: str
+
+
+@pytest.fixture(scope="module")
+def one(cache: Path) -> tuple[Plan, Labels]:
+    """A plan, whose configs others are composed of, and labels that remember what they compared."""
+    made = plan(f"cache={cache}")
+    return made, Labels(made.context.config_loader)
+
+
+def label(one: tuple[Plan, Labels], *words: str) -> Labelled:
+    """The labels of a job of these words; raises where they build nothing."""
+    made, labels = one
+    (job,) = compose(made.context.config_loader, made.config, [words], 0)
+    tree = build({**job.resolved, "task": {**job.resolved["task"], **_given(job.resolved["task"])}})
+    return Labelled(" ".join(words), tree, labels.family(job, tree), labels.task(job, tree))
+
+
+def _given(task: dict[str, Any]) -> dict[str, Any]:
+    return {name: "somewhere" for name, value in task.items() if value == "???"}
+
+
+@pytest.fixture(scope="module")
+def labelled(one) -> list[Labelled]:
+    """Of all combinations those that build."""
+    found = []
+    for words in WORDS:
+        with contextlib.suppress(ValueError, HydraException):  # a network has no place for a group
+            found.append(label(one, *words))
+    return found
+
+
+def said_of(tree: partial[Trainer]) -> tuple[tuple[str, str], ...]:
+    """All that a model's calls say, without its sizes: another way to the same than the label's."""
+    said = {}
+    for path, value in calls(tree.keywords["model"], "model"):
+        *_, name = path.split(".")
+        if name == "widths":
+            said[path] = f"{len(value)} of them"
+        elif name not in ("width", "hidden"):
+            said[path] = public_name(value) if callable(value) else repr(value)
+    return tuple(sorted(said.items()))
+
+
+def test_two_networks_that_differ_beyond_sizes_never_share_a_label(labelled):
+    by_label = defaultdict(set)
+    for each in labelled:
+        by_label[each.family].add(said_of(each.tree))
+    assert len(labelled) > 80
+    assert not {name: said for name, said in by_label.items() if len(said) > 1}
+
+
+def test_the_same_calls_have_one_label_however_they_were_written(labelled):
+    by_calls = defaultdict(set)
+    for each in labelled:
+        by_calls[said_of(each.tree)].add(each.family)
+    assert not [names for names in by_calls.values() if len(names) > 1]
+
+
+def test_every_network_and_family_is_called_by_its_choices(labelled):
+    found = {each.words: each.family for each in labelled}
+    pairs = [
+        (network, family)
+        for network, family in itertools.product(NETWORKS, FAMILIES)
+        if f"model={network} family={family}" in found
+    ]
+    assert len(pairs) >= 20
+    for network, family in pairs:
+        assert found[f"model={network} family={family}"] == f"{network} {family}"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("family=mixture", "residual mixture"),
+        ("+model/mixture=top_k", "residual mixture"),
+        ("model/linear=low_rank", "residual low_rank"),
+        ("family=low_rank model.linear.ratio=0.5", "residual low_rank linear.ratio=0.5"),
+        ("family=low_rank ++model.width=8", "residual low_rank"),
+        ("family=shared model.depth=6", "residual shared depth=6"),
+        ("model=perceptron model.widths=[8,8]", "perceptron dense"),
+        ("model=perceptron model.widths=[]", "logistic dense"),
+        ("model/linear=kronecker", "residual dense linear=Kronecker linear.blocks=2"),
+        (
+            "parametrization=maximal_update",
+            "residual dense parametrization=maximal_update parametrization.base_fan_in=64",
+        ),
+    ],
+)
+def test_labels_by_example(one, words, expected):
+    assert label(one, *words.split()).family == expected
+
+
+def test_a_task_is_its_choice_and_what_was_changed(one):
+    plain, changed = label(one, "task=random_hierarchy"), label(one, "+experiment=known_asymptote")
+    assert plain.task == "random_hierarchy"
+    assert changed.task == "random_hierarchy rules=2 symbols=8"
+    assert label(one, "task.validation=0").task == "mnist1d validation=0"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("task=fashion_mnist task.source=/a/b/idx", "fashion_mnist source=idx"),
+        ("task=fashion_mnist task.source=/a/b/idx/", "fashion_mnist source=idx"),
+        ("task=tfds task.directory=/a/b/name/1.0.0", "tfds directory=name/1.0.0"),
+        ("cache=/another", "mnist1d"),
+        ("task.cache=/another", "mnist1d"),
+    ],
+)
+def test_no_path_of_this_machine_stands_in_a_task(one, words, expected):
+    assert label(one, *words.split()).task == expected
+
+
+def test_a_run_and_its_plan_say_the_same(cache: Path):
+    """Also of numbers that a program holds in 32 bits, where 0.01 is another one."""
+    words = ["family=mixture", "model.mixture.balance_weight=0.01,0.02", "model.width=8"]
+    (program,) = plan(*words, f"cache={cache}").programs
+    assert program.families == [
+        "residual mixture",
+        "residual mixture mixture.balance_weight=0.02",
+    ]

@@ -35,7 +35,7 @@ for family, (colour, marker) in looks.items():
 axis.set_xscale("log")
 axis.set_xlabel("stored parameters")
 axis.set_ylabel("test error, percent")
-axis.set_xlim(right=3 * chosen["parameters"].max())
+axis.set_xlim(right=3 * max(chosen["parameters"]))
 axis.spines[["top", "right"]].set_visible(False)
 figure.savefig(folder / "families.png", dpi=200)
 print(f"figure: {folder / 'families.png'}")

@@ -1,7 +1,13 @@
 """How small can the model be, and what does it really cost?"""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smallnets import nn, tasks, training
+    from smallnets.models import load
+    from smallnets.sweep.execute import train
+    from smallnets.sweep.plan import plan
 
 __version__ = "0.1.0"
 NUMERICS = 1  # raised when a run's numbers change: then runs of before are trained anew

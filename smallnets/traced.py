@@ -13,7 +13,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 _MARK = "may vary inside a program"
 Traced = Annotated[float, _MARK]
@@ -50,9 +50,10 @@ def _marked(function: Callable[..., Any]) -> dict[str, type]:
     target = function.__init__ if inspect.isclass(function) else function
     hints = inspect.get_annotations(target, eval_str=True)  # names within Optax's are nowhere
     return {
-        name: hint.__origin__
+        name: part.__origin__
         for name, hint in hints.items()
-        if _MARK in getattr(hint, "__metadata__", ())
+        for part in (hint, *get_args(hint))  # a number, or such a number or None
+        if _MARK in getattr(part, "__metadata__", ())
     }
 
 

@@ -295,6 +295,6 @@ def test_a_model_of_text_reads_text(tmp_path: Path):
     model = Model(built, Preparation(dtype="int32", tokenizer="bytes", window=16))
     again = smallnets.load(models.save(model, tmp_path / models.NAME))
     tokens = np.frombuffer(b"It is a truth", np.uint8).astype(np.int32)[None]
-    np.testing.assert_array_equal(again("It is a truth"), built(tokens)[0])
+    np.testing.assert_array_equal(again("It is a truth"), built(jnp.asarray(tokens))[0])
     with pytest.raises(ValueError, match="1 to 16 tokens at once, but the text has 28"):
         again("It is a truth universally ac")

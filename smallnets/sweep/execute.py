@@ -35,6 +35,14 @@ from smallnets.training.trainer import splits
 MeasureEnergy = Callable[[Callable[[], Any]], tuple[Any, Energy]]  # work -> its result, its energy
 
 
+class Chosen(NamedTuple):
+    """What programs are run with; see :class:`Settings`."""
+
+    execution: Execution
+    memory_limit: int
+    workers: int
+
+
 @dataclass(frozen=True)
 class Settings:
     """How programs are run: what the launcher's config sets.
@@ -58,12 +66,12 @@ class Settings:
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, but is {value}: or leave it null")
 
-    def here(self, *, programs: int) -> "Settings":
-        """The same for this machine and so many programs, with nothing left open."""
+    def here(self, *, programs: int) -> "Chosen":
+        """What they are on this machine for so many programs, with nothing left open."""
         platform = jax.default_backend()
         workers = self.workers or (machine.cores() if platform == "cpu" else 1)
         workers = min(workers, programs)
-        return Settings(
+        return Chosen(
             execution=fastest_execution(platform) if self.execution == "auto" else self.execution,
             memory_limit=self.memory_limit or machine.memory() // 2 // workers,
             workers=workers,
@@ -106,11 +114,11 @@ def train(plan: Plan) -> list[Run]:
 
     Raises ValueError where the folder is of another study, or another sweep is writing into it.
     """
-    settings, commit = settings_of(plan.config), machine.commit()
+    commit, said = machine.commit(), settings_of(plan.config)
     console = Console()
     with isolated_hydra(), opened(plan, commit) as account:
         runs, missing = _split(plan, account)
-        settings = settings.here(programs=max(len(missing), 1))
+        settings = said.here(programs=max(len(missing), 1))
         cache = Path(plan.programs[0].trainer.cache).expanduser()
         if missing:
             with (
@@ -118,12 +126,12 @@ def train(plan: Plan) -> list[Run]:
                 counting_compilations(cache) as compilations,
             ):
                 runs |= _train_all(plan, missing, settings, progress, account, commit)
-    said = f"{plan.runs} runs in {plan.folder}"
+    message = f"{plan.runs} runs in {plan.folder}"
     if account.found:
-        said += f", {account.found} of them there before"
+        message += f", {account.found} of them there before"
     if missing:
-        said += f": {compilations}; training took {format_energy(account.energies)}"
-    console.print(said)
+        message += f": {compilations}; training took {format_energy(account.energies)}"
+    console.print(message)
     return [runs[number] for number in sorted(runs)]
 
 
@@ -149,7 +157,7 @@ def _split(plan: Plan, account: Account) -> tuple[dict[int, Run], list[Program]]
 def _train_all(
     plan: Plan,
     programs: list[Program],
-    settings: Settings,
+    settings: Chosen,
     progress: Progress,
     account: Account,
     commit: str,
@@ -203,7 +211,7 @@ def on_device(data: Data) -> dict[str, Arrays]:
 def train_program(
     program: Program,
     arrays: dict[str, Arrays],
-    settings: Settings,
+    settings: Chosen,
     measure_energy: MeasureEnergy,
 ) -> Result:
     """Train a program's runs together; ``arrays`` are its splits on the device.

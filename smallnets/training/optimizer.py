@@ -60,7 +60,7 @@ def gradient_transformation(
     *,
     rule: Callable[..., optax.GradientTransformation],
     learning_rate: Traced,
-    weight_decay: Traced = None,  # pyright: ignore[reportArgumentType]
+    weight_decay: Traced | None = None,
     schedule: Shares = constant_schedule,
     clipping: Callable[[], optax.GradientTransformation] | None = None,
 ) -> optax.GradientTransformation:

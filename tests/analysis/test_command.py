@@ -1,10 +1,6 @@
-import subprocess
-import sys
-
 import polars as pl
 import pytest
-
-from smallnets.analysis.__main__ import main
+from command import smallnets
 
 
 def runs(**change) -> pl.DataFrame:
@@ -18,11 +14,10 @@ def runs(**change) -> pl.DataFrame:
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(capsys):
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["smallnets-analyse", *map(str, arguments)])
         try:
-            main()
+            smallnets("analyse", *arguments)
             status = 0
         except SystemExit as exit_:
             status = exit_.code if isinstance(exit_.code, int) else 1
@@ -67,7 +62,7 @@ def test_bad_data_end_in_one_line_status_two_and_no_file(tmp_path, call, change,
     status, out, err = call(tmp_path / "runs.parquet", *NAMES)
     assert status == 2
     assert out == ""
-    assert err.startswith("smallnets-analyse: ")
+    assert err.startswith("smallnets: ")
     assert message in err
     assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["runs.parquet"]
@@ -79,9 +74,3 @@ def test_an_output_that_cannot_be_written_ends_in_one_line(tmp_path, call):
     status, _, err = call(tmp_path / "runs.csv", *NAMES, "--out", tmp_path / "file")
     assert status == 2
     assert err.count("\n") == 1
-
-
-def test_the_analysis_never_loads_jax():
-    code = "import sys, smallnets.analysis.__main__; print('jax' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

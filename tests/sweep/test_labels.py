@@ -20,17 +20,21 @@ from smallnets.training import Trainer
 
 NETWORKS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 FAMILIES = sorted(path.stem for path in (CONF / "family").glob("*.yaml"))
-BLOCKS = ("residual", "encoder", "transformer")
 OPTIONAL = ("mixture", "exits")  # groups of which no network has one by default
-GROUPS = {
-    f"{'+' if path.parent.name in OPTIONAL else ''}model/{path.parent.name}={path.stem}"
-    for path in (CONF / "model").glob("*/*.yaml")
+GROUPS = {  # of each group, how its files are chosen
+    folder.name: [
+        f"{'+' if folder.name in OPTIONAL else ''}model/{folder.name}={path.stem}"
+        for path in sorted(folder.glob("*.yaml"))
+    ]
+    for folder in sorted((CONF / "model").iterdir())
+    if folder.is_dir()
 }
 ALONE = [
     [],
     ["model.unique=1"],
     ["model.depth=4", "model.unique=1"],
     ["model.width=16", "model.hidden=3"],
+    ["model.feed_forward.expansion=4"],
     ["model.linear.ratio=0.25", "family=low_rank"],
     ["model.linear.ratio=0.5", "family=low_rank"],
     ["+model.mixture=null"],
@@ -45,8 +49,10 @@ ALONE = [
 WORDS = [
     *ALONE,
     *([f"model={network}", f"family={family}"] for network in NETWORKS for family in FAMILIES),
-    *([f"model={network}", group] for network in BLOCKS for group in sorted(GROUPS)),
-    *(["model=convolutional", group] for group in sorted(GROUPS) if "convolution" in group),
+    *([choice] for choices in GROUPS.values() for choice in choices),
+    *(["model=convolutional", choice] for choice in GROUPS["convolution"]),
+    *(["model=encoder", choices[0]] for choices in GROUPS.values()),
+    *(["model=transformer", choices[0]] for choices in GROUPS.values()),
 ]
 
 
@@ -102,7 +108,7 @@ def test_two_networks_that_differ_beyond_sizes_never_share_a_label(labelled):
     by_label = defaultdict(set)
     for each in labelled:
         by_label[each.family].add(said_of(each.tree))
-    assert len(labelled) > 80
+    assert len(labelled) > 60
     assert not {name: said for name, said in by_label.items() if len(said) > 1}
 
 

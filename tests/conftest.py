@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-# Most of the time goes into compiling what runs once: so the tests compile as the launcher does.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+# Most of the time goes into compiling what runs once. The launcher compiles its programs by an
+# option of its own, in tests too.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -21,7 +21,12 @@ WORDS = {  # a corner of each script's grid, and what it must print
     "rate_transfer": (["seed=0,1"], "rate_transfer.png"),
     "early_exit": (["model.width=8", RATE], "early_exit.png"),
 }
-SLOW = {"rate_transfer", "early_exit", "known_asymptote"}  # their grids are their figures
+SLOW = {
+    "rate_transfer",
+    "early_exit",
+    "known_asymptote",
+    "mnist1d_table",
+}  # their grids are their figures
 
 
 def test_no_script_is_without_a_test():

@@ -106,8 +106,8 @@ def arrays_of(network) -> dict[str, jax.Array]:
     blocks = network.stack.blocks
     return {
         "embedding": network.embedding.kernel[...],
-        "up": blocks.map.up.kernel[...],
-        "down": blocks.map.down.kernel[...],
+        "up": blocks.layer.up.kernel[...],
+        "down": blocks.layer.down.kernel[...],
         "scale": blocks.norm.scale[...],
         "norm": network.norm.scale[...],
         "head": network.head.kernel[...],

@@ -9,7 +9,7 @@ import polars as pl
 
 from smallnets import rows
 
-FIRST = ("000", "001")  # a label's network and family, the last words to be left out
+FAMILY = "001"  # the place of a label's family, the last word to be left out
 NESTED = ("metrics", "costs", "energy", "curves", "versions", "config")
 
 
@@ -77,15 +77,19 @@ def from_rows(folder: Path) -> pl.DataFrame:
 
 
 def short_labels(families: list[str]) -> dict[str, str]:
-    """Each family's label with no more words than tell the families of the study apart.
+    """Each family's label without the words that all of the study have.
 
-    A row's label is its network, its family and every value that differs, ``path=value``. A kind of
-    word (the network, the values at one path) is left out of all labels where they stay distinct
-    without it; the longest paths go first, and no label becomes empty.
+    A row's label is its network, its family and every value that differs, ``path=value``. The
+    labels stay distinct, and none becomes empty: of a single one its family is left.
     """
     labels = {label: _words(label) for label in families}
-    kinds = {kind for words in labels.values() for kind in words}
-    for kind in sorted(kinds, key=lambda kind: (kind in FIRST, -kind.count("."), kind)):
+    first = next(iter(labels.values()), {})
+    common = [
+        kind
+        for kind, word in first.items()
+        if all(words.get(kind) == word for words in labels.values())
+    ]
+    for kind in sorted(common, key=lambda kind: (kind == FAMILY, kind)):
         fewer = {
             label: {other: word for other, word in words.items() if other != kind}
             for label, words in labels.items()

@@ -30,9 +30,9 @@ class Plan(NamedTuple):
 
     def apply(self, experts: Any, tokens: jax.Array, routing: Routing) -> jax.Array:
         """tokens[T, d] -> [T, d_out]: for each token the weighted sum over its choices."""
-        in_turn = jnp.arange(self.choice.size, dtype=self.choice.dtype) % len(tokens)
+        filling = jnp.arange(self.choice.size, dtype=self.choice.dtype) % len(tokens)
         choice = self.choice.reshape(-1)
-        token = jnp.where(choice < self.row.size, routing.tokens_of(choice), in_turn)
+        token = jnp.where(choice < self.row.size, routing.tokens_of(choice), filling)
         rows = _taken(tokens, token, self.row, routing).reshape(*self.choice.shape, -1)
         if self.expert is None:
             rows = jax.vmap(lambda expert, rows: expert(rows))(experts, rows)

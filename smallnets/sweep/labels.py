@@ -43,11 +43,13 @@ class Labels:
         nearest = choices.model, choices.family
         changed = _differences(said, self._network_of(nearest, sizes))
         if changed:
+            families = self._loader.get_group_options("family")
             for model in self._loader.get_group_options("model"):
-                for family in self._loader.get_group_options("family"):
-                    own = self._network_of((model, family), sizes)
-                    other = _differences(said, own)
-                    if own["model"] is said["model"] and len(other) < len(changed):
+                if self._network_of((model, families[0]), sizes)["model"] is not said["model"]:
+                    continue  # a network of another class: composing all its families takes long
+                for family in families:
+                    other = _differences(said, self._network_of((model, family), sizes))
+                    if len(other) < len(changed):
                         nearest, changed = (model, family), other
         return " ".join([*nearest, *changed])
 

@@ -29,15 +29,13 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def prepare(
-    directory: Path, builder: Callable[[Path], "DatasetBuilder"], *, source: Path | None = None
-) -> Path:
+def prepare(directory: Path, builder: Callable[[Path], "DatasetBuilder"]) -> Path:
     """Prepare a TFDS dataset as ``directory``, unless it is there; return ``directory``.
 
-    ``builder(folder)`` gives the builder that writes below ``folder``; it reads ``source``, if
-    any, as TFDS's manual folder. Processes that call this at once wait for the first. The dataset
-    is written beside its name and renamed onto it, so that a directory that exists is whole; what
-    a killed process left is removed by the next. Raises ValueError if the folder can't be written.
+    ``builder(folder)`` gives the builder that writes below ``folder``. Processes that call this at
+    once wait for the first. The dataset is written beside its name and renamed onto it, so that a
+    directory that exists is whole; what a killed process left is removed by the next. Raises
+    ValueError if the folder can't be written.
     """
     if directory.exists():
         return directory
@@ -46,19 +44,14 @@ def prepare(
         if directory.exists():
             return directory
         log.info("preparing %s (once)", directory)
-        _write(builder(draft), draft, source).rename(directory)
+        _write(builder(draft), draft).rename(directory)
         shutil.rmtree(draft)
     return directory
 
 
-def _write(builder: "DatasetBuilder", draft: Path, source: Path | None) -> Path:
-    import tensorflow_datasets as tfds
-
+def _write(builder: "DatasetBuilder", draft: Path) -> Path:
     with quiet():
-        builder.download_and_prepare(
-            download_dir=draft / "downloads",
-            download_config=tfds.download.DownloadConfig(manual_dir=source),
-        )
+        builder.download_and_prepare(download_dir=draft / "downloads")
     return Path(builder.data_path)
 
 

@@ -1,7 +1,13 @@
+from pathlib import Path
+
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from smallnets.analysis.table import from_rows, read
+from smallnets.analysis.report import build
+from smallnets.analysis.study import analyse
+from smallnets.analysis.table import from_rows, read, short_labels
 
 
 def test_a_row_becomes_a_line_with_dotted_columns(write_study):
@@ -42,3 +48,76 @@ def test_what_cannot_be_read_says_so_in_one_line(tmp_path):
         with pytest.raises(ValueError, match=message) as caught:
             read(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["residual dense", "residual low_rank"], ["dense", "low_rank"]),
+        (
+            ["residual dense", "residual low_rank linear.ratio=0.5"],
+            ["dense", "low_rank linear.ratio=0.5"],
+        ),
+        (
+            ["encoder dense depth=3", "encoder low_rank depth=3 linear.ratio=0.5"],
+            ["dense", "low_rank linear.ratio=0.5"],
+        ),
+        (
+            ["residual low_rank linear.ratio=0.5", "residual low_rank linear.ratio=0.125"],
+            ["linear.ratio=0.5", "linear.ratio=0.125"],
+        ),
+        (["residual dense", "encoder dense"], ["residual", "encoder"]),
+        (
+            ["residual dense", "residual dense depth=4", "encoder dense"],
+            ["residual", "residual depth=4", "encoder"],
+        ),
+        (["logistic dense", "perceptron dense", "perceptron monarch"], None),
+        (["transformer dense attention.head_dim=2 depth=2"], ["dense"]),
+        (["residual dense", "residual dense depth=4"], ["dense", "dense depth=4"]),
+        # of before a label had no network
+        (["dense", "low_rank linear.ratio=0.5"], None),
+        (["dense", "low_rank", "low_rank linear.ratio=0.5"], None),
+        (["dense"], None),
+        ([], None),
+    ],
+)
+def test_a_label_is_short_where_the_study_says_the_rest(labels, expected):
+    found = short_labels(labels)
+    assert list(found) == labels
+    assert list(found.values()) == (labels if expected is None else expected)
+
+
+LABELS = st.tuples(
+    st.sampled_from(["residual", "encoder"]),
+    st.sampled_from(["dense", "low_rank", "mixture"]),
+    st.sampled_from(["", " depth=2", " depth=3"]),
+    st.sampled_from(["", " linear.ratio=0.5"]),
+).map(lambda words: "{} {}{}{}".format(*words))
+
+
+@given(st.lists(LABELS, min_size=1, max_size=6, unique=True))
+def test_short_labels_stay_distinct_and_are_never_empty(labels):
+    found = list(short_labels(labels).values())
+    assert len(set(found)) == len(labels)
+    assert all(found)
+
+
+def test_rows_of_a_study_get_short_labels(write_study):
+    families = {"residual dense": (0.2, 0.6, 0.5), "residual monarch": (0.2, 0.4, 0.5)}
+    table = from_rows(write_study(families=families, sizes=2, seeds=1))
+    assert set(table["family"]) == {"dense", "monarch"}
+
+
+BEFORE = Path(__file__).parent / "rows_before"
+
+
+def test_rows_of_before_are_read_and_reported(tmp_path):
+    """Those of commit 7d283dd: without key, parent or kept model, and with other class names."""
+    table = read(BEFORE)
+    assert len(table) == 16
+    assert set(table["family"]) == {"dense", "monarch"}
+    assert set(table["key"]) == {""}
+    study = analyse(table)
+    assert [curve.family for curve in study.curves] == ["dense", "monarch"]
+    assert all(set(curve.runs["config.model.width"]) == {16, 32} for curve in study.curves)
+    assert build(BEFORE, tmp_path).stat().st_size > 1e6

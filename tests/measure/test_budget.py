@@ -107,7 +107,7 @@ def models(cache: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("axis", [axis for axis in AXES if axis != "latency_ms"])
-@pytest.mark.parametrize("family", (*FAMILIES, "convolutional"))
+@pytest.mark.parametrize("family", [*FAMILIES, "convolutional"])
 def test_every_family_meets_what_one_of_its_widths_costs(models, family, axis):
     def network(sizes):
         return partial(models[family], (40, 1), 10, **sizes)

@@ -15,7 +15,8 @@ from smallnets.nn.embedding import Embedding
 from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.linear import Dense, LargerThanDense, LowRank
 from smallnets.nn.mixture import Mixture
-from smallnets.nn.norm import LayerNorm
+from smallnets.nn.norm import LayerNorm, RMSNorm
+from smallnets.nn.residual import PostNormResidual, Residual
 from smallnets.nn.sharing import SharedPart
 from smallnets.nn.transformer import Transformer
 from smallnets.training.objective import label_loss
@@ -66,6 +67,7 @@ VARIANTS = {
     "learned positions": {"learned_positions": True},
     "gated": {"feed_forward": partial(FeedForward, gated=True)},
     "layer norm": {"norm": LayerNorm},
+    "norm behind": {"connection": PostNormResidual},
     "shared": {"unique": 1},
     "shared attention": {"stack": partial(SharedPart, part="attention")},
     "multi-query": {"attention": partial(Attention, head_dim=4, key_value_heads=1)},
@@ -87,6 +89,16 @@ def test_every_variant_gives_logits_of_each_position_and_holds_each_parameter_on
 
     logits = jax.eval_shape(build_and_call, tokens(3))
     assert (logits.shape, logits.dtype) == ((3, LENGTH, CLASSES), jnp.float32)
+
+
+@pytest.mark.parametrize("connection", [Residual, PostNormResidual])
+@pytest.mark.parametrize("norm", [RMSNorm, LayerNorm])
+def test_connection_and_norm_are_those_around_both_parts_of_a_block(connection, norm):
+    model = abstract(connection=connection, norm=norm)
+    for part in (model.stack.blocks.attention, model.stack.blocks.feed_forward):
+        assert type(part) is connection
+        assert type(part.norm) is norm
+    assert type(model.norm) is norm
 
 
 @pytest.mark.parametrize("name", ["plain", "shared", "shared attention", "learned positions"])

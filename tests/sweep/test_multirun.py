@@ -17,8 +17,9 @@ from smallnets.sweep.execute import score
 
 SWEEP = [
     "-m",
-    "family=dense,mixture",
-    "model.width=8,12",
+    "model=perceptron",
+    "family=dense,low_rank",
+    "model.widths=[8,8],[12,12]",
     "seed=0,1",
     "optimizer.learning_rate=1e-3,1e-2,1e30",
     *TINY,
@@ -60,8 +61,8 @@ def run_of(study: Study, family: str, width: int, seed: int, rate: float) -> Row
     (found,) = (
         row
         for row in study.rows
-        if (row.family, row.seed) == (f"residual {family}", seed)
-        and row.config["model"]["width"] == width
+        if (row.family, row.seed) == (f"perceptron {family}", seed)
+        and row.config["model"]["widths"] == [width, width]
         and row.config["optimizer"]["learning_rate"] == rate
     )
     return found
@@ -89,7 +90,7 @@ def test_every_job_has_its_row_and_hydras_files(study: Study):
 def test_a_row_says_what_the_run_was(study: Study):
     row = run_of(study, "dense", 8, 0, 1e-3)
     assert (row.task, row.status) == ("mnist1d", "finished")
-    assert row.parameters == 40 * 8 + 2 * (4 * 8 * 8 + 8) + 8 + 8 * 10
+    assert row.parameters == 40 * 8 + 8 + 8 * 8 + 8 + 8 * 10 + 10
     assert (row.execution, row.members) == ("map", 6)
     assert row.energy["source"] in ("model", "meter")
     assert 0 < row.energy["joules"] < 1000
@@ -110,10 +111,10 @@ def test_a_rate_that_diverges_says_so_and_leaves_its_neighbours(study: Study):
 
 
 def test_a_run_of_many_equals_the_same_run_alone(study: Study, cache: Path, tmp_path: Path):
-    arguments = ["family=mixture", "model.width=12", "seed=1", "optimizer.learning_rate=1e-2"]
-    smallnets(*arguments, *TINY, *folders(cache, tmp_path))
+    network = ["model=perceptron", "family=low_rank", "model.widths=[12,12]"]
+    smallnets(*network, "seed=1", "optimizer.learning_rate=1e-2", *TINY, *folders(cache, tmp_path))
     (alone,) = load(tmp_path)
-    together = run_of(study, "mixture", 12, 1, 1e-2)
+    together = run_of(study, "low_rank", 12, 1, 1e-2)
     assert alone.key == together.key
     assert alone.curves == together.curves
     assert alone.config == together.config

@@ -12,6 +12,7 @@ TEXT = ["task=austen", "task.length=16"]
 SMALL = ["model.width=8", "model.depth=2", "++model.attention.head_dim=4"]
 
 
+@pytest.mark.slow  # the novels' held-out ends are long; bits per byte are tested in tests/tasks
 def test_a_sweep_of_decoders_gives_bits_per_byte(cache: Path, tmp_path: Path):
     decoder = ["model=transformer", "family=shared", *SMALL]
     smallnets("-m", *decoder, *TEXT, "seed=0,1", *TINY, *folders(cache, tmp_path))

@@ -167,7 +167,13 @@ def slopes(
     }
 
 
-@pytest.mark.parametrize("family", LINEAR)
+QUICK = ("low_rank", "monarch")  # the others are proofs of the same
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(each, marks=() if each in QUICK else pytest.mark.slow) for each in LINEAR],
+)
 def test_what_a_few_steps_change_does_not_grow_with_width(family: str):
     """Over a factor of 16 in width; where all rates are one, the same changes grow."""
     for name, slope in slopes(family, maximal_update).items():

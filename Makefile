@@ -1,5 +1,6 @@
 # make study: the default study, from a clone to scaling curves.   make test: every check.
-# make proofs: the slow checks; make sample: a tenth of them.   make parity: blocks of ours against the library transformers.
+# make proofs: the slow checks; make sample: a tenth of them.
+# make parity: blocks of ours against the library transformers.
 # make versions: the tests with each version of JAX that the library is for, on each Python that is
 # here; with -k it goes on after a failure.
 # All first set up .venv, once. PYTHON chooses the interpreter (3.11 to 3.13).

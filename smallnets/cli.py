@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -44,9 +45,15 @@ smallnets --hydra-help            Hydra's own options
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _app(config: DictConfig) -> None:
-    """Never run: one run is a sweep of one, and a sweep's jobs are the launcher's."""
+def _app(config: DictConfig) -> float:
+    """One job of a sweep under another launcher than ours, which starts none: train it alone."""
+    from smallnets.sweep.execute import score, train
+    from smallnets.sweep.plan import plan
+
     del config
+    hydra = HydraConfig.get()
+    (run,) = train(plan(*hydra.overrides.task, f"hydra.sweep.dir={hydra.sweep.dir}"))
+    return score(run.row)
 
 
 def main() -> None:

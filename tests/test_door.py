@@ -205,3 +205,10 @@ def test_python_m_is_the_same_door():
     )
     assert "smallnets describe" in ran.stdout
     assert "smallnets analyse" in ran.stdout
+
+
+def test_another_launcher_trains_job_by_job(cache: Path, tmp_path: Path):
+    words = ["-m", "model.width=8", "seed=0,1", "hydra/launcher=basic"]
+    command(*words, *TINY, *folders(cache, tmp_path / "study"))
+    assert sorted(row.seed for row in rows.load(tmp_path / "study")) == [0, 1]
+    assert [line["runs"] for line in ledger(tmp_path / "study")] == [1, 1]

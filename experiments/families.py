@@ -29,13 +29,11 @@ axis = figure.subplots()
 for family, (colour, marker) in looks.items():
     curve = chosen.filter(family=family).sort("parameters")
     error = 100 * curve["test_error"]
-    axis.plot(curve["parameters"], error, marker=marker, color=colour, ms=5, lw=1.2)
-    if len(curve):
-        axis.annotate(f" {family}", (curve["parameters"][-1], error[-1]), color=colour, va="center")
+    axis.plot(curve["parameters"], error, marker=marker, color=colour, ms=5, lw=1.2, label=family)
 axis.set_xscale("log")
 axis.set_xlabel("stored parameters")
 axis.set_ylabel("test error, percent")
-axis.set_xlim(right=3 * max(chosen["parameters"]))
+axis.legend(frameon=False)
 axis.spines[["top", "right"]].set_visible(False)
 figure.savefig(folder / "families.png", dpi=200)
 print(f"figure: {folder / 'families.png'}")

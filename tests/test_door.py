@@ -212,3 +212,14 @@ def test_another_launcher_trains_job_by_job(cache: Path, tmp_path: Path):
     command(*words, *TINY, *folders(cache, tmp_path / "study"))
     assert sorted(row.seed for row in rows.load(tmp_path / "study")) == [0, 1]
     assert [line["runs"] for line in ledger(tmp_path / "study")] == [1, 1]
+
+
+def test_two_jobs_that_say_the_same_are_one_run(cache: Path, tmp_path: Path):
+    """A width that a budget finds, and the same width given."""
+    folder = tmp_path / "study"
+    words = ["budget.params=936", "model.hidden=16", "budget.knobs=[width]", *TINY]
+    command(*words, *folders(cache, folder))
+    plan = smallnets.plan("model.width=8", "model.hidden=16", *TINY, *folders(cache, folder))
+    (run,) = smallnets.train(plan)
+    assert [row.key for row in rows.load(folder)] == [run.row.key]
+    assert ledger(folder)[-1]["found"] == 1

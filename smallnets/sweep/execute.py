@@ -131,16 +131,16 @@ def train(plan: Plan) -> list[Run]:
         message += f", {account.found} of them there before"
     if missing:
         message += f": {compilations}; training took {format_energy(account.energies)}"
-    console.print(message)
+    console.print(message, markup=False)
     return [runs[number] for number in sorted(runs)]
 
 
 def _split(plan: Plan, account: Account) -> tuple[dict[int, Run], list[Program]]:
     """The runs that are there, by their jobs' numbers, and the programs of those that are not."""
     runs: dict[int, Run] = {}
-    missing = []
+    missing, keys = [], set()
     for program in plan.programs:
-        places, keys = [], set()
+        places = []
         for place, (job, key) in enumerate(zip(program.group.jobs, program.keys, strict=True)):
             row = found_run(plan.folder, key, program.trainer.save)
             if row is not None:
@@ -188,7 +188,7 @@ def _train_all(
                     runs[row.key] = _write(plan, job, row, model)
                     account.trained += 1
                 progress.advance(training, program.work)
-                progress.console.print(_message(program, result), highlight=False)
+                progress.console.print(_message(program, result), highlight=False, markup=False)
     except BaseException:
         total = sum(len(program.group.jobs) for program in programs)
         progress.console.print(f"stopped: {len(runs)} of {total} runs are finished, and stay")

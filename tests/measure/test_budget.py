@@ -52,7 +52,7 @@ def find(budget, knobs=("width",), **options):
     return solve(budget, network, batch, knobs=knobs), len(built)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(target=st.integers(1, 300_000), blocks=st.integers(1, 7), least=st.sampled_from([1, 20, 60]))
 def test_it_finds_what_brute_force_finds(target, blocks, least):
     sizes = [size(width) for width in range(1, 400) if width % blocks == 0 and width >= least]
@@ -74,7 +74,7 @@ def _plain(refusal):
     return str(refusal.value).replace(",", "")
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(target=st.integers(12_000, 300_000))
 def test_the_next_knob_closes_the_gap_near_the_width(target):
     """One more hidden unit is 1 / (2 width) of the parameters: from 12,000 on, less than 1 %."""

@@ -107,10 +107,10 @@ def test_one_step_of_training(linear: str, block: str, sharing: str, mixture: st
     ("linear", "block", "sharing", "mixture"),
     [
         ("monarch", "residual", "unshared", "top_k"),  # a mixture of Monarchs
-        ("low_rank", "encoder", "relaxed", None),  # low-rank attention in a relaxed recursion
         *(
             pytest.param(*each, marks=pytest.mark.slow)
             for each in (
+                ("low_rank", "encoder", "relaxed", None),  # attention in a relaxed recursion
                 ("dense", "residual", "shared", "top_k"),  # a shared stack of mixtures
                 ("kronecker", "transformer", "consecutive", None),
                 ("block_tensor_train", "encoder", "unshared", "top_k"),

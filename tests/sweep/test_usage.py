@@ -75,6 +75,20 @@ WRONG = {
 }
 
 
+SLOW = {  # the same way to the same line: what is wrong is tested where it is said
+    "a family of transformers as a network",
+    "rank above the smaller width",
+    "blocks that do not divide",
+    "top_k above experts",
+    "sharing that does not divide",
+    "validation that is no share",
+    "idx files that are not there",
+    "a whole number that is none",
+    "an optimizer that can not be",
+    "a stride of nothing",
+    "a rank that is no number",
+    "a rate beyond 32 bits",
+}
 WITHOUT_WIDTH = {"model=convolutional", "model=null", "model=perceptron"}
 
 
@@ -93,7 +107,10 @@ def refused(capfd, out: Path, cache: Path, *words: str, options: tuple[str, ...]
     return captured.err
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in WRONG],
+)
 def test_one_line_before_anything_is_compiled_or_written(name, cache, tmp_path: Path, capfd):
     arguments, said = WRONG[name]
     width = [] if WITHOUT_WIDTH & {*arguments} else ["model.width=8"]

@@ -26,7 +26,7 @@ NETWORKS = {
 FAMILIES = ("dense", "low_rank", "monarch", "shared", "mixture")
 WITHOUT_BLOCKS = {"convolutional", "perceptron", "logistic"}
 CASES = [
-    pytest.param(network, family, marks=() if (number % 4 == 1) else pytest.mark.slow)
+    pytest.param(network, family, marks=() if (number % 7 == 1) else pytest.mark.slow)
     for number, (network, family) in enumerate(
         (network, family)
         for network in NETWORKS

@@ -57,7 +57,7 @@ def equal(one, other) -> bool:
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
 
 
-@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize("keep", [pytest.param("last", marks=pytest.mark.slow), "best"])
 def test_segments_give_the_bits_of_one(keep: str):
     fit = described(keep=keep)
     model, curves = run(fit, MIXTURE)

@@ -17,7 +17,7 @@ from smallnets.measure.machine import device_name
 from smallnets.rows import load
 
 SAMPLES = sorted((Path(__file__).parent / "golden").glob("*.json"))
-QUICK = {"transformer-mixture", "perceptron-dense", "sweep-budget"}
+QUICK = {"transformer-mixture", "perceptron-dense", "residual-monarch"}
 
 
 @pytest.mark.parametrize(

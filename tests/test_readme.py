@@ -47,8 +47,9 @@ def test_a_command(command: str, cache: Path, tmp_path: Path):
         if verb == "analyse":
             return
     words = [word for word in words if not word.startswith("-")]
+    words = [re.sub(r"^(budget\.\w+=[^,]*),.*", r"\1", word) for word in words]  # one of a grid's
     if any(word.startswith("+experiment") for word in words):  # a corner of its grid
-        words += ["family=dense", "seed=0", "optimizer.learning_rate=1e-3"]
+        words += ["family=dense", "seed=0", "optimizer.learning_rate=1e-3", "budget.params=3_000"]
     plan = smallnets.plan(*words, f"cache={cache}", f"hydra.sweep.dir={tmp_path / 'out'}")
     assert plan.runs >= 1
     assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from smallnets.sweep import CONF
+from smallnets.sweep import CONF, with_hint
 
 _TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
 VERBS = {  # first word of a command: the function that takes the rest, and what it does
@@ -104,7 +104,7 @@ def _leave(error: Exception) -> NoReturn:
     if isinstance(error, OSError) and error.filename:
         said = f"{error.filename} can't be read or written ({error.strerror}): choose another path"
     elif isinstance(error, (HydraException, OmegaConfBaseException, ValueError)):
-        said = _with_hint(str(error))
+        said = with_hint(str(error))
     else:
         said = f"{type(error).__name__}: {error} (HYDRA_FULL_ERROR=1 shows where)"
     print(f"smallnets: {' '.join(said.split())}", file=sys.stderr)
@@ -136,16 +136,3 @@ def _one_run(words: list[str]) -> list[str]:
                 f"-m for a sweep, or give a list as {override.key_or_group}=[...]"
             )
     return [*words, "hydra.sweeper.params=null"]
-
-
-def _with_hint(said: str) -> str:
-    """A message of Hydra's about a family that was named as a model, with what names it now."""
-    for path in (CONF / "family").glob("*.yaml"):
-        family = path.stem
-        for old, network in ((family, ""), (f"transformer_{family}", "model=transformer ")):
-            if f"Could not find 'model/{old}'" in said:
-                return (
-                    f"model lists networks, and {family} is a family of any of them: write "
-                    f"{network}family={family} in place of model={old}"
-                )
-    return said

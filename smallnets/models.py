@@ -81,7 +81,8 @@ def save(model: nnx.Module, path: Path, *, notes: Mapping[str, str] | None = Non
     found: dict[str, Any] = {}
     description = json.dumps({"notes": dict(notes or {}), "model": described(model, "", found)})
     arrays = {name: np.asarray(array) for name, array in found.items()}
-    header = {"format": FORMAT, "description": description, "sha256": _digest(description, arrays)}
+    digest = _digest(FORMAT, description, arrays)
+    header = {"format": FORMAT, "description": description, "sha256": digest}
     with replacing(path) as draft:
         draft.write_bytes(save_safetensors(arrays, metadata=header))
     return path
@@ -120,7 +121,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length])["__metadata__"]
         arrays = load_safetensors(content)
-        sound = _digest(header["description"], arrays) == header["sha256"]
+        digest = _digest(header["format"], header["description"], arrays)
+        sound = digest == header["sha256"]
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, MemoryError):
         sound = False
     if not sound:
@@ -136,8 +138,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return json.loads(header["description"]), arrays
 
 
-def _digest(description: str, arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(f"{FORMAT}\n{description}".encode())
+def _digest(written: str, description: str, arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(f"{written}\n{description}".encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"\n{name} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).data)

@@ -32,9 +32,9 @@ class Row:
     chose stand in ``config``. ``energy`` is what training took, without compiling: ``joules``,
     their ``source`` (``"meter"``, ``"model"``, or None where there is no number), what they
     ``cover``, and a model's ``low_joules`` and ``high_joules``. ``key`` is a digest of what
-    determined the numbers, and the name of the run's folder; ``parent`` is the key of the run whose
-    model it started from; ``saved`` says which model lies beside the row: the ``last``, the
-    ``best``, or ``none``.
+    determined the numbers, and the name of the run's folder; ``parent`` is the key of the run that
+    it started from and which of its models, ``KEY-last`` or ``KEY-best``; ``saved`` says which
+    model lies beside the row: the ``last``, the ``best``, or ``none``.
     """
 
     family: str

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 import smallnets
 from smallnets import models, rows
 
-SWEEP = ["family=low_rank", "model.width=8,12", "seed=range(2)", *TINY]
+SWEEP = ["model=perceptron", "model.widths=[8],[12]", "seed=range(2)", *TINY]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_larger_grid_trains_only_what_is_new_and_every_sweep_is_in_the_ledger(
 
 
 def test_without_the_model_that_is_asked_for_a_run_is_missing(cache: Path, tmp_path: Path):
-    words = ["model.width=8", *TINY, *folders(cache, tmp_path / "study")]
+    words = ["model=logistic", *TINY, *folders(cache, tmp_path / "study")]
     command(*words, "save=none")
     (row,) = rows.load(tmp_path / "study")
     folder = tmp_path / "study" / row.key
@@ -184,7 +184,7 @@ for module in pkgutil.walk_packages(smallnets.__path__, "smallnets."):
         importlib.import_module(module.name)
 for name in smallnets.__all__:
     print(name, callable(getattr(smallnets, name)))
-plan = smallnets.plan("model.width=8", *sys.argv[1:])
+plan = smallnets.plan("model=logistic", *sys.argv[1:])
 print(smallnets.load(smallnets.train(plan)[0].folder)(plan.programs[0].data.test.inputs[:1]).shape)
 """
 
@@ -208,12 +208,13 @@ def test_python_m_is_the_same_door():
 
 
 def test_another_launcher_trains_job_by_job(cache: Path, tmp_path: Path):
-    words = ["-m", "model.width=8", "seed=0,1", "hydra/launcher=basic"]
+    words = ["-m", "model=logistic", "seed=0,1", "hydra/launcher=basic"]
     command(*words, *TINY, *folders(cache, tmp_path / "study"))
     assert sorted(row.seed for row in rows.load(tmp_path / "study")) == [0, 1]
     assert [line["runs"] for line in ledger(tmp_path / "study")] == [1, 1]
 
 
+@pytest.mark.slow
 def test_two_jobs_that_say_the_same_are_one_run(cache: Path, tmp_path: Path):
     """A width that a budget finds, and the same width given."""
     folder = tmp_path / "study"
@@ -223,3 +224,30 @@ def test_two_jobs_that_say_the_same_are_one_run(cache: Path, tmp_path: Path):
     (run,) = smallnets.train(plan)
     assert [row.key for row in rows.load(folder)] == [run.row.key]
     assert ledger(folder)[-1]["found"] == 1
+
+
+def test_what_a_second_sweep_mixes_or_replaces_is_said(cache: Path, tmp_path: Path, capsys):
+    words = ["model=logistic", *TINY, *folders(cache, tmp_path / "study")]
+    command(*words)
+    command(*words)
+    assert "note:" not in capsys.readouterr().out
+    command(*words, "steps=40")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "holds runs of steps=20,40, which one report draws together" in said
+    command(*words, "save=best")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 runs were there damaged, or without the model that save=... asks for" in said
+    assert "what was kept of them is replaced" in said
+
+
+def test_a_damaged_study_is_named(cache: Path, tmp_path: Path):
+    study = tmp_path / "study.json"
+    study.write_text("{")
+    with pytest.raises(ValueError, match=r"study\.json is damaged") as error:
+        smallnets.train(smallnets.plan("model=logistic", *TINY, *folders(cache, tmp_path)))
+    assert "\n" not in str(error.value)
+
+
+def test_a_family_named_as_a_model_gets_the_same_hint_from_python():
+    with pytest.raises(ValueError, match="write family=monarch in place of model=monarch"):
+        smallnets.plan("model=monarch")

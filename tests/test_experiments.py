@@ -21,21 +21,14 @@ WORDS = {  # a corner of each script's grid, and what it must print
     "rate_transfer": (["seed=0,1"], "rate_transfer.png"),
     "early_exit": (["model.width=8", RATE], "early_exit.png"),
 }
-SLOW = {
-    "rate_transfer",
-    "early_exit",
-    "known_asymptote",
-    "mnist1d_table",
-}  # their grids are their figures
 
 
 def test_no_script_is_without_a_test():
     assert {path.stem for path in EXPERIMENTS.glob("*.py")} == set(WORDS)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in WORDS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORDS)
 def test_a_script(name: str, cache: Path, tmp_path: Path):
     words, said = WORDS[name]
     # the corner's words stand last: of two that set one key the last counts

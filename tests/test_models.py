@@ -219,6 +219,15 @@ def test_a_flipped_bit_is_refused_by_name(kept: Path):
         smallnets.load(kept)
 
 
+def test_a_file_of_another_format_says_so(kept: Path, monkeypatch):
+    model = smallnets.load(kept)
+    with monkeypatch.context() as later:
+        later.setattr(models, "FORMAT", "99")
+        models.save(model, kept)
+    with pytest.raises(ValueError, match="has format 99, this smallnets reads 1"):
+        smallnets.load(kept)
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"no model is kept there: .*save=last"):
         smallnets.load(tmp_path)

@@ -19,6 +19,7 @@ BLOCKS = [
 COMMANDS = re.findall(r"^    (smallnets .*)$", README, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS, ids=["the door", "a loop of one's own"])
 def test_a_block_of_python(block: str, cache: Path, tmp_path: Path):
     ran = subprocess.run(
@@ -38,7 +39,13 @@ def test_a_block_of_python(block: str, cache: Path, tmp_path: Path):
         assert last < first
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(each, marks=pytest.mark.slow if "experiment" in each else ())
+        for each in COMMANDS
+    ],
+)
 def test_a_command(command: str, cache: Path, tmp_path: Path):
     """Its words are composed, sized and checked; ``analyse`` reads what is not there here."""
     _, *words = shlex.split(command)

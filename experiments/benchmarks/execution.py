@@ -23,7 +23,7 @@ from smallnets.nn.mixture import Mixture
 from smallnets.nn.residual import ResidualNetwork
 from smallnets.nn.structured import Monarch
 from smallnets.training.batch import compile_program
-from smallnets.training.fit import Arrays, fit
+from smallnets.training.fit import Arrays, Fit
 from smallnets.training.objective import cross_entropy
 from smallnets.training.optimizer import cosine_schedule, gradient_transformation
 
@@ -48,17 +48,13 @@ def member(values, train, *, network):
         learning_rate=values["learning_rate"],
         schedule=cosine_schedule,
     )
-    return fit(
-        network,
-        train,
-        {},
-        seed=values["seed"],
+    return Fit(
         optimizer=optimizer,
         objective=cross_entropy,
         steps=STEPS,
         batch_size=64,
         evaluations=1,
-    )[1]
+    ).run(network, train, {}, seed=values["seed"])[1]
 
 
 values = {

@@ -22,7 +22,7 @@ from turns import in_turns
 from smallnets.measure.machine import device_name
 from smallnets.nn.linear import Dense
 from smallnets.nn.residual import ResidualNetwork
-from smallnets.training.fit import Arrays, fit
+from smallnets.training.fit import Arrays, Fit
 from smallnets.training.objective import cross_entropy
 from smallnets.training.optimizer import cosine_schedule, gradient_transformation, has_fans
 
@@ -35,11 +35,7 @@ TRAIN = Arrays(
 
 def ours(train: Arrays, *, width: int) -> jax.Array:
     network = partial(ResidualNetwork, (40,), 10, width=width, depth=DEPTH, linear=Dense)
-    curves = fit(
-        network,
-        train,
-        {},
-        seed=0,
+    curves = Fit(
         optimizer=partial(
             gradient_transformation,
             rule=partial(optax.adamw, mask=has_fans),
@@ -51,7 +47,7 @@ def ours(train: Arrays, *, width: int) -> jax.Array:
         steps=STEPS,
         batch_size=BATCH,
         evaluations=1,
-    )[1]
+    ).run(network, train, {}, seed=0)[1]
     return curves["train_loss"][0]
 
 

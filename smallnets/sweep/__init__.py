@@ -1,9 +1,22 @@
 """From the words of a command line to trained runs: jobs, their plan, and its execution.
 
-Only the folder of configs is named here, so that the command's help loads nothing heavy.
+Only what the command itself needs is here, so that its help loads nothing heavy.
 """
 
 from pathlib import Path
 
 _HERE = Path(__file__).parents[1]
 CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
+
+
+def with_hint(said: str) -> str:
+    """A message of Hydra's about a family that was named as a model, with what names it now."""
+    for path in (CONF / "family").glob("*.yaml"):
+        family = path.stem
+        for old, network in ((family, ""), (f"transformer_{family}", "model=transformer ")):
+            if f"Could not find 'model/{old}'" in said:
+                return (
+                    f"model lists networks, and {family} is a family of any of them: write "
+                    f"{network}family={family} in place of model={old}"
+                )
+    return said

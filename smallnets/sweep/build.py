@@ -12,6 +12,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from smallnets.sweep import with_hint
 from smallnets.tasks.data import Data
 from smallnets.training.trainer import Trainer
 
@@ -64,7 +65,7 @@ def one_line(prefix: str = "") -> Iterator[None]:
     except Exception as error:
         kind = "" if isinstance(error, (ValueError, OSError)) or _of_hydra(error) else type(error)
         name = f"{kind.__name__}: " if kind else ""
-        raise ValueError(" ".join(f"{prefix}{name}{error}".split())) from error
+        raise ValueError(with_hint(" ".join(f"{prefix}{name}{error}".split()))) from error
 
 
 def _of_hydra(error: Exception) -> bool:

@@ -4,14 +4,12 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.monitoring
 import numpy as np
 from hydra.core.utils import run_job
 from omegaconf import DictConfig, OmegaConf, read_write
@@ -24,6 +22,7 @@ from smallnets.measure.energy import Energy, SharedClock, format_energy, measure
 from smallnets.measure.meter import find_meter
 from smallnets.models import Model
 from smallnets.rows import Row
+from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.plan import Plan, Program
 from smallnets.sweep.study import Account, found_run, opened
@@ -132,6 +131,8 @@ def train(plan: Plan) -> list[Run]:
     if missing:
         message += f": {compilations}; training took {format_energy(account.energies)}"
     console.print(message, markup=False)
+    for note in account.notes:
+        console.print(f"note: {note}", markup=False)
     return [runs[number] for number in sorted(runs)]
 
 
@@ -151,6 +152,12 @@ def _split(plan: Plan, account: Account) -> tuple[dict[int, Run], list[Program]]
         if places:
             missing.append(program.only(places))
     account.found = len(runs)
+    again = sum((plan.folder / key / rows.NAME).exists() for key in keys)
+    if again:
+        account.notes.append(
+            f"{again} runs were there damaged, or without the model that save=... asks for: they "
+            "are trained again, and what was kept of them is replaced"
+        )
     return runs, missing
 
 
@@ -275,7 +282,7 @@ def runs_of(
             versions=versions,
             config={**job.resolved, "model": {**job.resolved["model"], **program.sizes}},
             key=program.keys[index],
-            parent=job.parent.row.key if job.parent else "",
+            parent=job.parent.key if job.parent else "",
             saved=trainer.save,
         )
         if trainer.save == "none":
@@ -354,46 +361,3 @@ def progress_bars(console: Console) -> Progress:
         console=console,
         auto_refresh=False,  # a thread of its own would import while TFDS replaces __import__
     )
-
-
-_REQUEST = "/jax/compilation_cache/compile_requests_use_cache"
-_HIT = "/jax/compilation_cache/cache_hits"
-
-
-@dataclass
-class Compilations:
-    """``programs`` that were asked for, and how many of them came ``from_cache``."""
-
-    programs: int = 0
-    from_cache: int = 0
-
-    def __str__(self) -> str:
-        compiled = self.programs - self.from_cache
-        return f"{self.programs} programs: {compiled} compiled, {self.from_cache} from the cache"
-
-
-@contextmanager
-def counting_compilations(cache: Path) -> Iterator[Compilations]:
-    """Keep every compiled program in ``cache`` and take it from there; count them meanwhile."""
-    settings = {
-        "jax_compilation_cache_dir": str(cache / "programs"),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    count = Compilations()
-
-    def listen(event: str, **details: str | int) -> None:
-        del details
-        count.programs += event == _REQUEST
-        count.from_cache += event == _HIT
-
-    jax.monitoring.register_event_listener(listen)
-    try:
-        yield count
-    finally:
-        jax.monitoring.unregister_event_listener(listen)
-        for name, value in before.items():
-            jax.config.update(name, value)

@@ -30,11 +30,19 @@ _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\d*\.\d+|\d+(\.\d*)?[eE][+-]?\d+)")
 
 
 class Parent(NamedTuple):
-    """A kept run that others start from: its row, its network, and the shape of that in words."""
+    """A kept run that others start from: its row, its network, and the shape of that in words.
+
+    ``saved`` says which of the run's models it is: the last and the best are two parents.
+    """
 
     row: Row
     network: Any
     shape: str
+    saved: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.row.key}-{self.saved}"
 
 
 class Job(NamedTuple):

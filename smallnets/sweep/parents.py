@@ -55,7 +55,8 @@ class Parents:
         folder, row = found[0]
         if folder not in self._read:
             network = jax.tree.map(np.asarray, models.load(folder).network)
-            self._read[folder] = Parent(row, network, _shape(network))
+            saved = models.notes(folder / models.NAME)["saved"]
+            self._read[folder] = Parent(row, network, _shape(network), saved)
         return self._read[folder]
 
     def _list(self, start: str) -> list[tuple[Path, Row]]:

@@ -173,7 +173,7 @@ def _prepare(group: Group, labels: Labels, fingerprints: Callable[[Data], str]) 
             exact = assign(exact, path, values[place].item())
             given = assign(given, path, functools.reduce(getitem, path.split("."), job.resolved))
         families.append(labels.family(job, given) if job.parent is None else job.parent.row.family)
-        keys.append(run_key(exact, fingerprints(data), job.parent.row.key if job.parent else ""))
+        keys.append(run_key(exact, fingerprints(data), job.parent.key if job.parent else ""))
     return Program(group, tree, trainer, data, network, sizes, costs, families, task, keys, start)
 
 

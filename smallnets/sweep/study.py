@@ -33,6 +33,7 @@ class Account:
 
     trained: int = 0
     found: int = 0
+    notes: list[str] = field(default_factory=list)  # what the user must be told
     energies: list[Energy] = field(default_factory=list)
 
 
@@ -53,7 +54,7 @@ def opened(plan: Plan, commit: str) -> Iterator[Account]:
         ) from None
     account, started, status = Account(), time.time(), "failed"
     try:
-        _claim(plan)
+        _claim(plan, account)
         _list_jobs(plan)
         yield account
         status = "finished"
@@ -81,13 +82,18 @@ def found_run(folder: Path, key: str, save: str) -> Row | None:
     return row
 
 
-def _claim(plan: Plan) -> None:
-    """Say in the folder what it is of; raise ValueError where it is of something else."""
+def _claim(plan: Plan, account: Account) -> None:
+    """Say in the folder what it is of; raise ValueError where it is of something else.
+
+    Where its runs come to differ in how they are trained, which a report does not tell apart, the
+    account notes it.
+    """
     experiment = plan.config.hydra.runtime.choices.get("experiment")
     tasks = {program.task for program in plan.programs}
+    ways = _ways(plan)
     path = plan.folder / STUDY
     if path.exists():
-        known = json.loads(path.read_text())
+        known = _known(path)
         if known["experiment"] != experiment or not tasks & {*known["tasks"]}:
             raise ValueError(
                 f"{plan.folder} holds the study of experiment={known['experiment']} on "
@@ -95,13 +101,51 @@ def _claim(plan: Plan) -> None:
                 f"{', '.join(sorted(tasks))}: name another folder with hydra.sweep.dir=..."
             )
         tasks |= {*known["tasks"]}
+        ways = {name: values | {*known["ways"][name]} for name, values in ways.items()}
     elif next(plan.folder.glob(f"*/{rows.NAME}"), None):
         raise ValueError(
             f"{plan.folder} holds runs that are of no known study: name another folder with "
             "hydra.sweep.dir=..."
         )
+    several = [
+        f"{name}={','.join(map(str, sorted(values)))}"
+        for name, values in ways.items()
+        if len(values) > 1
+    ]
+    if several:
+        account.notes.append(
+            f"{plan.folder} holds runs of {' and '.join(several)}, which one report draws "
+            "together: for a study of their own name another folder with hydra.sweep.dir=..."
+        )
+    said = {
+        "experiment": experiment,
+        "tasks": sorted(tasks),
+        "ways": {name: sorted(values) for name, values in ways.items()},
+    }
     with replacing(path) as draft:
-        draft.write_text(json.dumps({"experiment": experiment, "tasks": sorted(tasks)}, indent=1))
+        draft.write_text(json.dumps(said, indent=1))
+
+
+def _ways(plan: Plan) -> dict[str, set[Any]]:
+    """How a plan's runs are trained, by what a label does not say."""
+    jobs = [job for program in plan.programs for job in program.group.jobs]
+    ways = {name: {job.resolved[name] for job in jobs} for name in ("steps", "batch_size")}
+    for name in ("optimizer", "objective"):
+        ways[name] = {job.config.hydra.runtime.choices[name] for job in jobs}
+    return ways
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What a folder is of; raises ValueError where the file that says so is damaged."""
+    try:
+        known = json.loads(path.read_text())
+        _ = known["experiment"], known["tasks"], known["ways"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{path} is damaged, so that what its folder is of is not known: remove it together "
+            "with the folder, or name another with hydra.sweep.dir=..."
+        ) from None
+    return known
 
 
 def _list_jobs(plan: Plan) -> None:

@@ -1,7 +1,7 @@
 """One training run as a pure function: a model and numbers in, a trained model and curves out.
 
 A run is ``begin``, then a segment or more, then ``finish``, over one explicit pytree, the
-:class:`TrainingState`; :func:`fit` is the three of them with one segment.
+:class:`TrainingState`; :meth:`Fit.run` is the three of them with one segment.
 """
 
 from collections.abc import Callable
@@ -75,6 +75,34 @@ class Fit:
     parametrization: Parametrization = standard
     view: View | None = None
     keep: Keep = "last"
+
+    def run(
+        self,
+        network: Callable[..., Any] | None,
+        train: Arrays,
+        held_out: dict[str, Arrays],
+        *,
+        seed: jax.Array | int,
+        start: Any = None,
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """Train for ``steps`` batches; evaluate ``evaluations`` times, evenly, the last at the end.
+
+        ``network(rngs=...)`` builds the model, or ``start`` is one that is trained on. Batches are
+        drawn without replacement, in a new order each epoch; what is left of an epoch after its
+        last whole batch is skipped. The seed sets the parameters, the orders and the keys of view
+        and objective.
+
+        Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the objective
+        over the batches since the evaluation before) and for each held-out split ``<name>_loss``
+        (plain cross-entropy in nats, whatever the objective) and ``<name>_error`` (share of wrong
+        answers, NaN where the loss is), where the labels are of tokens means over those tokens that
+        have one. What a model's layers report of themselves in training are curves too
+        (:mod:`smallnets.nn.parameter`). It is one ``lax.scan``, pure, and so may be ``vmap``-ed
+        over everything that is a number.
+        """
+        state = self.begin(network, seed, count=train.labels.shape[0], start=start)
+        state, curves = self.segment(state, train, held_out, self.evaluations)
+        return self.finish(state), curves
 
     def begin(
         self, network: Callable[..., Any] | None, seed: jax.Array | int, *, count: int, start: Any
@@ -189,51 +217,6 @@ class Fit:
 
     def _transformation(self) -> optax.GradientTransformation:
         return with_rates(self.optimizer(self.steps), self.parametrization)
-
-
-def fit(
-    network: Callable[..., Any] | None,
-    train: Arrays,
-    held_out: dict[str, Arrays],
-    *,
-    seed: jax.Array | int,
-    optimizer: Callable[[int], optax.GradientTransformation],
-    objective: Objective,
-    steps: int,
-    batch_size: int,
-    evaluations: int,
-    parametrization: Parametrization = standard,
-    view: View | None = None,
-    keep: Keep = "last",
-    start: Any = None,
-) -> tuple[Any, dict[str, jax.Array]]:
-    """Train for ``steps`` batches; evaluate ``evaluations`` times, evenly, the last at the end.
-
-    ``network(rngs=...)`` builds the model, or ``start`` is one that is trained on; the rest are the
-    fields of :class:`Fit`. Batches are drawn without replacement, in a new order each epoch; what
-    is left of an epoch after its last whole batch is skipped. The seed sets the parameters, the
-    orders and the keys of view and objective.
-
-    Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the objective over
-    the batches since the evaluation before) and for each held-out split ``<name>_loss`` (plain
-    cross-entropy in nats, whatever the objective) and ``<name>_error`` (share of wrong answers, NaN
-    where the loss is), where the labels are of tokens means over those tokens that have one. What a
-    model's layers report of themselves in training are curves too (:mod:`smallnets.nn.parameter`).
-    It is one ``lax.scan``, pure, and so may be ``vmap``-ed over everything that is a number.
-    """
-    run = Fit(
-        optimizer=optimizer,
-        objective=objective,
-        steps=steps,
-        batch_size=batch_size,
-        evaluations=evaluations,
-        parametrization=parametrization,
-        view=view,
-        keep=keep,
-    )
-    state = run.begin(network, seed, count=train.labels.shape[0], start=start)
-    state, curves = run.segment(state, train, held_out, evaluations)
-    return run.finish(state), curves
 
 
 def evaluate(

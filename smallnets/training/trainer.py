@@ -12,7 +12,7 @@ from smallnets.nn.embedding import Embedding
 from smallnets.nn.parameter import partition
 from smallnets.tasks.data import Data
 from smallnets.traced import TracedInt
-from smallnets.training.fit import Arrays, View, fit
+from smallnets.training.fit import Arrays, Fit, View
 from smallnets.training.objective import Objective
 from smallnets.training.optimizer import Parametrization, with_rates
 
@@ -92,13 +92,9 @@ class Trainer:
     ) -> tuple[Any, dict[str, jax.Array]]:
         """Train the network, or ``start``; ``arrays`` are the splits of ``data`` on the device.
 
-        See :func:`smallnets.training.fit.fit`.
+        See :meth:`smallnets.training.fit.Fit.run`.
         """
-        return fit(
-            self.network(data),
-            arrays["train"],
-            {name: split for name, split in arrays.items() if name != "train"},
-            seed=self.seed,
+        fit = Fit(
             optimizer=self.optimizer,
             objective=self.objective,
             steps=self.steps,
@@ -107,8 +103,9 @@ class Trainer:
             parametrization=self.parametrization,
             view=self.view,
             keep="best" if self.save == "best" else "last",
-            start=start,
         )
+        held_out = {name: split for name, split in arrays.items() if name != "train"}
+        return fit.run(self.network(data), arrays["train"], held_out, seed=self.seed, start=start)
 
     def check(self, data: Data, start: Any = None) -> Any:
         """Build and call all parts without computing; return the network, its arrays abstract.

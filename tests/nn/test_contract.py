@@ -82,6 +82,10 @@ def test_models_side_by_side_equal_each_alone(family: str):
         np.testing.assert_allclose(call(at(models, index), x), together[index], 1e-5, 1e-5)
 
 
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(each, marks=pytest.mark.slow if each in MIXTURES else ()) for each in FAMILIES],
+)
 def test_compiled_equals_eager(family: str):
     model, x = at(three(family), 0), normal(5, 16)
     np.testing.assert_allclose(call(model, x), model(x), rtol=1e-5, atol=1e-5)

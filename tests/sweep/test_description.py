@@ -95,7 +95,13 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if place % 2 else pytest.mark.slow)
+        for place, name in enumerate(WRONG)
+    ],
+)
 def test_one_line_and_status_2(name, described, capsys):
     arguments, line = WRONG[name]
     with pytest.raises(SystemExit) as ended:

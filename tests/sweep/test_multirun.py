@@ -110,6 +110,7 @@ def test_a_rate_that_diverges_says_so_and_leaves_its_neighbours(study: Study):
         assert np.isfinite(row.metrics["test_error"]) != diverged
 
 
+@pytest.mark.slow
 def test_a_run_of_many_equals_the_same_run_alone(study: Study, cache: Path, tmp_path: Path):
     network = ["model=perceptron", "family=low_rank", "model.widths=[12,12]"]
     smallnets(*network, "seed=1", "optimizer.learning_rate=1e-2", *TINY, *folders(cache, tmp_path))

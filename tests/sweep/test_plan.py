@@ -15,6 +15,7 @@ from smallnets.sweep.plan import plan
 FAMILIES = ("dense", "low_rank", "monarch", "shared", "mixture")
 
 
+@pytest.mark.slow
 def test_a_run_meets_its_budget_and_its_sizes_repeat_it(cache: Path, tmp_path: Path):
     by_budget = plan("budget.params=3_000", *TINY, *folders(cache, tmp_path))
     sizes = ["model.width=17", "model.hidden=31"]
@@ -30,17 +31,11 @@ def test_a_run_meets_its_budget_and_its_sizes_repeat_it(cache: Path, tmp_path: P
     assert row.config["budget"]["params"] == 3000
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        pytest.param(["budget.params=1_130"], id="the smallest"),
-        pytest.param([], id="all", marks=pytest.mark.slow),
-    ],
-)
-def test_the_budgets_of_the_default_study_are_met_by_all_its_families(words, cache: Path):
+@pytest.mark.slow
+def test_the_budgets_of_the_default_study_are_met_by_all_its_families(cache: Path):
     one_rate = "optimizer.learning_rate=1e-3"
-    programs = plan("+experiment=mnist1d", one_rate, *words, f"cache={cache}").programs
-    budgets = [1_130] if words else [1_130, 3_000, 6_440, 16_000, 40_000, 100_000]
+    programs = plan("+experiment=mnist1d", one_rate, f"cache={cache}").programs
+    budgets = [1_130, 3_000, 6_440, 16_000, 40_000, 100_000]
     asked = [(family, budget) for family in FAMILIES for budget in budgets]
     for program, (family, budget) in zip(programs, asked, strict=True):
         assert program.families == [f"residual {family}"] * 5  # seeds

@@ -11,13 +11,16 @@ import smallnets
 from smallnets import rows
 
 
+def perceptron(width: int) -> list[str]:
+    return ["model=perceptron", f"model.widths=[{width}]"]
+
+
 @pytest.fixture(scope="module")
 def parents(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of two seeds, and two of another width beside them."""
     folder = tmp_path_factory.mktemp("parents") / "study"
-    smallnets.train(
-        smallnets.plan("model.width=8", "seed=range(2)", *TINY, *folders(cache, folder))
-    )
+    words = [*perceptron(8), "seed=range(2)", *TINY, *folders(cache, folder)]
+    smallnets.train(smallnets.plan(*words))
     return folder
 
 
@@ -32,7 +35,7 @@ def test_each_run_starts_from_the_parent_of_its_seed(parents: Path, cache: Path,
     of_seed = {row.seed: row for row in rows.load(parents)}
     for run in runs:
         parent = of_seed[run.row.seed]
-        assert run.row.parent == parent.key
+        assert run.row.parent == f"{parent.key}-last"
         assert run.row.family == parent.family
         assert run.row.config["model"] == parent.config["model"]
         before, after = (
@@ -46,13 +49,15 @@ def test_each_run_starts_from_the_parent_of_its_seed(parents: Path, cache: Path,
 def test_one_run_may_be_the_parent_of_all(parents: Path, cache: Path, tmp_path: Path):
     row = next(iter(rows.load(parents)))
     runs = child(parents / row.key, cache, tmp_path / "out", "seed=range(2)")
-    assert {run.row.parent for run in runs} == {row.key}
+    assert {run.row.parent for run in runs} == {f"{row.key}-last"}
     assert len({run.row.key for run in runs}) == 2
 
 
+@pytest.mark.slow
 def test_parents_of_other_shapes_are_other_programs(parents: Path, cache: Path, tmp_path: Path):
     both = tmp_path / "both"
-    smallnets.train(smallnets.plan("model.width=12", "seed=2", *TINY, *folders(cache, both)))
+    words = [*perceptron(12), "seed=2", *TINY, *folders(cache, both)]
+    smallnets.train(smallnets.plan(*words))
     for row in rows.load(parents):
         (both / row.key).symlink_to(parents / row.key)
     plan = smallnets.plan(
@@ -66,7 +71,7 @@ def test_a_child_is_another_run_than_the_same_from_scratch(
 ):
     row = next(iter(rows.load(parents)))
     words = ["seed=0", *TINY, *folders(cache, tmp_path)]
-    scratch = smallnets.plan("model.width=8", *words).programs[0].keys
+    scratch = smallnets.plan(*perceptron(8), *words).programs[0].keys
     assert smallnets.plan(f"start={parents / row.key}", *words).programs[0].keys != scratch
 
 
@@ -80,7 +85,7 @@ def test_what_is_refused(parents: Path, cache: Path, tmp_path: Path):
         ([f"start={run}", "budget.params=900"], "leave out budget.params=900"),
         ([f"start={parents}", "seed=7"], "holds no run for seed=7"),
         (["start=/nowhere"], "holds no run for seed=0"),
-        ([f"start={run}", "task=sparse_parity"], "residual dense: "),
+        ([f"start={run}", "task=sparse_parity"], "perceptron dense widths.count=1: "),
     ):
         with pytest.raises(ValueError, match=said.replace("(", r"\(")) as error:
             smallnets.plan(*words, *TINY, *out)
@@ -90,3 +95,14 @@ def test_what_is_refused(parents: Path, cache: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="must match one run for each seed"):
         smallnets.plan(f"start={tmp_path / 'twice'}", *TINY, *out)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_last_and_the_best_of_a_run_are_two_parents(cache: Path, tmp_path: Path):
+    words = ["model=logistic", *TINY, *folders(cache, tmp_path / "study")]
+    keys = []
+    for save in ("last", "best"):
+        (run,) = smallnets.train(smallnets.plan(*words, f"save={save}"))
+        again = [f"start={run.folder}", *TINY, *folders(cache, tmp_path / "children")]
+        keys.append(smallnets.plan(*again).programs[0].keys[0])
+    assert keys[0] != keys[1]

@@ -149,7 +149,7 @@ START = "from smallnets.cli import main; main()"
 
 def test_control_c_leaves_what_was_finished_and_says_so(cache: Path, tmp_path: Path):
     """Interrupted when the first rows are there and a program of minutes is under way."""
-    sweep = ["-m", "steps=20,2000000", "evaluations=1", "model.width=8", "seed=0,1"]
+    sweep = ["-m", "steps=20,2000000", "evaluations=1", "model=logistic", "seed=0,1"]
     process = subprocess.Popen(
         [sys.executable, "-c", START, *sweep, *folders(cache, tmp_path)],
         stdout=subprocess.PIPE,

@@ -36,7 +36,7 @@ PAIRS = [
     for family in families
 ]
 # The others are ``slow``: their curves are held to a sample by tests/test_golden.py.
-QUICK = {("residual", "mixture"), ("transformer", "shared")}
+QUICK = {("perceptron", "low_rank")}
 AMPLE = 2**40
 VALUES = {
     "seed": np.arange(3, dtype=np.uint32),

@@ -5,7 +5,7 @@ import optax
 import pytest
 from flax import nnx
 
-from smallnets.training.fit import Arrays, evaluate, fit
+from smallnets.training.fit import Arrays, Fit, evaluate
 from smallnets.training.objective import label_loss
 
 
@@ -22,17 +22,13 @@ class Sum(nnx.Module):
 def drawn(steps: int, batch_size: int) -> np.ndarray:
     """How often each of 12 examples was drawn: the sum of the one-hot inputs in the gradient."""
     arrays = Arrays(jnp.eye(12), jnp.zeros(12, int))
-    model, _ = fit(
-        Sum,
-        arrays,
-        {},
-        seed=0,
+    model, _ = Fit(
         optimizer=lambda steps: optax.sgd(1.0),
         objective=lambda model, batch, key: -model(batch.inputs).sum(),
         steps=steps,
         batch_size=batch_size,
         evaluations=1,
-    )
+    ).run(Sum, arrays, {}, seed=0)
     return np.asarray(model.weight[...])
 
 

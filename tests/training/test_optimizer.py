@@ -19,7 +19,7 @@ from smallnets.nn.norm import RMSNorm
 from smallnets.nn.parameter import partition, stacked
 from smallnets.nn.residual import ResidualNetwork
 from smallnets.traced import assign, declared
-from smallnets.training.fit import Arrays, fit
+from smallnets.training.fit import Arrays, Fit
 from smallnets.training.objective import cross_entropy
 from smallnets.training.optimizer import has_fans, muon_matrices
 
@@ -42,7 +42,10 @@ def update(optimizer: Any, parameters: Any, gradients: Any) -> Any:
         return transformation.update(gradients, transformation.init(parameters), parameters)[0]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each, marks=() if each == "muon" else pytest.mark.slow) for each in OPTIMIZERS],
+)
 def test_rates_of_one_program_train_and_a_rate_of_zero_does_not(name: str):
     """Under jit and vmap, both numbers traced where a rule takes both."""
     random = np.random.default_rng(0)
@@ -58,17 +61,13 @@ def test_rates_of_one_program_train_and_a_rate_of_zero_does_not(name: str):
         tree = optimizer
         for path in taken:
             tree = assign(tree, path, values[path])
-        network, curves = fit(
-            partial(ResidualNetwork, (12,), 4, width=8, depth=2, linear=Dense),
-            train,
-            {},
-            seed=0,
+        network, curves = Fit(
             optimizer=tree,
             objective=cross_entropy,
             steps=32,
             batch_size=16,
             evaluations=8,
-        )
+        ).run(partial(ResidualNetwork, (12,), 4, width=8, depth=2, linear=Dense), train, {}, seed=0)
         return partition(network)[0], curves["train_loss"]
 
     usual = optimizer.keywords["learning_rate"]

@@ -167,13 +167,8 @@ def slopes(
     }
 
 
-QUICK = ("monarch",)  # the others are proofs of the same
-
-
-@pytest.mark.parametrize(
-    "family",
-    [pytest.param(each, marks=() if each in QUICK else pytest.mark.slow) for each in LINEAR],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", LINEAR)
 def test_what_a_few_steps_change_does_not_grow_with_width(family: str):
     """Over a factor of 16 in width; where all rates are one, the same changes grow."""
     for name, slope in slopes(family, maximal_update).items():
@@ -182,6 +177,7 @@ def test_what_a_few_steps_change_does_not_grow_with_width(family: str):
         assert slope > 0.3, name
 
 
+@pytest.mark.slow
 def test_rates_transfer_under_lion_too():
     rule = partial(optax.lion, weight_decay=0.0)
     assert all(slope < 0.1 for slope in slopes("dense", maximal_update, rule).values())

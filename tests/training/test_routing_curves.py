@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from flax import nnx
 
 from smallnets.nn.linear import Dense
@@ -13,7 +14,7 @@ from smallnets.nn.mixture import Mixture
 from smallnets.nn.residual import ResidualNetwork
 from smallnets.nn.routing import BiasBalanced
 from smallnets.nn.sharing import Stack
-from smallnets.training.fit import Arrays, fit
+from smallnets.training.fit import Arrays, Fit
 from smallnets.training.objective import cross_entropy
 from smallnets.training.optimizer import cosine_schedule, gradient_transformation
 
@@ -26,11 +27,7 @@ def train(mixture, *, seed=0, steps=60, learning_rate=1e-3, **options):
     network = partial(
         ResidualNetwork, (8,), 4, width=16, depth=2, linear=Dense, mixture=mixture, **options
     )
-    return fit(
-        network,
-        TRAIN,
-        {},
-        seed=seed,
+    return Fit(
         optimizer=partial(
             gradient_transformation,
             rule=optax.adam,
@@ -41,9 +38,10 @@ def train(mixture, *, seed=0, steps=60, learning_rate=1e-3, **options):
         steps=steps,
         batch_size=64,
         evaluations=3,
-    )
+    ).run(network, TRAIN, {}, seed=seed)
 
 
+@pytest.mark.slow
 def test_curves_are_the_means_of_the_steps_since_the_evaluation_before():
     """With rates of 0 nothing but the batch changes, so that each is what the model says of it."""
     model, curves = train(

@@ -57,11 +57,18 @@ def equal(one, other) -> bool:
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
 
 
-@pytest.mark.parametrize("keep", [pytest.param("last", marks=pytest.mark.slow), "best"])
-def test_segments_give_the_bits_of_one(keep: str):
+@pytest.mark.parametrize(
+    ("keep", "network"),
+    [
+        ("best", NETWORK),
+        pytest.param("best", MIXTURE, marks=pytest.mark.slow),
+        pytest.param("last", MIXTURE, marks=pytest.mark.slow),
+    ],
+)
+def test_segments_give_the_bits_of_one(keep: str, network: Any):
     fit = described(keep=keep)
-    model, curves = run(fit, MIXTURE)
-    begin = jax.jit(lambda: begun(fit, MIXTURE))
+    model, curves = run(fit, network)
+    begin = jax.jit(lambda: begun(fit, network))
     segment = jax.jit(partial(fit.segment, evaluations=2))
     state, parts = begin(), []
     for _ in range(3):

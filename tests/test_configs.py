@@ -40,9 +40,9 @@ def data(model: dict) -> Data:
     if model.get("causal"):
         tokens = np.zeros((4000, 64), np.int32)
         split = Split(tokens, tokens, tokens.size)
-        return Data(split, split, split, classes=256)
+        return Data(split, split, split, outputs=256)
     split = Split(np.zeros((4000, 40, 1), np.float32), np.zeros(4000, np.int32))
-    return Data(split, split, split, classes=10)
+    return Data(split, split, split, outputs=10)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))

@@ -64,7 +64,7 @@ def main(words: list[str]) -> None:
 
 def _parts(network: nnx.Module, trainer: Trainer, data: Data, label: str) -> Table:
     shape = data.train.inputs.shape[1:]
-    title = f"{label}: {list(shape)} to {data.classes} classes"
+    title = f"{label}: {list(shape)} to {data.outputs} classes"
     columns = ["parameters", "active", "bytes"]
     try:
         found = parts(network, trainer.batch(data))

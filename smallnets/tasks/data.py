@@ -6,17 +6,22 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from smallnets.tasks.preparation import Preparation
+from smallnets.tasks.metrics import LOSS, Kind, Metric, chosen, in_units
+from smallnets.tasks.preparation import Preparation, Targets
+
+NUMBERS = (np.float32, np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Examples and their classes; the arrays become read-only, since a split may be shared.
+    """Examples and their labels; the arrays become read-only, since a split may be shared.
 
-    ``inputs`` is float32 ``[n, ...]``, channels last, or int32 ``[n, T]``: tokens. ``labels`` is
-    int32 ``[n]``, or ``[n, T]`` where each of T positions may have one: -1 is none. ``bytes`` is
-    the length of the text that the labels spell, where they spell one.
-    Raises ValueError if a shape or type differs, or if an input is not a finite number.
+    ``inputs`` is float32 ``[n, ...]``, channels last; uint8 of the same shapes, which training
+    prepares batch by batch; or int32 ``[n, T]``: tokens. ``labels`` is int32 ``[n]``, a class each,
+    or ``[n, T]`` where each of T positions may have one: -1 is none; int32 ``[n, k]`` of 0 and 1
+    where each of k labels may be given; or float32 ``[n, k]``: k targets. ``bytes`` is the length
+    of the text that the labels spell, where they spell one.
+    Raises ValueError if a shape or type differs, or if a number is not finite.
     """
 
     inputs: np.ndarray
@@ -25,20 +30,29 @@ class Split:
 
     def __post_init__(self):
         tokens = self.inputs.dtype == np.int32 and self.inputs.ndim == 2
-        if not tokens and (self.inputs.dtype != np.float32 or self.inputs.ndim < 2):
+        if not tokens and (self.inputs.dtype not in NUMBERS or self.inputs.ndim < 2):
             raise ValueError(
-                f"inputs: float32 [n, ...] or int32 [n, T] is needed, got {self.inputs.dtype} "
-                f"{self.inputs.shape}; convert them, with one leading axis for the examples"
+                f"inputs: float32 or uint8 [n, ...] or int32 [n, T] is needed, got "
+                f"{self.inputs.dtype} {self.inputs.shape}; convert them, with one leading axis for "
+                "the examples"
             )
-        shape = self.inputs.shape[: 2 if self.labels.ndim == 2 else 1]
-        if self.labels.dtype != np.int32 or self.labels.shape != shape:
+        targets = self.labels.dtype == np.float32
+        shape = self.inputs.shape[: 2 if tokens and self.labels.ndim == 2 else 1]
+        if (
+            self.labels.dtype not in (np.int32, np.float32)
+            or self.labels.shape[: len(shape)] != shape
+            or self.labels.ndim > 2
+            or (targets and self.labels.ndim != 2)
+        ):
             raise ValueError(
-                f"labels: int32 {shape} is needed, one for each input, got "
-                f"{self.labels.dtype} {self.labels.shape}; convert them or drop the surplus"
+                f"labels: int32 {shape} is needed, one for each input, or float32 {(*shape, 'k')} "
+                f"for k targets, got {self.labels.dtype} {self.labels.shape}; convert them or drop "
+                "the surplus"
             )
-        if not np.isfinite(self.inputs).all():
-            count = np.count_nonzero(~np.isfinite(self.inputs))
-            raise ValueError(f"inputs: {count} values are not finite; clean the source")
+        for name, array in (("inputs", self.inputs), ("labels", self.labels)):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                count = np.count_nonzero(~np.isfinite(array))
+                raise ValueError(f"{name}: {count} values are not finite; clean the source")
         self.inputs.flags.writeable = False
         self.labels.flags.writeable = False
 
@@ -56,21 +70,30 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A classification task: three splits and the number of classes; ``validation`` may be empty.
+    """A task: three splits, what is asked of each example, and by what answers are scored.
 
-    ``names`` are those of the classes, where they have any. ``preparation`` is what made the inputs
-    of a raw example's: a trained model keeps it.
+    ``outputs`` is how many numbers a network returns for an example, or of text for a token: one
+    for each of the classes where ``kind`` is ``classes``, each of the ``targets``, or each of the
+    ``labels`` that an example may have. ``names`` are those of the classes, targets or labels,
+    where they have any; ``validation`` may be empty. ``preparation`` is what made the inputs of a
+    raw example's, or, where they are uint8, what makes them: a trained model keeps it. So it does
+    ``targets``, which turns answers into the targets' units. ``metrics`` are scored besides the
+    usual ones (:mod:`smallnets.tasks.metrics`).
 
-    Raises ValueError if the splits differ in shape, if ``train`` or ``test`` is empty, if a label
-    lies outside ``[0, classes)`` and is not a position's -1, or if an example has no label but -1.
+    Raises ValueError if the splits differ in shape, if ``train`` or ``test`` is empty, if labels
+    are not of the kind, if one lies outside ``[0, outputs)`` and is not a position's -1, if an
+    example has no label but -1, or for a metric that is none of the kind's.
     """
 
     train: Split
     validation: Split
     test: Split
-    classes: int
+    outputs: int
+    kind: Kind = "classes"
     names: tuple[str, ...] = ()
     preparation: Preparation = field(default_factory=Preparation)
+    targets: Targets | None = None
+    metrics: tuple[str | Metric, ...] = ()
 
     def __post_init__(self):
         for name in ("train", "validation", "test"):
@@ -80,16 +103,49 @@ class Data:
                 raise ValueError(f"{name}: inputs are {shape}, train's {expected}; make them equal")
             if not len(split) and name != "validation":
                 raise ValueError(f"{name}: holds no examples, at least 1 is needed; add some")
-            least = 0 if split.labels.ndim == 1 else -1
-            if len(split) and not least <= split.labels.min() <= split.labels.max() < self.classes:
+            self._check_labels(name, split)
+        chosen(self.kind, self.metrics)
+
+    def _check_labels(self, name: str, split: Split) -> None:
+        labels = split.labels
+        if self.kind != "classes":
+            kind = np.float32 if self.kind == "targets" else np.int32
+            if labels.dtype != kind or labels.shape[1:] != (self.outputs,):
                 raise ValueError(
-                    f"{name}: labels lie in [{least}, {self.classes}), these run from "
-                    f"{split.labels.min()} to {split.labels.max()}; number the classes from 0"
+                    f"{name}: {self.kind} are {np.dtype(kind)} {(len(split), self.outputs)}, these "
+                    f"are {labels.dtype} {labels.shape}; convert them"
                 )
-            if least and (split.labels < 0).all(axis=1).any():
-                raise ValueError(
-                    f"{name}: each example needs a label, in some all are -1; drop those examples"
-                )
+            if self.kind == "labels" and not np.isin(labels, (0, 1)).all():
+                raise ValueError(f"{name}: labels are 0 or 1 each, these are not; convert them")
+            return
+        if labels.dtype != np.int32:
+            raise ValueError(
+                f"{name}: classes are whole numbers, these are {labels.dtype}; convert them, or set "
+                "kind=targets"
+            )
+        least = 0 if labels.ndim == 1 else -1
+        if len(split) and not least <= labels.min() <= labels.max() < self.outputs:
+            raise ValueError(
+                f"{name}: labels lie in [{least}, {self.outputs}), these run from "
+                f"{labels.min()} to {labels.max()}; number the classes from 0"
+            )
+        if least and (labels < 0).all(axis=1).any():
+            raise ValueError(
+                f"{name}: each example needs a label, in some all are -1; drop those examples"
+            )
+
+    @property
+    def raw(self) -> bool:
+        """Whether the inputs are held as they came, and prepared batch by batch."""
+        return self.train.inputs.dtype == np.uint8
+
+    @property
+    def scores(self) -> tuple[Metric, ...]:
+        """What each held-out split is scored by, the loss first; targets are in their units."""
+        metrics = chosen(self.kind, self.metrics)
+        if self.targets is not None:
+            metrics = tuple(in_units(metric, self.targets) for metric in metrics)
+        return (Metric("loss", LOSS[self.kind]), *metrics)
 
 
 def check_share(validation: float) -> None:
@@ -133,12 +189,19 @@ def standardise(data: Data) -> Data:
     """Give each channel (the last axis) mean 0 and variance 1 over the train split.
 
     All splits are shifted and scaled by the train split's numbers alone, so hold out first. A
-    channel that is constant in the train split is only shifted.
+    channel that is constant in the train split is only shifted. Inputs of uint8 stay as they are:
+    they are shifted and scaled in training, batch by batch.
     """
     axes = tuple(range(data.train.inputs.ndim - 1))
     mean = data.train.inputs.mean(axes, dtype=np.float64, keepdims=True).astype(np.float32)
-    variance = np.square(data.train.inputs - mean).mean(axes, dtype=np.float64, keepdims=True)
+    if data.raw:  # without a copy of all in float
+        sizes = np.mean([np.square(x - mean[0]).mean(axes[:-1]) for x in data.train.inputs], axis=0)
+        variance = sizes.reshape(mean.shape)
+    else:
+        variance = np.square(data.train.inputs - mean).mean(axes, dtype=np.float64, keepdims=True)
     scale = np.where(variance > 0, np.sqrt(variance), 1).astype(np.float32)
+    if data.raw:
+        return replace(data, preparation=Preparation(mean=mean, scale=scale))
 
     def moved(split: Split) -> Split:
         return Split((split.inputs - mean) / scale, split.labels)

@@ -42,4 +42,4 @@ def load(*, seed: int, modulus: int, train: float, validation: float) -> Data:
     labels = ((a + b) % modulus).astype(np.int32)
     ends = np.cumsum([trained, held])
     splits = zip(np.split(one_hot, ends), np.split(labels, ends), strict=True)
-    return Data(*(Split(*split) for split in splits), classes=modulus)
+    return Data(*(Split(*split) for split in splits), outputs=modulus)

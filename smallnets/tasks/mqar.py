@@ -60,7 +60,7 @@ def load(
         return Split(*_sequences(draw, count, vocabulary, length, pairs, power))
 
     splits = (split(place, count) for place, count in enumerate((train, validation, test)))
-    return Data(*splits, classes=vocabulary, preparation=Preparation(dtype="int32"))
+    return Data(*splits, outputs=vocabulary, preparation=Preparation(dtype="int32"))
 
 
 def _sequences(

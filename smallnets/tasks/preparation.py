@@ -56,3 +56,17 @@ class Preparation(nnx.Module):
                 "give a shorter one"
             )
         return ids.astype(np.int32)
+
+
+class Targets(nnx.Module):
+    """A network's answers y[n, targets] in the units of the targets: y * scale + mean.
+
+    Both are [targets], of the train split, so that a network is asked for numbers of variance 1.
+    """
+
+    def __init__(self, *, mean: np.ndarray, scale: np.ndarray):
+        self.mean, self.scale = (nnx.Variable(jnp.asarray(each)) for each in (mean, scale))
+
+    def __call__(self, y: jax.Array) -> jax.Array:
+        mean, scale = (jnp.broadcast_to(each[...], y.shape) for each in (self.mean, self.scale))
+        return y * scale + mean

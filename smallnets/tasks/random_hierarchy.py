@@ -49,7 +49,7 @@ def load(
         return Split(tokens[:, :-1].copy(), tokens[:, 1:].copy())
 
     splits = (split(place, count) for place, count in enumerate((train, validation, test)))
-    return Data(*splits, classes=symbols, preparation=Preparation(dtype="int32"))
+    return Data(*splits, outputs=symbols, preparation=Preparation(dtype="int32"))
 
 
 def grammar(*, seed: int, symbols: int, rules: int, branches: int, depth: int) -> np.ndarray:

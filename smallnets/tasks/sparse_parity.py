@@ -57,7 +57,7 @@ def load(
         return Split(inputs, parity.astype(np.int32))
 
     splits = (split(place, count) for place, count in enumerate((train, validation, test)))
-    return Data(*splits, classes=2)
+    return Data(*splits, outputs=2)
 
 
 def subsets(*, seed: int, subtasks: int, bits: int, parity_bits: int) -> np.ndarray:

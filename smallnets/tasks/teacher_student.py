@@ -57,7 +57,7 @@ def load(
         return Split(x, ((answer(x) + shift) % classes).astype(np.int32))
 
     splits = (split(place, count) for place, count in enumerate((train, validation, test)))
-    return Data(*splits, classes=classes)
+    return Data(*splits, outputs=classes)
 
 
 def teacher(

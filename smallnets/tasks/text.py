@@ -60,7 +60,7 @@ def language_model(
         train,
         validation,
         test,
-        classes=BYTES if vocabulary is None else vocabulary,
+        outputs=BYTES if vocabulary is None else vocabulary,
         preparation=Preparation(dtype="int32", tokenizer=tokenizer, window=length),
     )
 

@@ -109,7 +109,7 @@ def _data(arrays: dict[str, np.ndarray]) -> Data:
         train=train,
         validation=nothing,
         test=test,
-        classes=int(arrays["classes"]),
+        outputs=int(arrays["classes"]),
         names=tuple(arrays["names"].tolist()),
     )
 

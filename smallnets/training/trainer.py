@@ -73,7 +73,7 @@ class Trainer:
         """The factory ``(*, rngs) -> network`` for the examples and classes of ``data``."""
 
         def build(*, rngs: nnx.Rngs) -> Any:
-            return self.model(data.train.inputs.shape[1:], data.classes, rngs=rngs)
+            return self.model(data.train.inputs.shape[1:], data.outputs, rngs=rngs)
 
         return build
 
@@ -135,7 +135,7 @@ class Trainer:
 
         network, logits = jax.eval_shape(build_and_call, self.batch(data), start)
         labels = self.batch_labels(data)
-        expected = (*labels.shape, data.classes)
+        expected = (*labels.shape, data.outputs)
         if logits.shape != expected or logits.dtype != jnp.float32:
             raise ValueError(
                 f"the network must return float32 logits {expected}, but returns {logits.dtype} "

@@ -76,7 +76,7 @@ def data_of(block: str) -> Data:
         inputs = random.normal(size=(16, 8, 2)).astype(np.float32)
         labels = random.integers(0, 12, 16).astype(np.int32)
     train, none = Split(inputs, labels), Split(inputs[:0], labels[:0])
-    return Data(train, none, train, classes=12)
+    return Data(train, none, train, outputs=12)
 
 
 def test_there_are_a_hundred_and_more():

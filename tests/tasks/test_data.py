@@ -21,7 +21,7 @@ def data(n=100, channels=3):
         train=split(inputs, np.arange(n) % 5),
         validation=split(inputs[:0]),
         test=split(inputs[:7] + 1),
-        classes=5,
+        outputs=5,
     )
 
 
@@ -56,7 +56,7 @@ def test_a_split_cannot_be_written():
 )
 def test_data_refuse_splits_that_differ(train, test, message):
     with pytest.raises(ValueError, match=message):
-        Data(train=train, validation=split(train.inputs[:0]), test=test, classes=2)
+        Data(train=train, validation=split(train.inputs[:0]), test=test, outputs=2)
 
 
 def test_a_token_may_lack_a_label_but_not_a_whole_example():
@@ -64,12 +64,12 @@ def test_a_token_may_lack_a_label_but_not_a_whole_example():
         return Split(np.zeros((2, 3), np.int32), np.asarray(labels, np.int32))
 
     good = tokens([[-1, 1, -1], [0, 1, 1]])
-    Data(good, good, good, classes=2)
+    Data(good, good, good, outputs=2)
     none, below = tokens([[-1, -1, -1], [0, 1, 1]]), tokens([[-2, 1, 0], [0, 1, 1]])
     with pytest.raises(ValueError, match="validation: each example needs a label"):
-        Data(good, none, good, classes=2)
+        Data(good, none, good, outputs=2)
     with pytest.raises(ValueError, match=r"test: labels lie in \[-1, 2\), these run from -2 to 1"):
-        Data(good, good, below, classes=2)
+        Data(good, good, below, outputs=2)
     assert replace(good, bytes=4).bits_per_byte(math.log(2)) == 1  # 4 labels, of 1 byte each
 
 

@@ -19,7 +19,7 @@ def test_pixels_and_labels_are_those_of_the_files(idx_folder, images):
         expected = (images[name][0] - pixels.mean()) / pixels.std()
         np.testing.assert_allclose(split.inputs[..., 0], expected, atol=1e-5)
         np.testing.assert_array_equal(split.labels, images[name][1])
-    assert data.classes == len(data.names) == 10
+    assert data.outputs == len(data.names) == 10
     assert data.names[9] == "Ankle boot"
 
 

@@ -27,7 +27,7 @@ def made() -> dict:
 
 def test_it_equals_the_package_to_the_last_bit_of_float32(cache, made):
     data = mnist1d.load(cache=cache, validation=0)
-    assert data.classes == 10
+    assert data.outputs == 10
     assert len(data.validation) == 0
     for split, suffix in ((data.train, ""), (data.test, "_test")):
         np.testing.assert_array_equal(split.inputs[..., 0], made[f"x{suffix}"].astype(np.float32))

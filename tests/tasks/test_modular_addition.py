@@ -18,7 +18,7 @@ def test_the_splits_are_the_whole_table_each_pair_once(modulus):
     a, b = inputs.argmax(axis=-1).T
     assert len(set(zip(a.tolist(), b.tolist(), strict=True))) == modulus**2
     np.testing.assert_array_equal(labels, (a + b) % modulus)
-    assert data.classes == modulus
+    assert data.outputs == modulus
 
 
 def test_the_shares_are_kept_and_depend_on_the_seed():

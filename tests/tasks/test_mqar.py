@@ -54,7 +54,7 @@ def test_shapes_and_types_and_the_seed():
     one = load(seed=0, **SMALL, **COUNTS)
     load.cache_clear()
     again, other = load(seed=0, **SMALL, **COUNTS), load(seed=1, **SMALL, **COUNTS)
-    assert one.classes == 16
+    assert one.outputs == 16
     assert (one.test.inputs.shape, one.test.labels.shape) == ((30, 24), (30, 24))
     assert one.test.inputs.dtype == one.test.labels.dtype == np.int32
     np.testing.assert_array_equal(one.train.inputs, again.train.inputs)

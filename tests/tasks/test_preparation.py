@@ -21,7 +21,7 @@ def raw() -> Data:
     inputs[..., 2] = 7  # a channel that is constant
     train = Split(inputs, np.arange(50, dtype=np.int32) % 5)
     test = Split(inputs[:7] + 1, train.labels[:7])
-    return Data(train=train, validation=Split(inputs[:0], train.labels[:0]), test=test, classes=5)
+    return Data(train=train, validation=Split(inputs[:0], train.labels[:0]), test=test, outputs=5)
 
 
 def test_it_standardises_raw_inputs_as_the_splits_were():

@@ -97,7 +97,7 @@ def test_labels_are_the_next_tokens_and_all_depends_on_the_seed():
     load.cache_clear()
     again, other = load(seed=0, **SMALL, **COUNTS), load(seed=1, **SMALL, **COUNTS)
     np.testing.assert_array_equal(one.train.inputs[:, 1:], one.train.labels[:, :-1])
-    assert one.classes == 3
+    assert one.outputs == 3
     assert (one.train.inputs.shape, one.test.labels.shape) == ((50, 3), (20, 3))
     assert len(one.validation) == 0
     np.testing.assert_array_equal(one.train.inputs, again.train.inputs)

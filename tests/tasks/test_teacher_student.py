@@ -56,7 +56,7 @@ def test_shapes_and_types_and_the_seed():
     load.cache_clear()
     again = load(seed=0, **NETWORK, noise=0.1, **COUNTS)
     other = load(seed=1, **NETWORK, noise=0.1, **COUNTS)
-    assert one.classes == 4
+    assert one.outputs == 4
     assert (one.test.inputs.shape, one.test.labels.shape) == ((30, 3), (30,))
     assert (one.test.inputs.dtype, one.test.labels.dtype) == (np.float32, np.int32)
     np.testing.assert_array_equal(one.train.inputs, again.train.inputs)

@@ -31,7 +31,7 @@ def test_labels_are_the_tokens_one_further_on_and_windows_do_not_overlap():
 
 def test_bytes_have_256_classes_and_a_letter_may_have_two(tmp_path):
     data = small(tmp_path)
-    assert data.classes == 256
+    assert data.outputs == 256
     train = (40 * 20 - 1) // 4 + (17 * 20 - 1) // 4
     assert [len(each) for each in (data.train, data.validation, data.test)] == [train, 7, 6]
     assert "£".encode()[0] in data.train.inputs
@@ -79,7 +79,7 @@ def test_a_vocabulary_is_learned_from_the_train_split_alone_once_and_the_same(tm
     )
     for data in (other, again):
         np.testing.assert_array_equal(one.train.inputs, data.train.inputs)
-    assert one.classes == 280
+    assert one.outputs == 280
 
 
 @pytest.mark.parametrize(

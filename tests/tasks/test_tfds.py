@@ -98,7 +98,7 @@ def test_a_directory_is_read_whole_and_in_order(directory, cache):
         np.testing.assert_array_equal(split.inputs[:, 2, 2, 0], np.arange(n))
         np.testing.assert_array_equal(split.labels, np.arange(n) % 3)
     assert len(data.validation) == 0
-    assert (data.classes, data.names) == (4, ("0", "1", "2", "3"))
+    assert (data.outputs, data.names) == (4, ("0", "1", "2", "3"))
 
 
 def test_features_and_splits_are_named_by_option(directory, cache):
@@ -110,7 +110,7 @@ def test_features_and_splits_are_named_by_option(directory, cache):
         train="train[:20]",
         test="train[20:]",
     )
-    assert (data.classes, data.names) == (7, ())  # numbers without names
+    assert (data.outputs, data.names) == (7, ())  # numbers without names
     assert data.train.inputs.shape == (20, 2, 3, 3)
     np.testing.assert_array_equal(data.test.inputs[:, 0, 0, 0], np.arange(20, 30))
 

@@ -21,7 +21,7 @@ def trainer_of(cache: Path, words: str, **options) -> Trainer:
 def tokens(*, highest: int, labels: tuple[int, ...]) -> Data:
     """Four examples of six tokens up to ``highest``, of eight classes."""
     split = Split(np.full((4, 6), highest, np.int32), np.zeros((4, *labels), np.int32))
-    return Data(split, split, split, classes=8)
+    return Data(split, split, split, outputs=8)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def run_key(tree: partial[Trainer], data: str, parent: str) -> str:
 
 def fingerprint(data: Data) -> str:
     """A digest of all prepared arrays of a task."""
-    digest = hashlib.sha256(str(data.outputs).encode())
+    digest = hashlib.sha256(f"{data.outputs} {data.kind}".encode())
     for name in ("train", "validation", "test"):
         split = getattr(data, name)
         for array in (split.inputs, split.labels):

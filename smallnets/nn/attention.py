@@ -70,7 +70,8 @@ class Attention(nnx.Module):
         query, key, value = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
         if self.rotary_base is not None:
             query, key = (rotate(each, base=self.rotary_base) for each in (query, key))
-        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
+        with jax.numpy_dtype_promotion("standard"):  # inside, JAX scales bfloat16 by a float32
+            mixed = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
         return self.output(mixed.reshape(*x.shape[:-1], -1))
 
 
@@ -93,6 +94,6 @@ def rotate(x: jax.Array, *, base: float) -> jax.Array:
     frequencies = base ** (-jnp.arange(half) / half)
     angles = jnp.outer(jnp.arange(positions, dtype=float), frequencies)[:, None]  # [T, 1, h/2]
     first, second = x[..., :half], x[..., half:]
-    cos = jnp.broadcast_to(jnp.cos(angles), first.shape)
-    sin = jnp.broadcast_to(jnp.sin(angles), first.shape)
+    cos = jnp.broadcast_to(jnp.cos(angles), first.shape).astype(x.dtype)
+    sin = jnp.broadcast_to(jnp.sin(angles), first.shape).astype(x.dtype)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -1,6 +1,5 @@
 """The six novels of Jane Austen, to be predicted token by token; the text is in the package."""
 
-import functools
 import itertools
 import lzma
 from pathlib import Path
@@ -20,7 +19,6 @@ TITLES = (  # each a line of its own, where its novel begins
 HELD_OUT = 0.05  # of each novel for validation, and as much for the test
 
 
-@functools.lru_cache(maxsize=4)
 def load(*, cache: str, length: int, vocabulary: int | None = None) -> Data:
     """Windows of ``length`` tokens ``[n, T]`` and the tokens one further on, ``[n, T]``.
 

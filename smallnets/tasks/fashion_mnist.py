@@ -4,7 +4,6 @@ The idx format is a header that gives the shape, then unsigned bytes: LeCun, Cor
 "The MNIST database", section "File formats".
 """
 
-import functools
 import gzip
 import math
 import os
@@ -29,7 +28,6 @@ NAMES = (
 )  # Xiao, Rasul & Vollgraf 2017, table 2
 
 
-@functools.lru_cache(maxsize=4)
 def load(*, source: str, validation: float) -> Data:
     """Grey images ``[n, 28, 28, 1]`` of 10 classes, standardised by the train split.
 

@@ -4,7 +4,6 @@ TFDS decodes about 25,000 examples a second and takes a second to import; the ar
 cache load about thirty times faster.
 """
 
-import functools
 import hashlib
 import os
 import zipfile
@@ -21,7 +20,6 @@ INFO = "dataset_info.json"
 NAMES = {"train_inputs", "train_labels", "test_inputs", "test_labels", "classes", "names"}
 
 
-@functools.lru_cache(maxsize=4)
 def load(
     *,
     directory: str,

@@ -31,7 +31,6 @@ def test_held_out_pixels_do_not_enter_the_standardisation(idx_folder):
 
 def test_other_files_are_other_data(idx_folder):
     first = fashion_mnist.load(source=str(idx_folder), validation=0)
-    fashion_mnist.load.cache_clear()
     for part in ("images-idx3", "labels-idx1"):
         (idx_folder / f"train-{part}-ubyte.gz").replace(idx_folder / f"t10k-{part}-ubyte.gz.new")
         (idx_folder / f"t10k-{part}-ubyte.gz").replace(idx_folder / f"train-{part}-ubyte.gz")

@@ -9,6 +9,7 @@ import numpy as np
 from smallnets.tasks import tables
 from smallnets.tasks.data import Data
 from smallnets.tasks.examples import (
+    NAMES,
     Examples,
     Missing,
     answered,
@@ -21,7 +22,6 @@ from smallnets.tasks.metrics import Kind
 
 INPUTS = ("inputs", "x", "X", "data", "images")
 LABELS = ("labels", "y", "Y", "target", "targets")
-SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
 
 def load(
@@ -109,7 +109,7 @@ def read(path: Path, inputs: object = None, target: object = None) -> dict[str, 
     tried = _names(inputs, INPUTS), _names(target, LABELS)
     pairs = {
         split: [_first(arrays, prefixes, names) for names in tried]
-        for split, prefixes in SPLITS.items()
+        for split, prefixes in NAMES.items()
     }
     found = {k: pair for k, pair in pairs.items() if any(each is not None for each in pair)}
     if not found:

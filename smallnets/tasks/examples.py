@@ -15,7 +15,8 @@ from smallnets.tasks.preparation import Targets
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
+NAMES = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+SPLITS = tuple(NAMES)
 Missing = Literal["mean", "drop"] | None
 
 

@@ -80,7 +80,8 @@ class Trainer:
     def batch(self, data: Data) -> jax.ShapeDtypeStruct:
         """Shape and type of a batch's inputs."""
         inputs = data.train.inputs
-        return jax.ShapeDtypeStruct((self.batch_size, *inputs.shape[1:]), inputs.dtype)
+        dtype = np.dtype(np.float32) if data.raw else inputs.dtype
+        return jax.ShapeDtypeStruct((self.batch_size, *inputs.shape[1:]), dtype)
 
     def batch_labels(self, data: Data) -> jax.ShapeDtypeStruct:
         """Shape and type of a batch's labels."""
@@ -188,4 +189,5 @@ def _check_tokens(network: Any, data: Data) -> None:
 def splits(data: Data) -> dict[str, Any]:
     """The splits that are not empty, by name, as :class:`Arrays` of numpy arrays."""
     named = {"train": data.train, "validation": data.validation, "test": data.test}
-    return {name: Arrays(s.inputs, s.labels) for name, s in named.items() if len(s)}
+    prepare = data.preparation if data.raw else np.asarray
+    return {n: Arrays(np.asarray(prepare(s.inputs)), s.labels) for n, s in named.items() if len(s)}

@@ -209,7 +209,7 @@ def test_the_folder_above_is_refused_with_the_folders_to_name(directory, cache):
         ({"labels": "image"}, "labels must be one integer an example, feature 'image'"),
         ({"labels": "name"}, "feature 'name' must be numbers"),
         ({"inputs": "name"}, "feature 'name' must be numbers"),
-        ({"inputs": "age"}, r"inputs: float32 \[n, ...\] or int32 \[n, T\] is needed"),
+        ({"inputs": "age"}, r"inputs: float32 or uint8 \[n, ...\] or int32"),
         ({"inputs": "picture"}, r"feature 'picture' must have one shape, found 2 in 30"),
         (
             {"test": "validation"},
@@ -242,7 +242,32 @@ def test_the_task_holds_out_and_standardises_what_is_read(directory, cache):
         np.testing.assert_array_equal(ours.inputs, wanted.inputs)
         np.testing.assert_array_equal(ours.labels, wanted.labels)
     assert len(found.validation) == 3
-    np.testing.assert_allclose(found.train.inputs.mean(axis=(0, 1, 2)), 0, atol=1e-6)
+    prepared = np.asarray(found.preparation(found.train.inputs))
+    np.testing.assert_allclose(prepared.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+
+
+def test_several_features_are_a_table(directory, cache):
+    found = load(
+        directory=str(directory), cache=str(cache), validation=0.1,
+        inputs=["age", "photo", "label"], labels="weight", train="train[:20]", test="train[20:]",
+    )  # fmt: skip
+    assert (found.kind, found.outputs, len(found.train)) == ("targets", 1, 18)
+    assert found.train.inputs.shape[1:] == (1 + 2 * 3 * 3 + 3,)
+    np.testing.assert_array_equal(found.train.inputs[:, -3:].sum(axis=1), 1)  # of the label
+    assert found.targets is not None
+    weights = np.asarray(found.targets(found.test.labels))
+    np.testing.assert_allclose(weights[:, 0], np.arange(20, 30) / 4, rtol=1e-6)
+    words = load(directory=str(directory), cache=str(cache), validation=0, inputs=["age"])
+    assert (words.kind, words.names) == ("classes", ("0", "1", "2"))
+
+
+def test_a_feature_of_text_is_predicted_token_by_token(directory, cache):
+    options = {"directory": str(directory), "cache": str(cache), "inputs": "name"}
+    found = load(**options, validation=0.1, length=4, train="train[10:]")
+    assert bytes(found.train.inputs[0].astype(np.uint8)) == b"numb"
+    assert [len(s) for s in (found.train, found.validation, found.test)] == [36, 4, 11 + 1]
+    with pytest.raises(ValueError, match="no feature 'nam' for inputs"):
+        load(**{**options, "inputs": ["nam"]}, validation=0.1)
 
 
 @pytest.mark.parametrize("option", ["inputs", "labels", "train", "test"])

@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from command import TINY, folders, smallnets
 
-from smallnets import rows
+from smallnets import plan, rows
+from smallnets.sweep.keys import fingerprint
+from smallnets.tasks import arrays
 
 MODULE = """
 import numpy as np
@@ -37,6 +41,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_programs_of_one_call_share_its_data(folder: Path, cache: Path):
+    sys.path.insert(0, str(folder))
+    words = ["task=own", f"hydra.searchpath=[file://{folder}]", f"cache={cache}"]
+    programs = plan(*words, "model=perceptron", "model.widths=[4],[8]", "task.shift=1,2").programs
+    first, second, third, fourth = (program.data for program in programs)
+    assert len({id(first), id(second), id(third), id(fourth)}) == 2
+    assert (folder / "loads").read_text() == "once once "
+
+
+@pytest.mark.slow  # trains two programs
 def test_it_is_found_beside_and_loaded_once_for_all_programs(folder: Path, cache: Path):
     smallnets(
         "-m", "--config-dir", folder, "task=own", "model=perceptron", "model.widths=[4],[8]",
@@ -44,6 +58,21 @@ def test_it_is_found_beside_and_loaded_once_for_all_programs(folder: Path, cache
     )  # fmt: skip
     assert len(list(rows.load(folder / "out"))) == 2
     assert (folder / "loads").read_text() == "once "
+
+
+def test_data_that_differ_in_units_names_or_metrics_are_other_data(tmp_path: Path):
+    """Prepared they are alike, but a kept model reads and answers otherwise."""
+    draw = np.random.default_rng(0)
+    x, y = draw.integers(0, 9, (50, 3)).astype(float), draw.integers(0, 9, 50).astype(float)
+
+    def found(x: np.ndarray, y: np.ndarray, **options: Any) -> str:
+        np.savez(tmp_path / "x.npz", x=x, y=y)
+        return fingerprint(arrays.load(source=str(tmp_path / "x.npz"), **options))
+
+    same = [found(x, y), found(x, y)]
+    others = [found(8 * x, y), found(x, 8 * y), found(x, y, metrics=["r2"])]
+    others += [found(x, words) for words in (np.where(y > 4, "b", "a"), np.where(y > 4, "c", "a"))]
+    assert len({*same, *others}) == 1 + len(others)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
@@ -28,7 +30,7 @@ SPLIT = [*["train"] * 4, "validation", "test"]
 SMALL = ["model=perceptron", "model.widths=[8]"]
 
 
-def npz(folder: Path, **named: np.ndarray) -> str:
+def npz(folder: Path, **named: Any) -> str:
     np.savez(folder / "x.npz", **named)
     return str(folder / "x.npz")
 
@@ -94,7 +96,7 @@ def test_what_labels_are_is_inferred_or_said(tmp_path):
     assert (targets.kind, targets.outputs, targets.train.labels.dtype) == ("targets", 2, "float32")
     assert targets.targets is not None
     np.testing.assert_allclose(targets.train.labels.mean(axis=0), 0, atol=1e-6)
-    back = np.asarray(targets.targets(targets.test.labels))
+    back = np.asarray(targets.targets(jnp.asarray(targets.test.labels)))
     np.testing.assert_allclose(back[:, 1], 100)
     assert np.abs(back[:, :1] - X[None, :, 0]).min(axis=1).max() < 1e-5
     counts = kind(Y, kind="targets")
@@ -114,6 +116,7 @@ def test_a_table_is_encoded_by_its_train_split(tmp_path, caplog):
     np.testing.assert_array_equal(data.train.inputs[:, 1:3], [[0, 1], [1, 0], [0, 1], [0, 1]])
     assert data.names == ("no", "yes")
     np.testing.assert_allclose(data.test.inputs[0, 0], (50 - 40) / age.std(), rtol=1e-6)
+    assert data.preparation.mean is not None
     np.testing.assert_array_equal(data.preparation.mean[...][0, 1:3], [0, 0])
     assert "1 in age, 1 in fare" in caplog.text
 

@@ -143,7 +143,8 @@ def plan_jobs(
     groups = group(parents.of(job) for job in track("composing", jobs, len(overrides)))
     if not groups:
         raise ValueError("a sweep needs at least one run, but an empty list leaves none: fill it")
-    labels, fingerprints = Labels(context.config_loader), functools.cache(fingerprint)
+    labels = Labels(context.config_loader, config.hydra.overrides.hydra)
+    fingerprints = functools.cache(fingerprint)
     loaded: dict[str, Data] = {}
     programs = [
         _prepare(each, labels, fingerprints, loaded)

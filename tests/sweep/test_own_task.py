@@ -44,7 +44,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_programs_of_one_call_share_its_data(folder: Path, cache: Path):
     sys.path.insert(0, str(folder))
     words = ["task=own", f"hydra.searchpath=[file://{folder}]", f"cache={cache}"]
-    programs = plan(*words, "model=perceptron", "model.widths=[4],[8]", "task.shift=1,2").programs
+    programs = plan(
+        *words, "model=perceptron", "model.widths=[4],[8]", "task.shift=1,2", "batch_size=8"
+    ).programs
     first, second, third, fourth = (program.data for program in programs)
     assert len({id(first), id(second), id(third), id(fourth)}) == 2
     assert (folder / "loads").read_text() == "once once "

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from smallnets.sweep.plan import plan
 
 __version__ = "0.1.0"
-NUMERICS = 1  # raised when a run's numbers change: then runs of before are trained anew
+NUMERICS = 2  # raised when a run's numbers change: then runs of before are trained anew
 
 _PUBLIC = {  # imported when they are first asked for, so that this module loads nothing heavy
     "plan": ("smallnets.sweep.plan", "plan"),

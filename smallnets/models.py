@@ -26,7 +26,8 @@ from safetensors.numpy import save as save_safetensors
 
 from smallnets.files import replacing
 from smallnets.tasks.data import Split
-from smallnets.tasks.preparation import Preparation
+from smallnets.tasks.metrics import Kind, Metric, scores
+from smallnets.tasks.preparation import Preparation, Targets
 from smallnets.traced import public_name
 from smallnets.training.fit import Arrays, evaluate
 
@@ -42,33 +43,57 @@ class Model(nnx.Module):
     ``x[n, ...]`` are raw inputs as the task's source has them (pixels, numbers, tokens), or for a
     model of text a string, whose logits are ``[T, classes]``. ``inputs`` prepares them
     (:mod:`smallnets.tasks.preparation`); ``classes`` are the names of the answers, empty where the
-    task gives none. It is a pytree: ``jax.jit`` and ``jax.vmap`` take it.
+    task gives none. Where the task asks for numbers, the answers are in the units of ``targets``.
+    It is a pytree: ``jax.jit`` and ``jax.vmap`` take it.
     """
 
-    def __init__(self, network: Any, inputs: Preparation, *, classes: tuple[str, ...] = ()):
+    kind: Kind = "classes"
+    targets: Targets | None = None
+
+    def __init__(
+        self,
+        network: Any,
+        inputs: Preparation,
+        *,
+        classes: tuple[str, ...] = (),
+        kind: Kind = "classes",
+        targets: Targets | None = None,
+    ):
         self.network = network
         self.inputs = inputs
-        self.classes = classes
+        self.classes, self.kind, self.targets = classes, kind, targets
 
     def __call__(self, x: Any) -> jax.Array:
         if isinstance(x, str):
             return self.network(self.inputs(self.inputs.tokens(x)[None]))[0]
-        return self.network(self.inputs(jnp.asarray(x)))
+        answers = self.network(self.inputs(jnp.asarray(x)))
+        return answers if self.targets is None else self.targets(answers)
 
-    def evaluate(self, split: Split, *, batch_size: int = 64) -> dict[str, float]:
-        """``loss`` in nats and ``error`` over a split of a task's prepared data, as a row has them.
+    def evaluate(
+        self, split: Split, *, metrics: tuple[str | Metric, ...] = (), batch_size: int = 64
+    ) -> dict[str, float]:
+        """``loss`` and the other scores over a split of a task's data, as a row has them.
 
-        Of text there is ``bits_per_byte`` too.
+        ``metrics`` are scored besides the usual ones. Of text there is ``bits_per_byte`` too.
         """
         arrays = Arrays(split.inputs, split.labels)
-        loss, error = map(float, _evaluate(self.network, arrays, batch_size))
-        scores = {"loss": loss, "error": math.nan if math.isnan(loss) else error}
-        return scores | ({"bits_per_byte": split.bits_per_byte(loss)} if split.bytes else {})
+        found = _evaluate(self, arrays, batch_size, metrics)
+        values = {name: float(score) for name, score in found.items()}
+        if math.isnan(values["loss"]):
+            return dict.fromkeys(values, math.nan)
+        if split.bytes:
+            values["bits_per_byte"] = split.bits_per_byte(values["loss"])
+        return values
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _evaluate(network: Any, split: Arrays, batch_size: int) -> tuple[jax.Array, jax.Array]:
-    return evaluate(network, split, batch_size)
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _evaluate(
+    model: Model, split: Arrays, batch_size: int, metrics: tuple[str | Metric, ...]
+) -> dict[str, jax.Array]:
+    def answers(inputs: jax.Array) -> jax.Array:
+        return model.network(model.inputs(inputs) if inputs.dtype == jnp.uint8 else inputs)
+
+    return evaluate(answers, split, batch_size, scores(model.kind, metrics, model.targets))
 
 
 def save(model: nnx.Module, path: Path, *, notes: Mapping[str, str] | None = None) -> Path:

@@ -34,7 +34,9 @@ class Row:
     ``cover``, and a model's ``low_joules`` and ``high_joules``. ``key`` is a digest of what
     determined the numbers, and the name of the run's folder; ``parent`` is the key of the run that
     it started from and which of its models, ``KEY-last`` or ``KEY-best``; ``saved`` says which
-    model lies beside the row: the ``last``, the ``best``, or ``none``.
+    model lies beside the row: the ``last``, the ``best``, or ``none``. ``perfect`` is the best
+    value of each metric whose best is not 0, such as 1 of an AUC, without the split's name;
+    ``dropless`` is true where experts had a capacity in training, and none where it was scored.
     """
 
     family: str
@@ -57,6 +59,8 @@ class Row:
     key: str = ""
     parent: str = ""
     saved: str = "none"
+    perfect: dict[str, float] = field(default_factory=dict)
+    dropless: bool = False
 
 
 def write(row: Row, folder: Path) -> Path:

@@ -8,6 +8,7 @@ from smallnets.analysis.choose import Choice, choose
 from smallnets.analysis.intervals import Interval, intervals
 from smallnets.analysis.laws import IN_SIZE, Law
 from smallnets.analysis.select import DIVERGED, Selection, best_rate
+from smallnets.analysis.table import lower_is_better
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,9 @@ def analyse(
     choose by errors: the validation loss of a small network keeps rising, from overconfidence,
     while its error still falls, and would choose rates that are too small.
 
+    Scores are better the lower they are; of a metric of which rows say that it is not, the distance
+    from its best value is taken (:func:`smallnets.analysis.table.lower_is_better`).
+
     ``cost`` names another axis to draw and compare along (FLOPs, milliseconds, joules): each family
     and size is placed at its median over runs, because a clock differs between seeds.
 
@@ -74,6 +78,8 @@ def analyse(
         ValueError: in one line, if columns or values are missing, negative, infinite or
             duplicated, if there are several tasks and none is named, or fewer than two sizes.
     """
+    table, score = lower_is_better(table, score)
+    table, validation = lower_is_better(table, validation)
     columns = Columns(size=size, score=score, family=family, seed=seed)
     table = _one_task(_present(table, columns), task)
     families = table[family].unique(maintain_order=True).to_list()

@@ -10,7 +10,7 @@ import polars as pl
 from smallnets import rows
 
 FAMILY = "001"  # the place of a label's family, the last word to be left out
-NESTED = ("metrics", "costs", "energy", "curves", "versions", "config")
+NESTED = ("metrics", "costs", "energy", "curves", "versions", "config", "perfect")
 
 
 def read(path: Path) -> pl.DataFrame:
@@ -71,9 +71,26 @@ def from_rows(folder: Path) -> pl.DataFrame:
         line |= row.metrics
         line |= _flat("costs", row.costs) | _flat("energy", row.energy)
         line |= _flat("versions", row.versions)
-        line |= _flat("config", row.config)
+        line |= _flat("config", row.config) | _flat("perfect", row.perfect)
         lines.append(line)
     return pl.DataFrame(lines, infer_schema_length=None, strict=False)
+
+
+def lower_is_better(table: pl.DataFrame, score: str) -> tuple[pl.DataFrame, str]:
+    """The table with a column of scores of which the lowest is best, and that column's name.
+
+    Of a metric whose best value is not 0, as rows say in ``perfect``, it is the distance from it,
+    such as ``1 - test_auc``. Where runs have a loss and no error, as of targets, the loss is meant.
+    """
+    split, _, metric = score.removeprefix("best_").partition("_")
+    if metric == "error" and score not in table.columns:
+        loss = f"{score.removesuffix('error')}loss"
+        return table, loss if loss in table.columns else score
+    best = table.get_column(f"perfect.{metric}", default=None)
+    if split not in ("validation", "test") or score not in table.columns or best is None:
+        return table, score
+    name = f"{best.drop_nulls().unique().item():g} - {score}"
+    return table.with_columns((best - pl.col(score)).alias(name)), name
 
 
 def short_labels(families: list[str]) -> dict[str, str]:

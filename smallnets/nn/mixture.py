@@ -31,16 +31,17 @@ class Mixture(nnx.Module):
     a few tokens do not pay for slots of all experts. ``expert`` is any layer; the experts live on a
     leading axis. ``shared`` experts besides see every token with weight 1.
 
-    Tokens beyond an expert's capacity are dropped by that expert. Which ones depends on the others
-    in the call, in an evaluation too: a held-out split is one call, of text ``batch_size``
-    sequences are. Slots are computed whether filled or not, and so are the rows that fill up the
-    blocks of the dropless kind: what runs is what is counted.
+    Tokens beyond an expert's capacity are dropped by that expert, and which ones depends on the
+    others in the call. So the capacity is training's alone: elsewhere, as ``deterministic`` says,
+    nothing is dropped and each token's answer is the same beside any others, but where experts
+    choose (:class:`smallnets.nn.ExpertChoice`). Slots are computed whether filled or not, and so
+    are the rows that fill up the blocks of the dropless kind: what runs is what is counted.
 
     Shapes: x[..., d_in] -> y[..., d_out]; the leading axes together are the tokens.
     Parameters: experts * expert + d_in * experts + shared * expert
-    FLOPs: (min(experts, top_k * capacity_factor) + shared) * expert + 2 * d_in * experts, for each
-    token, where T is large enough for the rounding not to matter; without a capacity factor, top_k
-    + B experts / T for min(...), in blocks of B rows.
+    FLOPs: (top_k + B experts / T + shared) * expert + 2 * d_in * experts, for each of T tokens, in
+    blocks of B rows; in training with a capacity factor min(experts, top_k * capacity_factor) is in
+    place of top_k + B experts / T, where T is large enough for the rounding not to matter.
 
     At initialisation the variance of the routed sum lies between 1 / top_k and 1 where the weights
     g sum to 1, and each shared expert adds 1. One expert equals that expert exactly, without a
@@ -59,6 +60,8 @@ class Mixture(nnx.Module):
     arXiv:2401.06066 (DeepSeekMoE). Raises ValueError for top_k outside 1 .. experts, a
     capacity_factor below 1 or fewer than 0 shared experts.
     """
+
+    deterministic = True
 
     def __init__(
         self,
@@ -97,7 +100,7 @@ class Mixture(nnx.Module):
         tokens = x.reshape(-1, x.shape[-1])
         logits, routing = self.router(tokens)
         choices = routing.expert.size
-        if self.capacity_factor is None or choices <= self.experts:
+        if self.capacity_factor is None or self.deterministic or choices <= self.experts:
             block = block_rows(choices, self.experts)
             plan = dropless_plan(routing, experts=self.experts, block=block)
         else:
@@ -112,6 +115,12 @@ class Mixture(nnx.Module):
         y = report(y, self.drops, routing.dropped(plan.kept()))
         y = report(y, self.entropy, routing.entropy())
         return y.reshape(*x.shape[:-1], -1)
+
+
+def has_capacity(model: nnx.Module) -> bool:
+    """Whether experts of a model drop tokens in training."""
+    modules = (module for _, module in nnx.iter_modules(model))
+    return any(isinstance(each, Mixture) and each.capacity_factor is not None for each in modules)
 
 
 def _check(experts: int, top_k: int, capacity_factor: float | None, shared: int) -> None:

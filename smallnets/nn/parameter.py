@@ -3,7 +3,7 @@
 Statistics and buffers are sent as cotangents, past the optimiser and into a run's curves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -15,6 +15,10 @@ Factory = Callable[..., Any]  # (d_in, d_out, *, rngs) -> layer, which is called
 
 class Hyperparameter(nnx.Variable):
     """A number of a model that no optimiser touches; a leaf, so that it may be a tracer."""
+
+
+class Salt(nnx.Variable):
+    """The data of a key of a layer's own, [2]: what tells its random numbers from another's."""
 
 
 def kernel(rngs: nnx.Rngs, *shape: int, fan_in: int, fan_out: int) -> nnx.Param:
@@ -157,3 +161,32 @@ def means(buffers: Any) -> dict[str, jax.Array]:
             curve = leaf.get_metadata("curve")
             totals[curve] = totals.get(curve, jnp.zeros(2)) + leaf[...].reshape(-1, 2).sum(axis=0)
     return {curve: total[0] / total[1] for curve, total in totals.items()}
+
+
+def training(model: Any, key: jax.Array) -> Any:
+    """``model`` as it is called in training: its modules' ``deterministic`` is False.
+
+    A module that draws random numbers holds a :class:`Salt`, ``salt``, on a leading axis where
+    layers are stacked: it becomes that key and ``key`` in one. A model without modules that know
+    ``deterministic`` is returned as it is. Called without this, a model answers each example
+    alone and always alike.
+    """
+    if not any(hasattr(module, "deterministic") for _, module in nnx.iter_modules(model)):
+        return model
+    model = jax.tree.map(lambda leaf: leaf, model)  # modules of its own, the same arrays
+    layers: Iterable[Any] = (module for _, module in nnx.iter_modules(model))
+    for layer in layers:
+        if hasattr(layer, "deterministic"):
+            layer.deterministic = False
+        if isinstance(getattr(layer, "salt", None), Salt):
+            layer.salt = Salt(_salted(layer.salt[...], key))
+    return model
+
+
+def _salted(salt: jax.Array, key: jax.Array) -> jax.Array:
+    def fold(data: jax.Array) -> jax.Array:
+        first, second = data
+        both = jax.random.fold_in(jax.random.fold_in(key, first), second)
+        return jax.random.key_data(both)
+
+    return jax.vmap(fold)(salt.reshape(-1, 2)).reshape(salt.shape)

@@ -41,7 +41,7 @@ def describe(program: Program, *, measured: bool = False) -> Iterator[Table | st
         yield from _budget(network, trainer, data, program.sizes)
     yield _training(network, trainer, data)
     if measured:
-        yield from _measured(network, data)
+        yield from _measured(network, trainer, data)
 
 
 def main(words: list[str]) -> None:
@@ -64,7 +64,7 @@ def main(words: list[str]) -> None:
 
 def _parts(network: nnx.Module, trainer: Trainer, data: Data, label: str) -> Table:
     shape = data.train.inputs.shape[1:]
-    title = f"{label}: {list(shape)} to {data.outputs} classes"
+    title = f"{label}: {list(shape)} to {data.outputs} {data.kind}"
     columns = ["parameters", "active", "bytes"]
     try:
         found = parts(network, trainer.batch(data))
@@ -100,7 +100,7 @@ def _budget(network: nnx.Module, trainer: Trainer, data: Data, sizes: Sizes) -> 
 def _training(network: nnx.Module, trainer: Trainer, data: Data) -> str:
     batch = Arrays(trainer.batch(data), trainer.batch_labels(data))
     try:
-        step = flops.training_step(trainer.loss, network, batch)
+        step = flops.training_step(partial(trainer.loss, data), network, batch)
     except ValueError as error:
         return f"FLOPs can't be counted: {error}"
     return (
@@ -109,13 +109,14 @@ def _training(network: nnx.Module, trainer: Trainer, data: Data) -> str:
     )
 
 
-def _measured(network: nnx.Module, data: Data) -> Iterator[Table | str]:
+def _measured(network: nnx.Module, trainer: Trainer, data: Data) -> Iterator[Table | str]:
     """Latency, memory and energy of inference on this device, of parameters that are all zero.
 
     Factorised maps are timed in the form that they have and merged into their matrices.
     """
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network)
-    inputs = jnp.zeros((max(BATCH_SIZES), *data.train.inputs.shape[1:]), data.train.inputs.dtype)
+    batch = trainer.batch(data)
+    inputs = jnp.zeros((max(BATCH_SIZES), *batch.shape[1:]), batch.dtype)
     forms = {"as it is": zeros}
     dense = merged(zeros)
     if parameters(dense) != parameters(zeros):

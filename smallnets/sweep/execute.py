@@ -21,6 +21,7 @@ from smallnets.measure import machine
 from smallnets.measure.energy import Energy, SharedClock, format_energy, measure
 from smallnets.measure.meter import find_meter
 from smallnets.models import Model
+from smallnets.nn.mixture import has_capacity
 from smallnets.rows import Row
 from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
@@ -284,17 +285,33 @@ def runs_of(
             key=program.keys[index],
             parent=job.parent.key if job.parent else "",
             saved=trainer.save,
+            perfect={each.name: each.perfect for each in data.scores if each.perfect},
+            dropless=has_capacity(program.network),
         )
         if trainer.save == "none":
             yield job, row, None
             continue
         network = jax.tree.map(lambda leaf, index=index: leaf[index], result.models)
-        yield job, row, Model(network, data.preparation, classes=data.names)
+        yield (
+            job,
+            row,
+            Model(
+                network,
+                data.preparation,
+                classes=data.names,
+                kind=data.kind,
+                targets=data.targets,
+            ),
+        )
 
 
 def score(row: Row) -> float:
-    """What a sweeper may minimise: the validation error at the last step, never a test score."""
-    return row.metrics.get("validation_error", math.nan)
+    """What a sweeper may minimise: the validation error at the last step, never a test score.
+
+    Where there is no error it is the loss.
+    """
+    loss = row.metrics.get("validation_loss", math.nan)
+    return row.metrics.get("validation_error", loss)
 
 
 def _bits_per_byte(data: Data, curves: dict[str, list[float]]) -> dict[str, list[float]]:

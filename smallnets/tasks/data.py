@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from smallnets.tasks.metrics import LOSS, Kind, Metric, chosen, in_units
+from smallnets.tasks.metrics import Kind, Metric, scores
 from smallnets.tasks.preparation import Preparation, Targets
 
 NUMBERS = (np.float32, np.uint8)
@@ -104,7 +104,7 @@ class Data:
             if not len(split) and name != "validation":
                 raise ValueError(f"{name}: holds no examples, at least 1 is needed; add some")
             self._check_labels(name, split)
-        chosen(self.kind, self.metrics)
+        scores(self.kind, self.metrics, self.targets)
 
     def _check_labels(self, name: str, split: Split) -> None:
         labels = split.labels
@@ -120,8 +120,8 @@ class Data:
             return
         if labels.dtype != np.int32:
             raise ValueError(
-                f"{name}: classes are whole numbers, these are {labels.dtype}; convert them, or set "
-                "kind=targets"
+                f"{name}: classes are whole numbers, these are {labels.dtype}; convert them, or "
+                "set kind=targets"
             )
         least = 0 if labels.ndim == 1 else -1
         if len(split) and not least <= labels.min() <= labels.max() < self.outputs:
@@ -142,10 +142,7 @@ class Data:
     @property
     def scores(self) -> tuple[Metric, ...]:
         """What each held-out split is scored by, the loss first; targets are in their units."""
-        metrics = chosen(self.kind, self.metrics)
-        if self.targets is not None:
-            metrics = tuple(in_units(metric, self.targets) for metric in metrics)
-        return (Metric("loss", LOSS[self.kind]), *metrics)
+        return scores(self.kind, self.metrics, self.targets)
 
 
 def check_share(validation: float) -> None:

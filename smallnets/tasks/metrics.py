@@ -1,7 +1,7 @@
 """What answers are scored by: functions of all answers of a split and of its labels.
 
-A network's answers are logits ``[n, classes]`` or, of text, ``[n, T, classes]``; one number for each
-target, ``[n, targets]``; or one logit for each label, ``[n, labels]``.
+A network's answers are logits ``[n, classes]`` or, of text, ``[n, T, classes]``; a number for each
+target, ``[n, targets]``; or a logit for each label, ``[n, labels]``.
 """
 
 from collections.abc import Callable
@@ -173,10 +173,15 @@ FURTHER: dict[Kind, tuple[Metric, ...]] = {
 }
 
 
-def chosen(kind: Kind, metrics: tuple[str | Metric, ...]) -> tuple[Metric, ...]:
-    """The usual metrics of a kind of answers and those named, each once.
+def scores(
+    kind: Kind,
+    metrics: tuple[str | Metric, ...] = (),
+    targets: Callable[[jax.Array], jax.Array] | None = None,
+) -> tuple[Metric, ...]:
+    """The loss of a kind of answers, its usual metrics and those named, each once.
 
-    Raises ValueError for a name that is none of this kind's.
+    All but the loss are of answers and labels that ``targets`` turns into their units. Raises
+    ValueError for a name that is none of this kind's.
     """
     found = {metric.name: metric for metric in USUAL[kind]}
     known = found | {metric.name: metric for metric in FURTHER[kind]}
@@ -188,10 +193,10 @@ def chosen(kind: Kind, metrics: tuple[str | Metric, ...]) -> tuple[Metric, ...]:
                 "these, or give a smallnets.tasks.Metric"
             )
         found[metric.name] = metric
-    return tuple(found.values())
+    units = [metric if targets is None else _in_units(metric, targets) for metric in found.values()]
+    return (Metric("loss", LOSS[kind]), *units)
 
 
-def in_units(metric: Metric, units: Callable[[jax.Array], jax.Array]) -> Metric:
-    """The metric of answers and targets that ``units`` turns into theirs."""
+def _in_units(metric: Metric, units: Callable[[jax.Array], jax.Array]) -> Metric:
     function = metric.function
     return metric._replace(function=lambda y, t: function(units(y), units(t)))

@@ -3,7 +3,13 @@
 The names below are public: configs and rows refer to them, so they stay.
 """
 
-from smallnets.training.objective import cross_entropy
+from smallnets.training.objective import (
+    absolute_error,
+    binary_cross_entropy,
+    cross_entropy,
+    huber,
+    squared_error,
+)
 from smallnets.training.optimizer import (
     constant_schedule,
     cosine_schedule,
@@ -18,13 +24,17 @@ from smallnets.training.trainer import Trainer
 
 __all__ = [
     "Trainer",
+    "absolute_error",
+    "binary_cross_entropy",
     "constant_schedule",
     "cosine_schedule",
     "cross_entropy",
     "gradient_transformation",
     "has_fans",
+    "huber",
     "linear_schedule",
     "maximal_update",
     "muon_matrices",
+    "squared_error",
     "standard",
 ]

@@ -4,8 +4,8 @@ A run is ``begin``, then a segment or more, then ``finish``, over one explicit p
 :class:`TrainingState`; :meth:`Fit.run` is the three of them with one segment.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from smallnets.nn.parameter import Buffer, combine, emptied, means, partition
-from smallnets.training.objective import Objective, label_loss
+from smallnets.nn.parameter import Buffer, combine, emptied, means, partition, training
+from smallnets.tasks.metrics import Metric, scores
+from smallnets.training.objective import Objective
 from smallnets.training.optimizer import Parametrization, initial, standard, with_rates
 
 Keep = Literal["last", "best"]
@@ -24,10 +25,10 @@ View = Callable[..., Any]  # (model, *, training, key) -> model
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Arrays:
-    """A split on the device: ``inputs[n, ...]``, and ``labels[n]`` or, of tokens, ``[n, T]``.
+    """A split on the device: its ``inputs`` and ``labels``, as :class:`smallnets.tasks.Split`.
 
-    The label -1 of a token is none. ``more`` holds further arrays of the examples, ``[n, ...]``
-    each, such as a teacher's outputs or weights: they are gathered with a batch, for the objective.
+    ``more`` holds further arrays of the examples, ``[n, ...]`` each, such as a teacher's outputs or
+    weights: they are gathered with a batch, for the objective.
     """
 
     inputs: Any
@@ -39,8 +40,8 @@ class TrainingState(NamedTuple):
     """All that a training run carries from one step to the next.
 
     ``rest`` is of the model what neither training nor a report changes. ``best`` is None unless the
-    best model is kept: then the lowest validation loss so far, and that model's parameters and
-    buffers.
+    best model is kept: then the lowest validation loss so far, how many evaluations ago that was,
+    and that model's parameters and buffers.
     """
 
     parameters: Any
@@ -51,7 +52,7 @@ class TrainingState(NamedTuple):
     key_order: jax.Array
     key_objective: jax.Array
     step: jax.Array
-    best: tuple[jax.Array, Any, Any] | None
+    best: tuple[jax.Array, jax.Array, Any, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,9 @@ class Fit:
     objective, as dropout or rounded weights do; evaluations and the model that is returned are
     seen through it too, with ``training=False`` and no key. ``keep`` says which model is returned:
     that of the last step, or of the evaluation with the lowest loss on ``validation`` (the earlier
-    on ties).
+    on ties); with ``patience``, the lowest before so many evaluations in a row that were no lower,
+    where training would have stopped. ``prepare`` turns a batch's inputs into the network's, and
+    ``metrics`` score the held-out splits.
     """
 
     optimizer: Callable[[int], optax.GradientTransformation]
@@ -75,6 +78,9 @@ class Fit:
     parametrization: Parametrization = standard
     view: View | None = None
     keep: Keep = "last"
+    patience: int | None = None
+    prepare: Callable[[jax.Array], jax.Array] | None = None
+    metrics: Sequence[Metric] = scores("classes")
 
     def run(
         self,
@@ -93,12 +99,10 @@ class Fit:
         and objective.
 
         Returns the model and curves, each ``[evaluations]``: ``train_loss`` (mean of the objective
-        over the batches since the evaluation before) and for each held-out split ``<name>_loss``
-        (plain cross-entropy in nats, whatever the objective) and ``<name>_error`` (share of wrong
-        answers, NaN where the loss is), where the labels are of tokens means over those tokens that
-        have one. What a model's layers report of themselves in training are curves too
-        (:mod:`smallnets.nn.parameter`). It is one ``lax.scan``, pure, and so may be ``vmap``-ed
-        over everything that is a number.
+        over the batches since the evaluation before) and of each held-out split
+        ``<name>_<metric>``, the loss first: where that is NaN, all are. What a model's layers
+        report of themselves in training are curves too (:mod:`smallnets.nn.parameter`). It is one
+        ``lax.scan``, pure, and so may be ``vmap``-ed over everything that is a number.
         """
         state = self.begin(network, seed, count=train.labels.shape[0], start=start)
         state, curves = self.segment(state, train, held_out, self.evaluations)
@@ -122,7 +126,7 @@ class Fit:
         buffers, rest = partition(rest, Buffer)
         best = None
         if self.keep == "best":
-            best = (jnp.full((), jnp.inf), parameters, buffers)
+            best = (jnp.full((), jnp.inf), jnp.zeros((), int), parameters, buffers)
         return TrainingState(
             parameters=parameters,
             buffers=buffers,
@@ -150,8 +154,7 @@ class Fit:
         def loss(trained: tuple[Any, Any], batch: Arrays, index: jax.Array) -> jax.Array:
             key = jax.random.fold_in(key_objective, index)
             key_view, key = jax.random.split(key)
-            model = self._viewed(whole(*trained), training=True, key=key_view)
-            return self.objective(model, batch, key)
+            return self.loss(whole(*trained), batch, key_view, key)
 
         def order_of(epoch: jax.Array) -> jax.Array:
             return jax.random.permutation(jax.random.fold_in(key_order, epoch), count)
@@ -179,14 +182,13 @@ class Fit:
             model = self._viewed(whole(parameters, buffers), training=False, key=None)
             metrics = {"train_loss": losses.mean(), **means(buffers)}
             for name, split in held_out.items():
-                value, wrong = evaluate(model, split, self.batch_size)
-                metrics[f"{name}_loss"] = value
-                metrics[f"{name}_error"] = jnp.where(jnp.isnan(value), value, wrong)
+                found = evaluate(self._answers(model), split, self.batch_size, self.metrics)
+                value = found[self.metrics[0].name]
+                for metric, score in found.items():
+                    score = score if score is value else jnp.where(jnp.isnan(value), value, score)
+                    metrics[f"{name}_{metric}"] = score
             if best is not None:
-                score = metrics["validation_loss"]
-                better = (score < best[0]) | (indices[0] == 0)
-                found = jnp.where(jnp.isfinite(score), score, jnp.inf), parameters, buffers
-                best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, best)
+                best = self._best(best, metrics, (parameters, buffers), indices[0] == 0)
             return (carry, best), metrics
 
         stride = self.steps // self.evaluations
@@ -204,11 +206,34 @@ class Fit:
         )
         return state, curves
 
+    def loss(self, model: Any, batch: Arrays, key_view: jax.Array, key: jax.Array) -> jax.Array:
+        """The objective of a model on one batch, both as training sees them."""
+        model = self._viewed(model, training=True, key=key_view)
+        if self.prepare is not None:
+            batch = replace(batch, inputs=self.prepare(batch.inputs))
+        return self.objective(training(model, key_view), batch, key)
+
+    def _answers(self, model: Any) -> Callable[[Any], jax.Array]:
+        prepare = self.prepare
+        return model if prepare is None else lambda inputs: model(prepare(inputs))
+
+    def _best(self, best: Any, metrics: dict[str, jax.Array], now: Any, first: jax.Array) -> Any:
+        """The best model after an evaluation, given the best before."""
+        lowest, since, *kept = best
+        score = metrics["validation_loss"]
+        better = (score < lowest) | first
+        if self.patience is not None:
+            better &= since < self.patience
+        found = (jnp.where(jnp.isfinite(score), score, jnp.inf), jnp.zeros_like(since), *now)
+        return jax.tree.map(
+            lambda new, old: jnp.where(better, new, old), found, (lowest, since + 1, *kept)
+        )
+
     def finish(self, state: TrainingState) -> Any:
         """The model that is kept, in its view."""
         parameters, buffers = state.parameters, state.buffers
         if state.best is not None:
-            _, parameters, buffers = state.best
+            _, _, parameters, buffers = state.best
         model = combine(parameters, combine(buffers, state.rest))
         return self._viewed(model, training=False, key=None)
 
@@ -220,33 +245,58 @@ class Fit:
 
 
 def evaluate(
-    model: Callable[[Any], jax.Array], split: Arrays, batch_size: int
-) -> tuple[jax.Array, jax.Array]:
-    """Mean cross-entropy in nats and share of wrong answers over a split.
+    model: Callable[[Any], jax.Array],
+    split: Arrays,
+    batch_size: int,
+    metrics: Sequence[Metric],
+) -> dict[str, jax.Array]:
+    """Each metric over a split, by its name; the answers are found ``batch_size`` at a time.
 
-    Labels ``[n]`` are evaluated in one call. Labels of tokens, ``[n, T]``, take T times the memory:
-    they are evaluated in calls of ``batch_size`` sequences. The last call reaches back over
-    sequences that are counted already, and counts the others alone.
+    Answers to examples are put together and scored at once. Answers to tokens would take T times
+    the memory: each batch is scored by itself, and the scores of all labels that are given are
+    summed. The last batch reaches back over examples that were answered already, and only the
+    others count. Raises ValueError for a metric of text that is not a mean over its tokens.
     """
-    if split.labels.ndim == 1:
-        logits = model(split.inputs)
-        wrong = jnp.mean(logits.argmax(axis=-1) != split.labels)
-        return label_loss(logits, split.labels), wrong
     count = split.labels.shape[0]
     size = min(batch_size, count)
+    starts = jnp.arange(0, count, size)
+    surplus = len(starts) * size - count  # examples that the last batch has again
 
-    def call(start: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def part(array: jax.Array, start: jax.Array) -> jax.Array:
         first = jnp.minimum(start, count - size)
-        inputs, labels = (
-            jax.lax.dynamic_slice_in_dim(each, first, size) for each in (split.inputs, split.labels)
-        )
-        logits = model(inputs)
-        new = first + jnp.arange(size) >= start
-        given = (labels >= 0) & new[:, None]
-        losses = jax.vmap(label_loss)(logits, labels)
-        wrong = (logits.argmax(axis=-1) != labels) & given
-        return given.sum(axis=1).astype(losses.dtype) @ losses, wrong.sum()
+        return jax.lax.dynamic_slice_in_dim(array, first, size)
 
-    losses, wrong = jax.lax.map(call, jnp.arange(0, count, size))
-    given = jnp.sum(split.labels >= 0).astype(losses.dtype)
-    return losses.sum() / given, wrong.sum().astype(losses.dtype) / given
+    if not _of_tokens(split):
+        if len(starts) == 1:
+            answers = model(split.inputs)
+        else:
+            parts = jax.lax.map(lambda start: model(part(split.inputs, start)), starts)
+            answers = jnp.concatenate(
+                [parts[:-1].reshape(-1, *parts.shape[2:]), parts[-1][surplus:]]
+            )
+        return {each.name: jnp.mean(each.function(answers, split.labels)) for each in metrics}
+
+    def call(start: jax.Array) -> dict[str, jax.Array]:
+        labels = part(split.labels, start)
+        logits = model(part(split.inputs, start))
+        new = jnp.minimum(start, count - size) + jnp.arange(size) >= start
+        given = (labels >= 0) & new[:, None]
+        found = {}
+        for each in metrics:
+            scores = each.function(logits, labels)
+            if scores.shape != labels.shape:
+                raise ValueError(
+                    f"a metric of text is a mean over its tokens, but {each.name} is not: leave it "
+                    "out of metrics"
+                )
+            found[each.name] = jnp.sum(scores, where=given, dtype=float)
+        return found
+
+    given = jnp.sum(split.labels >= 0).astype(float)
+    return {name: parts.sum() / given for name, parts in jax.lax.map(call, starts).items()}
+
+
+def _of_tokens(split: Arrays) -> bool:
+    """Whether each token of an example has a label, or -1 for none."""
+    shape = split.labels.shape
+    return len(shape) == 2 and shape == split.inputs.shape and split.inputs.dtype == jnp.int32

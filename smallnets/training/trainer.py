@@ -1,5 +1,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,11 +10,11 @@ import optax
 from flax import nnx
 
 from smallnets.nn.embedding import Embedding
-from smallnets.nn.parameter import partition
-from smallnets.tasks.data import Data
+from smallnets.nn.parameter import partition, training
+from smallnets.tasks.data import Data, check_whole
 from smallnets.traced import TracedInt
 from smallnets.training.fit import Arrays, Fit, View
-from smallnets.training.objective import Objective
+from smallnets.training.objective import Objective, balanced
 from smallnets.training.optimizer import Parametrization, with_rates
 
 SAVES = ("last", "best", "none")
@@ -31,7 +32,8 @@ class Trainer:
     (:class:`smallnets.training.fit.Fit`). The network is trained for ``steps`` batches of
     ``batch_size`` and evaluated ``evaluations`` times. ``budget()`` is what the network may cost,
     for whoever builds the run: training doesn't look at it. ``save`` says which model is kept, the
-    ``last``, the ``best`` by the validation loss, or ``none``; ``start`` names the run, or the runs
+    ``last``, the ``best`` by the validation loss, or ``none``; with ``patience``, the best before
+    so many evaluations in a row that found none better; ``start`` names the run, or the runs
     by seed, whose kept model is trained on. ``cache`` is the folder of prepared data and compiled
     programs; ``study`` holds what other values of the config refer to.
     Raises ValueError where steps, batch size and evaluations do not fit each other, and for another
@@ -51,6 +53,7 @@ class Trainer:
     cache: str
     view: View | None = None
     save: str = "last"
+    patience: int | None = None
     start: str | None = None
     study: Mapping[str, Any] | None = None
 
@@ -68,6 +71,13 @@ class Trainer:
             )
         if self.save not in SAVES:
             raise ValueError(f"save must be one of {', '.join(SAVES)}, not {self.save}")
+        if self.patience is not None:
+            check_whole({"patience": self.patience}, least=1)
+            if self.save != "best":
+                raise ValueError(
+                    f"patience={self.patience} is for the best model, but save={self.save}: add "
+                    "save=best, or leave patience out"
+                )
 
     def network(self, data: Data) -> Callable[..., Any]:
         """The factory ``(*, rngs) -> network`` for the examples and classes of ``data``."""
@@ -80,7 +90,7 @@ class Trainer:
     def batch(self, data: Data) -> jax.ShapeDtypeStruct:
         """Shape and type of a batch's inputs."""
         inputs = data.train.inputs
-        dtype = np.dtype(np.float32) if data.raw else inputs.dtype
+        dtype = jnp.float32 if data.raw else inputs.dtype
         return jax.ShapeDtypeStruct((self.batch_size, *inputs.shape[1:]), dtype)
 
     def batch_labels(self, data: Data) -> jax.ShapeDtypeStruct:
@@ -97,13 +107,16 @@ class Trainer:
         """
         fit = Fit(
             optimizer=self.optimizer,
-            objective=self.objective,
+            objective=self._objective(data),
             steps=self.steps,
             batch_size=self.batch_size,
             evaluations=self.evaluations,
             parametrization=self.parametrization,
             view=self.view,
             keep="best" if self.save == "best" else "last",
+            patience=self.patience,
+            prepare=data.preparation if data.raw else None,
+            metrics=data.scores,
         )
         held_out = {name: split for name, split in arrays.items() if name != "train"}
         return fit.run(self.network(data), arrays["train"], held_out, seed=self.seed, start=start)
@@ -136,14 +149,14 @@ class Trainer:
 
         network, logits = jax.eval_shape(build_and_call, self.batch(data), start)
         labels = self.batch_labels(data)
-        expected = (*labels.shape, data.outputs)
+        expected = (*labels.shape[: 1 + (data.kind == "classes")], data.outputs)
         if logits.shape != expected or logits.dtype != jnp.float32:
             raise ValueError(
                 f"the network must return float32 logits {expected}, but returns {logits.dtype} "
                 f"{logits.shape}: choose a model for these labels"
             )
         batch = Arrays(self.batch(data), labels)
-        loss = jax.eval_shape(self.loss, network, batch)
+        loss = jax.eval_shape(partial(self.loss, data), network, batch)
         if getattr(loss, "shape", None) != () or not jnp.issubdtype(loss.dtype, jnp.floating):
             raise ValueError(
                 f"the objective must return one float, but returns {loss}: take a mean over the "
@@ -152,12 +165,20 @@ class Trainer:
         jax.eval_shape(self._first_update, network)
         return network
 
-    def loss(self, network: Any, batch: Arrays) -> jax.Array:
-        """The objective of a network in its view, on one batch, with a fixed key."""
+    def loss(self, data: Data, network: Any, batch: Arrays) -> jax.Array:
+        """The objective of a network as training sees it, on one prepared batch."""
         key = jax.random.key(0)
         if self.view is not None:
             network = self.view(network, training=True, key=key)
-        return self.objective(network, batch, key)
+        return self._objective(data)(training(network, key), batch, key)
+
+    def _objective(self, data: Data) -> Objective:
+        """The objective, with what it asks of the train split."""
+        objective: Any = self.objective
+        asked = getattr(objective, "keywords", {}).get("class_weights")
+        if asked == "balanced" and data.train.labels.ndim == 1:
+            return partial(objective, class_weights=balanced(data.train.labels, data.outputs))
+        return objective
 
     def _first_update(self, network: Any) -> Any:
         parameters, _ = partition(network)
@@ -189,5 +210,4 @@ def _check_tokens(network: Any, data: Data) -> None:
 def splits(data: Data) -> dict[str, Any]:
     """The splits that are not empty, by name, as :class:`Arrays` of numpy arrays."""
     named = {"train": data.train, "validation": data.validation, "test": data.test}
-    prepare = data.preparation if data.raw else np.asarray
-    return {n: Arrays(np.asarray(prepare(s.inputs)), s.labels) for n, s in named.items() if len(s)}
+    return {name: Arrays(s.inputs, s.labels) for name, s in named.items() if len(s)}

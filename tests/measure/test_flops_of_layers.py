@@ -16,11 +16,13 @@ from smallnets.nn.dispatch import capacity
 from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.linear import Dense, LowRank
 from smallnets.nn.mixture import Mixture
+from smallnets.nn.parameter import training
 from smallnets.nn.residual import Residual, ResidualNetwork
 from smallnets.nn.sharing import Stack
 from smallnets.nn.structured import Monarch
 
 sizes = st.integers(1, 40)
+KEY = jax.random.key(0)
 
 
 def abstract(factory, *arguments, **options) -> nnx.Module:
@@ -86,6 +88,7 @@ def test_a_mixture_computes_its_slots_and_its_router(top_k, more, tokens):
     d, experts = 6, top_k + more
     expert = partial(FeedForward, linear=Dense)
     model = abstract(Mixture, d, d, expert=expert, experts=experts, top_k=top_k)
+    model = training(model, KEY)
     choices, slots = tokens * top_k, experts * capacity(tokens, experts, top_k, 1.25)
     slots = choices if choices <= experts else slots
     each = 2 * (d * 2 * d + 2 * d * d)
@@ -95,7 +98,7 @@ def test_a_mixture_computes_its_slots_and_its_router(top_k, more, tokens):
 def test_a_mixture_agrees_with_xla_up_to_what_is_elementwise():
     """Wide experts, so that the products are nearly all of what runs."""
     expert = partial(FeedForward, linear=Dense)
-    model = abstract(Mixture, 128, 128, expert=expert, experts=8, top_k=2)
+    model = training(abstract(Mixture, 128, 128, expert=expert, experts=8, top_k=2), KEY)
     assert forward(model, 256, 128) == pytest.approx(executed(model, 256, 128), rel=0.02)
 
 

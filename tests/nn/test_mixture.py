@@ -16,17 +16,18 @@ from smallnets.nn.dispatch import block_rows, capacity
 from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.linear import Dense, LowRank
 from smallnets.nn.mixture import Mixture, SoftMixture
-from smallnets.nn.parameter import Buffer, combine, means, partition
+from smallnets.nn.parameter import Buffer, combine, means, partition, training
 from smallnets.nn.routing import BiasBalanced, ExpertChoice, TopK, balance_loss, router_z_loss
 
 X = normal(24, 8)
+KEY = jax.random.key(0)
 POSITIONS = normal(2, 5, 8)
 FEED_FORWARD = partial(FeedForward, linear=Dense)
 
 
 def mixture(**options) -> Any:
     settings = {"expert": Dense, "experts": 4, "top_k": 2, **options}
-    return drawn(partial(Mixture, 8, 8, **settings))
+    return training(drawn(partial(Mixture, 8, 8, **settings)), KEY)  # with its capacity
 
 
 def dense_experts(model: Mixture) -> np.ndarray:
@@ -77,6 +78,18 @@ def test_a_token_alone_pays_for_the_experts_that_it_chose(capacity_factor):
     np.testing.assert_allclose(call(model, X[:1])[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("router", [TopK, BiasBalanced])
+def test_a_token_has_one_answer_beside_any_others_but_in_training(router):
+    """With as little capacity as there may be, so that a third of the choices are dropped."""
+    seen = mixture(router=router, capacity_factor=1.0, top_k=1)
+    model = drawn(partial(Mixture, 8, 8, expert=Dense, experts=4, top_k=1, router=router))
+    together = call(model, X)
+    for size in (1, 5):
+        alone = jnp.concatenate([call(model, X[i : i + size]) for i in range(0, 20, size)])
+        np.testing.assert_allclose(alone, together[:20], rtol=1e-5, atol=1e-6)
+    assert np.abs(call(seen, X) - together).max() > 0.1
+
+
 def test_rows_without_a_choice_do_not_load_the_experts_of_an_inner_mixture():
     """Three quarters of the rows hold no choice; zeros would all go to one inner expert."""
     inner = partial(Mixture, expert=Dense, experts=4, top_k=1, capacity_factor=None)
@@ -94,7 +107,7 @@ def test_what_runs_is_what_is_counted(router, capacity_factor):
     tokens, d, experts = 256, 32, 8
     options = {"router": router, "capacity_factor": capacity_factor, "experts": experts, "top_k": 2}
     expert = partial(FeedForward, linear=Dense, expansion=4)
-    model = drawn(partial(Mixture, d, d, expert=expert, **options))
+    model = training(drawn(partial(Mixture, d, d, expert=expert, **options)), KEY)
     x = jnp.ones((tokens, d))
     if capacity_factor is None:
         block = block_rows(2 * tokens, experts)

@@ -5,6 +5,7 @@ import optax
 import pytest
 from flax import nnx
 
+from smallnets.tasks.metrics import scores
 from smallnets.training.fit import Arrays, Fit, evaluate
 from smallnets.training.objective import label_loss
 
@@ -72,22 +73,37 @@ def test_sequences_are_evaluated_in_batches_each_counted_once(batch_size):
 
     def model(rows: jax.Array) -> jax.Array:
         sizes.append(len(rows))
-        return logits[rows]
+        return logits[rows[:, 0]]
 
-    split = Arrays(jnp.arange(11), labels)
-    value, wrong = evaluate(model, split, batch_size)
-    np.testing.assert_allclose(value, label_loss(logits, labels), rtol=1e-6)
-    np.testing.assert_allclose(wrong, jnp.mean(logits.argmax(axis=-1) != labels), rtol=1e-6)
+    split = Arrays(jnp.repeat(jnp.arange(11)[:, None], 5, axis=1), labels)
+    found = evaluate(model, split, batch_size, scores("classes", ("top_5_error",)))
+    np.testing.assert_allclose(found["loss"], label_loss(logits, labels), rtol=1e-6)
+    wrong = jnp.mean(logits.argmax(axis=-1) != labels)
+    np.testing.assert_allclose(found["error"], wrong, rtol=1e-6)
+    fifth = jnp.sort(logits, axis=-1)[..., -5]
+    lower = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0] < fifth
+    np.testing.assert_allclose(found["top_5_error"], lower.mean(), rtol=1e-6)
     assert set(sizes) == {min(batch_size, 11)}
 
 
-def test_labels_of_whole_examples_are_evaluated_in_one_call():
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 9, 100])
+def test_examples_are_answered_in_batches_and_scored_together(batch_size):
+    answers = jax.random.normal(jax.random.key(0), (9, 3))
+    labels = jnp.arange(9) % 3
     sizes = []
 
     def model(rows: jax.Array) -> jax.Array:
         sizes.append(len(rows))
-        return jnp.eye(3)[rows % 3]
+        return answers[rows]
 
-    _, wrong = evaluate(model, Arrays(jnp.arange(9), jnp.zeros(9, int)), 2)
-    assert sizes == [9]
-    assert wrong == pytest.approx(2 / 3)
+    found = evaluate(model, Arrays(jnp.arange(9), labels), batch_size, scores("classes", ("auc",)))
+    assert set(sizes) == {min(batch_size, 9)}
+    for metric in scores("classes", ("auc",)):
+        expected = jnp.mean(metric.function(answers, labels))
+        np.testing.assert_allclose(found[metric.name], expected, rtol=1e-6)
+
+
+def test_a_metric_of_all_answers_is_refused_for_text():
+    split = Arrays(jnp.zeros((4, 5), int), jnp.zeros((4, 5), int))
+    with pytest.raises(ValueError, match="a mean over its tokens, but perplexity is not"):
+        evaluate(lambda x: jnp.zeros((*x.shape, 7)), split, 2, scores("classes", ("perplexity",)))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from smallnets.tasks.metrics import scores
 from smallnets.training.fit import Arrays, evaluate
 from smallnets.training.objective import label_loss
 
@@ -37,7 +38,10 @@ def test_no_gradient_comes_from_a_position_without_a_label():
 @pytest.mark.parametrize("batch_size", [1, 4, 11])
 def test_sequences_of_unequal_numbers_of_labels_count_by_their_labels(batch_size):
     logits, labels = sequences()
-    value, wrong = evaluate(lambda rows: logits[rows], Arrays(jnp.arange(11), labels), batch_size)
+    inputs = jnp.repeat(jnp.arange(11)[:, None], labels.shape[1], axis=1)
+    split = Arrays(inputs, labels)
+    found = evaluate(lambda x: logits[x[:, 0]], split, batch_size, scores("classes"))
+    value, wrong = found["loss"], found["error"]
     given = labels >= 0
     np.testing.assert_allclose(value, label_loss(logits[given], labels[given]), rtol=1e-6)
     missed = np.asarray(logits.argmax(axis=-1) != labels)[np.asarray(given)]

@@ -82,6 +82,26 @@ def test_segments_give_the_bits_of_one(keep: str, network: Any):
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), curve)
 
 
+def test_patience_keeps_what_stopping_would_have_kept():
+    fit = described(keep="best", patience=2)
+    losses = [3.0, 2.0, 2.5, 2.0, 1.0, 0.5]  # twice none was lower than the second
+    best = (jnp.inf, jnp.zeros((), int), jnp.zeros(()), jnp.zeros(()))
+    for place, loss in enumerate(losses):
+        now = jnp.full((), float(place)), jnp.zeros(())
+        best = fit._best(best, {"validation_loss": jnp.asarray(loss)}, now, jnp.asarray(place == 0))
+    assert float(best[0]) == 2
+    assert float(best[2]) == 1
+    for patience, kept in ((3, 5), (None, 5)):
+        again = (jnp.inf, jnp.zeros((), int), jnp.zeros(()), jnp.zeros(()))
+        for place, loss in enumerate(losses):
+            now = jnp.full((), float(place)), jnp.zeros(())
+            score = {"validation_loss": jnp.asarray(loss)}
+            again = described(keep="best", patience=patience)._best(
+                again, score, now, jnp.asarray(place == 0)
+            )
+        assert float(again[2]) == kept
+
+
 def test_the_objective_sees_a_batch_s_further_arrays_and_a_key_of_its_own():
     seen = []
 

@@ -5,8 +5,18 @@ Only what the command itself needs is here, so that its help loads nothing heavy
 
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 _HERE = Path(__file__).parents[1]
 CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
+
+
+def after_source(source: str | None) -> str:
+    """What a study's folder is called by, after its task: ``-digits`` for ``data/digits.npz``."""
+    return f"-{Path(source).stem}" if source else ""
+
+
+OmegaConf.register_new_resolver("smallnets.after_source", after_source, replace=True)
 
 
 def with_hint(said: str) -> str:

@@ -55,7 +55,9 @@ def test_the_command_trains_on_arrays_and_on_a_table(tmp_path, cache):
     assert {"test_error", "validation_error"} <= row.metrics.keys()
     source = [f"task.source={csv(tmp_path)}", "task.target=survived", "task.missing=mean"]
     words = ["task=arrays", *source, "task.validation=0.2", *SMALL, "batch_size=2"]
-    (program,) = plan(*words, f"cache={cache}").programs
+    made = plan(*words, f"cache={cache}")
+    assert str(made.folder) == "multirun/runs-arrays-x"
+    (program,) = made.programs
     assert program.data.train.inputs.shape == (4, 5)
     assert program.task == "arrays missing=mean source=x.csv target=survived validation=0.2"
 

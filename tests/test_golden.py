@@ -1,8 +1,10 @@
 """Numbers stay what they were: runs of every network and family, and sweeps, against a sample.
 
-The sample was trained by the commit that it names. On the processor and the JAX that made it every
-curve must be equal to the last bit; elsewhere a compiler may round otherwise, and curves of so few
-steps must agree to a part in a thousand.
+The sample was trained by the commit that it names. On the processor and the JAX that made it the
+curves of training must be equal to the last bit; elsewhere a compiler may round otherwise, and
+curves of so few steps must agree to a part in a thousand. Held-out splits have been answered in
+batches since, and by mixtures without capacities: their curves, of those mixtures by the commit
+``held_out_commit``, agree to rounding.
 """
 
 import hashlib
@@ -52,7 +54,8 @@ def test_curves_are_those_of_the_sample(path: Path, cache: Path, tmp_path: Path)
         assert row.seed == expected["seed"]
         assert set(row.curves) == set(expected["curves"])
         for name, curve in expected["curves"].items():
-            if same:
+            if same and not name.startswith(("validation", "test")):
                 np.testing.assert_array_equal(row.curves[name], np.asarray(curve, float), name)
             else:
-                np.testing.assert_allclose(row.curves[name], curve, rtol=1e-3, err_msg=name)
+                rtol = 1e-5 if same else 1e-3
+                np.testing.assert_allclose(row.curves[name], curve, rtol=rtol, err_msg=name)

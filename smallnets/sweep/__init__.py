@@ -11,12 +11,16 @@ _HERE = Path(__file__).parents[1]
 CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
 
 
-def after_source(source: str | None) -> str:
-    """What a study's folder is called by, after its task: ``-digits`` for ``data/digits.npz``."""
-    return f"-{Path(source).stem}" if source else ""
+def data_name(task: str, source: str | None) -> str:
+    """What a study's folder says of its data: ``arrays-digits`` of task arrays, data/digits.npz.
+
+    A source that is called as its task is not said twice.
+    """
+    name = Path(source or task).stem
+    return task if name.replace("-", "_") == task else f"{task}-{name}"
 
 
-OmegaConf.register_new_resolver("smallnets.after_source", after_source, replace=True)
+OmegaConf.register_new_resolver("smallnets.data_name", data_name, replace=True)
 
 
 def with_hint(said: str) -> str:

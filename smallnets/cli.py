@@ -62,6 +62,8 @@ def main() -> None:
     HYDRA_FULL_ERROR=1 in the environment shows the traceback instead.
     """
     words = sys.argv[1:]
+    if not sys.flags.safe_path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as python -m does: a module of one's own is found
     if words in (["--help"], ["-h"]):
         print(help_page(CONF), end="")
         return

@@ -35,13 +35,24 @@ def _is_swept(word: str) -> bool:
     return "range(" in word or ("," in word and "[" not in word)
 
 
-def data(model: dict) -> Data:
-    """Of the shapes of MNIST-1D, or of text for a decoder: the data are not what is checked."""
-    if model.get("causal"):
+TARGETS, LABELS = ("absolute_error", "huber", "squared_error"), ("binary_cross_entropy",)
+
+
+def data(config: dict) -> Data:
+    """Of the shapes of MNIST-1D, or of text for a decoder: the data are not what is checked.
+
+    The answers are of the kind that the objective is for.
+    """
+    objective = config["objective"]["_target_"].rpartition(".")[2]
+    if config["model"].get("causal"):
         tokens = np.zeros((4000, 64), np.int32)
         split = Split(tokens, tokens, tokens.size)
         return Data(split, split, split, outputs=256)
-    split = Split(np.zeros((4000, 40, 1), np.float32), np.zeros(4000, np.int32))
+    inputs = np.zeros((4000, 40, 1), np.float32)
+    if objective in TARGETS + LABELS:
+        split = Split(inputs, np.zeros((4000, 2), np.int32 if objective in LABELS else np.float32))
+        return Data(split, split, split, 2, kind="labels" if objective in LABELS else "targets")
+    split = Split(inputs, np.zeros(4000, np.int32))
     return Data(split, split, split, outputs=10)
 
 
@@ -53,7 +64,7 @@ def test_it_says_what_it_is_and_its_commands_build_and_shape_check(path: Path):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", words, return_hydra_config=True)
         resolved = resolve(config)
-        network = build(resolved)().check(data(resolved["model"]))
+        network = build(resolved)().check(data(resolved))
         assert jax.tree.leaves(network)
         assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(network))
         chosen.append(config.hydra.runtime.choices.get(str(path.parent.relative_to(CONF))))

@@ -13,9 +13,11 @@ import smallnets
 from smallnets.cli import VERBS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = [
+IMPORTING = [
     block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "import" in block
 ]
+BLOCKS = [block for block in IMPORTING if "sklearn" not in block]
+(EXAMPLES,) = (block for block in IMPORTING if "sklearn" in block)
 COMMANDS = re.findall(r"^    (smallnets .*)$", README, re.MULTILINE)
 
 
@@ -39,6 +41,17 @@ def test_a_block_of_python(block: str, cache: Path, tmp_path: Path):
         assert last < first
 
 
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data that the README writes, and the README, which is a text."""
+    folder = tmp_path_factory.mktemp("examples")
+    (folder / "README.md").write_text(README)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec(compile(EXAMPLES, "README.md", "exec"), {})
+    return folder
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -46,8 +59,11 @@ def test_a_block_of_python(block: str, cache: Path, tmp_path: Path):
         for each in COMMANDS
     ],
 )
-def test_a_command(command: str, cache: Path, tmp_path: Path):
+def test_a_command(
+    command: str, cache: Path, tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Its words are composed, sized and checked; ``analyse`` reads what is not there here."""
+    monkeypatch.chdir(examples)
     _, *words = shlex.split(command)
     if words[0] in VERBS:
         verb, *words = words

@@ -5,8 +5,22 @@ Only what the command itself needs is here, so that its help loads nothing heavy
 
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 _HERE = Path(__file__).parents[1]
 CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
+
+
+def data_name(task: str, source: str | None) -> str:
+    """What a study's folder says of its data: ``arrays-digits`` of task arrays, data/digits.npz.
+
+    A source that is called as its task is not said twice.
+    """
+    name = Path(source or task).stem
+    return task if name.replace("-", "_") == task else f"{task}-{name}"
+
+
+OmegaConf.register_new_resolver("smallnets.data_name", data_name, replace=True)
 
 
 def with_hint(said: str) -> str:

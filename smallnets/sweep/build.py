@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from smallnets.sweep import with_hint
 from smallnets.tasks.data import Data
+from smallnets.traced import public_name
 from smallnets.training.trainer import Trainer
 
 
@@ -27,18 +28,31 @@ def build(config: dict[str, Any]) -> partial[Trainer]:
         plain = OmegaConf.create(config)
         for key in sorted(OmegaConf.missing_keys(plain)):
             raise ValueError(f"{key} must be given: add {key}=... to the command")
+        _check_partials(config)
         tree = instantiate(plain, _convert_="all")
         for path, node in _partials(tree):
             _check_keywords(path, node)
     return tree
 
 
-def load(tree: partial[Trainer]) -> tuple[Trainer, Data]:
-    """The trainer and its data; raises ValueError for what is wrong with either."""
+def load(tree: partial[Trainer], call: str, loaded: dict[str, Data]) -> Data:
+    """The data of a trainer; raises ValueError for what is wrong with either.
+
+    ``loaded`` holds what was loaded before, by the task's ``call``, and takes up what was not: so
+    the programs of a plan that make one call share one ``Data``, in memory and on the device.
+    """
     with one_line():
         trainer = tree()
         trainer.budget()  # refuses what is no budget
-        return trainer, trainer.task()
+        if call not in loaded:
+            data: object = trainer.task()
+            if not isinstance(data, Data):
+                raise ValueError(
+                    f"task: {public_name(tree.keywords['task'].func)} must return a smallnets."
+                    f"tasks.Data, but returns a {type(data).__name__}: make one of its arrays"
+                )
+            loaded[call] = data
+        return loaded[call]
 
 
 def check(trainer: Trainer, data: Data, label: str, start: Any = None) -> Any:
@@ -66,6 +80,17 @@ def one_line(prefix: str = "") -> Iterator[None]:
         kind = "" if isinstance(error, (ValueError, OSError)) or _of_hydra(error) else type(error)
         name = f"{kind.__name__}: " if kind else ""
         raise ValueError(with_hint(" ".join(f"{prefix}{name}{error}".split()))) from error
+
+
+def _check_partials(config: Mapping[str, Any]) -> None:
+    """Raise ValueError where a part of the trainer would be called now, and not by the trainer."""
+    for name, part in config.items():
+        called = isinstance(part, Mapping) and "_target_" in part
+        if called and part.get("_partial_") is not True:
+            raise ValueError(
+                f"{name}: beside _target_: {part['_target_']} must stand _partial_: true, since "
+                f"{name} is called later: add that line to the YAML that {name}=... chooses"
+            )
 
 
 def _of_hydra(error: Exception) -> bool:

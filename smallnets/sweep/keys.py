@@ -12,6 +12,7 @@ import json
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from smallnets import NUMERICS
@@ -40,8 +41,16 @@ def run_key(tree: partial[Trainer], data: str, parent: str) -> str:
 
 
 def fingerprint(data: Data) -> str:
-    """A digest of all prepared arrays of a task."""
+    """A digest of all that a run takes of its data.
+
+    That is the prepared arrays, and what a kept model is given: the names of its answers, what
+    prepares raw inputs and what takes answers back to their units; and the metrics of its row.
+    """
     digest = hashlib.sha256(f"{data.outputs} {data.kind}".encode())
+    metrics = [metric if isinstance(metric, str) else metric.name for metric in data.metrics]
+    digest.update(repr((data.names, data.preparation.tokenizer, metrics)).encode())
+    for array in jax.tree.leaves((data.preparation, data.targets)):
+        digest.update(np.asarray(array).tobytes())
     for name in ("train", "validation", "test"):
         split = getattr(data, name)
         for array in (split.inputs, split.labels):

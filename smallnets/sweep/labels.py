@@ -7,6 +7,7 @@ theirs, so that two networks with one label make the same calls.
 """
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -25,10 +26,14 @@ ABSENT = object()
 
 
 class Labels:
-    """The labels of jobs, by what the configs of ``loader`` offer; each is composed once."""
+    """The labels of jobs, by what the configs of ``loader`` offer; each is composed once.
 
-    def __init__(self, loader: ConfigLoader):
+    ``words`` are Hydra's own overrides, of which those that say where else configs lie count here.
+    """
+
+    def __init__(self, loader: ConfigLoader, words: Sequence[str] = ()):
         self._loader = loader
+        self._words = [word for word in words if word.startswith("hydra.searchpath=")]
         self._composed: dict[tuple[str, ...], partial[Trainer]] = {}
 
     def family(self, job: Job, tree: partial[Trainer]) -> str:
@@ -70,7 +75,9 @@ class Labels:
     def _tree(self, *choices: str) -> partial[Trainer]:
         """The calls of a config with these choices; what it leaves to be given is None."""
         if choices not in self._composed:
-            config = self._loader.load_configuration("config", [*choices], RunMode.RUN)
+            config = self._loader.load_configuration(
+                "config", [*self._words, *choices], RunMode.RUN
+            )
             resolved = OmegaConf.create(resolve(config))
             for key in OmegaConf.missing_keys(resolved):
                 OmegaConf.update(resolved, key, None)

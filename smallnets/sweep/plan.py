@@ -1,6 +1,7 @@
 """A plan: the programs that a sweep needs, each composed, sized and checked, and nothing run."""
 
 import functools
+import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -142,18 +143,26 @@ def plan_jobs(
     groups = group(parents.of(job) for job in track("composing", jobs, len(overrides)))
     if not groups:
         raise ValueError("a sweep needs at least one run, but an empty list leaves none: fill it")
-    labels, fingerprints = Labels(context.config_loader), functools.cache(fingerprint)
+    labels = Labels(context.config_loader, config.hydra.overrides.hydra)
+    fingerprints = functools.cache(fingerprint)
+    loaded: dict[str, Data] = {}
     programs = [
-        _prepare(each, labels, fingerprints) for each in track("checking", groups, len(groups))
+        _prepare(each, labels, fingerprints, loaded)
+        for each in track("checking", groups, len(groups))
     ]
     return Plan(programs, Path(config.hydra.sweep.dir), config, context)
 
 
-def _prepare(group: Group, labels: Labels, fingerprints: Callable[[Data], str]) -> Program:
+def _prepare(
+    group: Group,
+    labels: Labels,
+    fingerprints: Callable[[Data], str],
+    loaded: dict[str, Data],
+) -> Program:
     """Build, size and check without computing; raises ValueError for what is wrong."""
     first = group.jobs[0]
     tree = build(first.resolved)
-    trainer, data = load(tree)
+    data = load(tree, json.dumps(first.resolved["task"], sort_keys=True), loaded)
     task = labels.task(first, tree)
     start, sizes = None, {}
     if first.parent is None:

@@ -1,12 +1,11 @@
 """The six novels of Jane Austen, to be predicted token by token; the text is in the package."""
 
-import functools
 import itertools
 import lzma
 from pathlib import Path
 
 from smallnets.tasks.data import Data
-from smallnets.tasks.text import language_model
+from smallnets.tasks.text import language_model, parts
 
 FILE = Path(__file__).parent / "texts" / "austen.txt.xz"
 TITLES = (  # each a line of its own, where its novel begins
@@ -20,7 +19,6 @@ TITLES = (  # each a line of its own, where its novel begins
 HELD_OUT = 0.05  # of each novel for validation, and as much for the test
 
 
-@functools.lru_cache(maxsize=4)
 def load(*, cache: str, length: int, vocabulary: int | None = None) -> Data:
     """Windows of ``length`` tokens ``[n, T]`` and the tokens one further on, ``[n, T]``.
 
@@ -32,7 +30,7 @@ def load(*, cache: str, length: int, vocabulary: int | None = None) -> Data:
     """
     texts = {"train": [], "validation": [], "test": []}
     for novel in novels():
-        for name, part in zip(texts, parts(novel), strict=True):
+        for name, part in zip(texts, parts(novel, HELD_OUT, HELD_OUT), strict=True):
             texts[name].append(part)
     return language_model(
         texts, length=length, vocabulary=vocabulary, cache=Path(cache).expanduser()
@@ -44,12 +42,3 @@ def novels() -> list[str]:
     whole = lzma.decompress(FILE.read_bytes()).decode()
     starts = [0, *(whole.index(f"\n{title}\n") + 1 for title in TITLES[1:]), len(whole)]
     return [whole[a:b] for a, b in itertools.pairwise(starts)]
-
-
-def parts(novel: str) -> tuple[str, str, str]:
-    """A novel's parts for training, validation and test; together they are the novel."""
-    first, second = (
-        novel.rindex("\n", 0, round(share * len(novel))) + 1
-        for share in (1 - 2 * HELD_OUT, 1 - HELD_OUT)
-    )
-    return novel[:first], novel[first:second], novel[second:]

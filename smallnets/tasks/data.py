@@ -182,12 +182,13 @@ def hold_out(data: Data, validation: float) -> Data:
     )
 
 
-def standardise(data: Data) -> Data:
+def standardise(data: Data, numbers: np.ndarray | None = None) -> Data:
     """Give each channel (the last axis) mean 0 and variance 1 over the train split.
 
     All splits are shifted and scaled by the train split's numbers alone, so hold out first. A
     channel that is constant in the train split is only shifted. Inputs of uint8 stay as they are:
-    they are shifted and scaled in training, batch by batch.
+    they are shifted and scaled in training, batch by batch. Where ``numbers`` is given, channels
+    that it does not mark stay as they are.
     """
     axes = tuple(range(data.train.inputs.ndim - 1))
     mean = data.train.inputs.mean(axes, dtype=np.float64, keepdims=True).astype(np.float32)
@@ -197,6 +198,9 @@ def standardise(data: Data) -> Data:
     else:
         variance = np.square(data.train.inputs - mean).mean(axes, dtype=np.float64, keepdims=True)
     scale = np.where(variance > 0, np.sqrt(variance), 1).astype(np.float32)
+    if numbers is not None:
+        mean, scale = (np.where(numbers, a, b) for a, b in ((mean, 0), (scale, 1)))
+        mean, scale = mean.astype(np.float32), scale.astype(np.float32)
     if data.raw:
         return replace(data, preparation=Preparation(mean=mean, scale=scale))
 

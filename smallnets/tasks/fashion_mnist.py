@@ -1,19 +1,12 @@
-"""Fashion-MNIST, or any data set in its files' names and format, from a folder of idx files.
+"""Fashion-MNIST, from a folder of its idx files; others of their kind are read by task=images."""
 
-The idx format is a header that gives the shape, then unsigned bytes: LeCun, Cortes & Burges (1998),
-"The MNIST database", section "File formats".
-"""
-
-import functools
-import gzip
-import math
 import os
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from smallnets.tasks.data import Data, Split, check_share, hold_out, standardise
+from smallnets.tasks.idx import read_examples
 
 NAMES = (
     "T-shirt/top",
@@ -29,9 +22,8 @@ NAMES = (
 )  # Xiao, Rasul & Vollgraf 2017, table 2
 
 
-@functools.lru_cache(maxsize=4)
 def load(*, source: str, validation: float) -> Data:
-    """Grey images ``[n, 28, 28, 1]`` of 10 classes, standardised by the train split.
+    """Grey images ``[n, 28, 28, 1]`` of 10 classes, uint8, standardised in training.
 
     ``source`` is the folder of the four files ``{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz``:
     60,000 train examples, of which the share ``validation`` is held out, and 10,000 test examples.
@@ -47,7 +39,7 @@ def load(*, source: str, validation: float) -> Data:
 
 
 def raw(folder: Path) -> Data:
-    """The images as float32 of 0 to 255 and their labels, with an empty validation split."""
+    """The images as they are and their labels, with an empty validation split."""
     if not (os.access(folder, os.R_OK | os.X_OK) and folder.is_dir()):
         raise ValueError(
             f"{folder}: a readable folder of idx.gz files is needed, there is none; install "
@@ -65,50 +57,4 @@ def _split(folder: Path, name: str) -> Split:
             f"{folder}: {name!r} must hold images of (28, 28) and labels below 10, found "
             f"{images.shape} and labels up to {labels.max(initial=0)}; put other files there"
         )
-    return Split(images[..., None].astype(np.float32), labels.astype(np.int32))
-
-
-def read(path: Path) -> np.ndarray:
-    """The array of an ``idx.gz`` file of unsigned bytes, any rank, in the file's order.
-
-    The header is two zero bytes, the type (8 for unsigned bytes), the rank, and for each axis its
-    size as 4 bytes, most significant first. Raises ValueError if the file is missing, is not
-    whole, or is not such a file.
-    """
-    fix = "put a whole copy of it there"
-    try:
-        with gzip.open(path) as file:
-            content = file.read()
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{path}: a gzip file is needed, but {reason}; {fix}") from None
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise ValueError(
-            f"{path}: an idx file of unsigned bytes starts with 00 00 08, this one with "
-            f"{content[:3].hex(' ') or 'nothing'}; {fix}"
-        )
-    rank = content[3]
-    start = 4 + 4 * rank
-    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
-    if len(content) - start != math.prod(shape):
-        raise ValueError(
-            f"{path}: {rank} axes of sizes {shape} need {start + math.prod(shape)} bytes, it holds "
-            f"{len(content)}; {fix}"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
-def read_examples(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images ``[n, height, width]`` and labels ``[n]`` of the split ``name`` in ``folder``.
-
-    Read from ``NAME-images-idx3-ubyte.gz`` and ``NAME-labels-idx1-ubyte.gz``. Raises ValueError
-    as ``read`` does, and if the two differ in length or rank.
-    """
-    images = read(folder / f"{name}-images-idx3-ubyte.gz")
-    labels = read(folder / f"{name}-labels-idx1-ubyte.gz")
-    if images.ndim != 3 or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"{folder}: images [n, height, width] and labels [n] are needed for {name!r}, got "
-            f"{images.shape} and {labels.shape}; put files there that belong together"
-        )
-    return images, labels
+    return Split(images[..., None], labels.astype(np.int32))

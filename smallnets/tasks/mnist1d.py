@@ -1,6 +1,5 @@
 """MNIST-1D: ten classes of signals of 40 positions, made offline in a second."""
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from smallnets.tasks.mnist1d_builder import Mnist1d
 
 
-@functools.lru_cache(maxsize=4)
 def load(*, cache: str, validation: float) -> Data:
     """Signals ``[n, 40, 1]`` exactly as the package ``mnist1d`` makes them, rounded to float32.
 

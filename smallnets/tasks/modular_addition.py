@@ -1,13 +1,10 @@
 """Modular addition: some of the table of (a + b) mod p is for training, the rest for the test."""
 
-import functools
-
 import numpy as np
 
 from smallnets.tasks.data import Data, Split, check_share, check_whole
 
 
-@functools.lru_cache(maxsize=4)
 def load(*, seed: int, modulus: int, train: float, validation: float) -> Data:
     """All pairs of numbers below p = ``modulus`` and their sum, label = (a + b) mod p.
 

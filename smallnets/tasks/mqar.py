@@ -1,14 +1,11 @@
 """Multi-query associative recall (MQAR): which value stood with this key, earlier in a sequence?"""
 
-import functools
-
 import numpy as np
 
 from smallnets.tasks.data import Data, Split, check_whole
 from smallnets.tasks.preparation import Preparation
 
 
-@functools.lru_cache(maxsize=4)
 def load(
     *,
     seed: int,

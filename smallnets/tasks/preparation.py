@@ -7,13 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+CHARACTERS = "characters "
+
 
 class Preparation(nnx.Module):
     """Raw inputs x[n, ...] to those of a network, (x - mean) / scale as ``dtype``.
 
-    Without ``mean`` and ``scale`` only the type is set. Of text, ``tokenizer`` is ``bytes`` or the
-    JSON of a tokenizer of the library tokenizers, and ``window`` the length in tokens that the
-    network was trained on.
+    Without ``mean`` and ``scale`` only the type is set. Of text, ``tokenizer`` is ``bytes``, the
+    word ``characters`` and after a space all characters in the order of their numbers, or the JSON
+    of a tokenizer of the library tokenizers, and ``window`` the length in tokens that the network
+    was trained on.
     """
 
     def __init__(
@@ -39,13 +42,21 @@ class Preparation(nnx.Module):
     def tokens(self, text: str) -> np.ndarray:
         """The tokens of a text, ``[T]``.
 
-        Raises ValueError where the network does not read text, for an empty text, and for one that
-        is longer than its window.
+        Raises ValueError where the network does not read text, for an empty text, for one that is
+        longer than its window, and for characters that the text it was trained on has not.
         """
         if self.tokenizer is None:
             raise ValueError("this model reads arrays x[n, ...], not text: give it numbers")
         if self.tokenizer == "bytes":
             ids = np.frombuffer(text.encode(), np.uint8)
+        elif self.tokenizer.startswith(CHARACTERS):
+            characters = self.tokenizer.removeprefix(CHARACTERS)
+            if unseen := sorted({*text} - {*characters}):
+                raise ValueError(
+                    f"this model reads the characters of its train text, but {unseen[0]!r} is none "
+                    "of them: leave it out"
+                )
+            ids = np.asarray([characters.index(character) for character in text])
         else:
             from tokenizers import Tokenizer
 

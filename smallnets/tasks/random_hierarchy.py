@@ -1,6 +1,5 @@
 """A language of a random grammar, whose entropy is known: what no model can predict better."""
 
-import functools
 import math
 
 import numpy as np
@@ -9,7 +8,6 @@ from smallnets.tasks.data import Data, Split, check_whole
 from smallnets.tasks.preparation import Preparation
 
 
-@functools.lru_cache(maxsize=4)
 def load(
     *,
     seed: int,

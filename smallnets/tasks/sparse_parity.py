@@ -1,6 +1,5 @@
 """Multitask sparse parity: many small problems, each rarer than the one before it."""
 
-import functools
 import math
 
 import numpy as np
@@ -8,7 +7,6 @@ import numpy as np
 from smallnets.tasks.data import Data, Split, check_whole
 
 
-@functools.lru_cache(maxsize=4)
 def load(
     *,
     seed: int,

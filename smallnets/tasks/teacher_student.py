@@ -1,6 +1,5 @@
 """Points of a stated dimension, classified by a random network, some of them wrongly."""
 
-import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from smallnets.tasks.data import Data, Split, check_whole
 SAMPLE = 10_000  # points that the teacher's logits are centred and scaled on
 
 
-@functools.lru_cache(maxsize=4)
 def load(
     *,
     seed: int,

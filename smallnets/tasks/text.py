@@ -1,25 +1,37 @@
-"""Language modelling: texts become windows of tokens, which are bytes or learned from the texts."""
+"""Language modelling: texts become windows of tokens: bytes, characters, or learned from the texts.
+
+``load`` is the task of one's own text; other texts come by :func:`language_model`.
+"""
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from smallnets.files import replacing
 from smallnets.tasks.cache import writing
 from smallnets.tasks.data import Data, Split, check_whole
-from smallnets.tasks.preparation import Preparation
+from smallnets.tasks.examples import SPLITS, say_shared
+from smallnets.tasks.preparation import CHARACTERS, Preparation
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+log = logging.getLogger(__name__)
+
 BYTES = 256  # a byte is a token where no vocabulary is learned
+Vocabulary = int | Literal["characters"] | None
 
 
 class Tokens(NamedTuple):
-    """A text in tokens: ``ids[n]``, and of how many bytes each is, ``bytes[n]``."""
+    """A text in tokens: ``ids[n]``, and of how many bytes each is, ``bytes[n]``.
+
+    A token of 0 bytes is none that could be predicted: it is in no label.
+    """
 
     ids: np.ndarray
     bytes: np.ndarray
@@ -28,41 +40,138 @@ class Tokens(NamedTuple):
 Encode = Callable[[str], Tokens]
 
 
+def load(
+    *,
+    source: str,
+    cache: str,
+    length: int,
+    vocabulary: Vocabulary = None,
+    validation: float = 0.05,
+    test: float = 0.05,
+    metrics: Sequence[str] = (),
+) -> Data:
+    """Windows of ``length`` tokens ``[n, T]`` of one's own text, and those one further on.
+
+    ``source`` is a text file in UTF-8, whose last share ``test`` is for the test and the share
+    ``validation`` before it for validation, cut at ends of lines; or a folder of ``train.txt`` and
+    ``test.txt``, with ``validation.txt`` or else the end of ``train.txt``. For ``vocabulary`` see
+    :func:`language_model`. Raises ValueError, naming the file, for one that is not there or not in
+    UTF-8, for shares that leave nothing, and as :func:`language_model`.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        whole = {name: read(path / f"{name}.txt") for name in ("train", "test")}
+        if (path / "validation.txt").exists():
+            whole["validation"] = read(path / "validation.txt")
+        else:
+            whole["train"], whole["validation"], _ = parts(whole["train"], validation, 0)
+    else:
+        whole = dict(zip(SPLITS, parts(read(path), validation, test), strict=True))
+    texts = {name: [whole[name]] if whole[name] else [] for name in SPLITS}
+    try:
+        data = language_model(
+            texts, length=length, vocabulary=vocabulary, cache=Path(cache).expanduser()
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    say_shared(path, data)
+    return replace(data, metrics=tuple(metrics))
+
+
+def read(path: Path) -> str:
+    """The text of a file; raises ValueError where it is not there, or not in UTF-8."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        reason = error.strerror
+        raise ValueError(f"{path}: a text file is needed, but {reason}: name one") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: the text must be in UTF-8, but byte {error.start} is not: convert it, as "
+            "with iconv -t utf-8"
+        ) from None
+
+
+def parts(text: str, validation: float, test: float) -> tuple[str, str, str]:
+    """A text's parts for training, validation and test; together they are the text.
+
+    The shares are of its characters, and are cut at the end of the line before; in a text without
+    lines where they fall. Raises ValueError for shares that leave nothing to train on.
+    """
+    for name, share in (("validation", validation), ("test", test)):
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+            raise ValueError(f"{name} must be a share in [0, 1), but is {share!r}: give one")
+    if validation + test >= 1:
+        raise ValueError(
+            f"validation and test must leave text to train on, but are {validation} and {test}: "
+            "choose smaller shares"
+        )
+    first, second = (
+        text.rfind("\n", 0, at) + 1 or at
+        for at in (round(share * len(text)) for share in (1 - (validation + test), 1 - test))
+    )
+    first, second = first if validation + test else len(text), second if test else len(text)
+    return text[:first], text[first:second], text[second:]
+
+
 def language_model(
-    texts: Mapping[str, Sequence[str]], *, length: int, vocabulary: int | None, cache: Path
+    texts: Mapping[str, Sequence[str]], *, length: int, vocabulary: Vocabulary, cache: Path
 ) -> Data:
     """Predict each next token: windows of ``length`` tokens that do not overlap.
 
-    ``texts`` are those of ``train``, ``validation`` and ``test``. ``inputs[n, T]`` are a window's
+    ``texts`` are those of ``train``, ``validation`` (which may be none) and ``test``.
+    ``inputs[n, T]`` are a window's
     tokens and ``labels[n, T]`` those one further on. Windows do not cross from one text to another;
     a text's first token is in no label, and what is left after its last whole window in neither.
     Each window is read from its start without what came before, so bits per byte fall as ``length``
     grows; at one ``length`` a larger vocabulary sees more text.
 
-    Tokens are the text's bytes (UTF-8), 256 classes, or the ``vocabulary`` of a byte-level BPE that
-    is trained on the train texts alone and kept in ``cache``; either way every text has an exact
-    length in bytes, by which a split gives bits per byte.
+    Tokens are the text's bytes (UTF-8), 256 classes; with ``vocabulary="characters"`` the distinct
+    characters of the train texts; or the ``vocabulary`` of a byte-level BPE that is trained on the
+    train texts alone and kept in ``cache``. Every text has an exact length in bytes, by which a
+    split gives bits per byte. Characters that only held-out texts have are one token more, which is
+    in no label: they are read, but neither predicted nor scored, and it is said how many.
 
-    Raises ValueError for a length that leaves a split without a window, for a vocabulary that is
-    not above 256 or more than the texts give, and where the library ``tokenizers`` is wanted and
-    not installed.
+    Raises ValueError for a length that leaves a split without a window, for train texts of one
+    character, for a vocabulary that is not above 256 or more than the texts give, and where the
+    library ``tokenizers`` is wanted and not installed.
     """
     check_whole({"length": length}, least=1)
-    tokenizer, encode = "bytes", spell
-    if vocabulary is not None:
-        tokenizer = learned(texts["train"], vocabulary, cache)
+    characters = "".join(sorted(set().union(*texts["train"])))
+    if len(characters) < 2:
+        raise ValueError(
+            f"a text of at least two characters is needed, but that of train has {characters!r} "
+            "alone: give another"
+        )
+    tokenizer, encode, outputs = "bytes", spell, BYTES
+    if vocabulary == "characters":
+        tokenizer, encode = f"{CHARACTERS}{characters}", speller(characters)
+        outputs = len(characters) + _unseen([*texts["validation"], *texts["test"]], characters)
+    elif vocabulary is not None:
+        tokenizer, outputs = learned(texts["train"], vocabulary, cache), vocabulary
         encode = encoder(tokenizer, vocabulary)
-    train, validation, test = (
-        windows(name, [encode(text) for text in texts[name]], length)
-        for name in ("train", "validation", "test")
-    )
+    train, test = (windows(n, list(map(encode, texts[n])), length) for n in ("train", "test"))
+    validation = Split(train.inputs[:0], train.labels[:0])
+    if texts["validation"]:
+        validation = windows("validation", list(map(encode, texts["validation"])), length)
     return Data(
         train,
         validation,
         test,
-        outputs=BYTES if vocabulary is None else vocabulary,
+        outputs=outputs,
         preparation=Preparation(dtype="int32", tokenizer=tokenizer, window=length),
     )
+
+
+def _unseen(texts: Sequence[str], characters: str) -> bool:
+    """Whether held-out texts have characters that no train text has; how many is said."""
+    known = {*characters}
+    count = sum(character not in known for text in texts for character in text)
+    if count:
+        log.warning(
+            "%d held-out characters are in no train text: they are read, but not scored", count
+        )
+    return count > 0
 
 
 def windows(name: str, texts: Sequence[Tokens], length: int) -> Split:
@@ -76,10 +185,10 @@ def windows(name: str, texts: Sequence[Tokens], length: int) -> Split:
             + (f"choose length < {longest}" if longest > 1 else "give longer texts")
         )
 
-    def cut(shift: int) -> np.ndarray:
+    def cut(arrays: Sequence[np.ndarray], shift: int) -> np.ndarray:
         rows = [
-            text.ids[shift : shift + count * length].reshape(count, length)
-            for text, count in zip(texts, counts, strict=True)
+            array[shift : shift + count * length].reshape(count, length)
+            for array, count in zip(arrays, counts, strict=True)
         ]
         return np.concatenate(rows).astype(np.int32)
 
@@ -87,13 +196,34 @@ def windows(name: str, texts: Sequence[Tokens], length: int) -> Split:
         int(text.bytes[1 : 1 + count * length].sum())
         for text, count in zip(texts, counts, strict=True)
     )
-    return Split(cut(0), cut(1), spelled)
+    labels = [np.where(text.bytes > 0, text.ids, -1) for text in texts]
+    return Split(cut([text.ids for text in texts], 0), cut(labels, 1), spelled)
 
 
 def spell(text: str) -> Tokens:
     """The bytes of a text in UTF-8."""
     ids = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
     return Tokens(ids, np.ones_like(ids))
+
+
+def speller(characters: str) -> Encode:
+    """What makes tokens of a text: the places of its characters in the sorted ``characters``.
+
+    Another character is the token ``len(characters)``, of 0 bytes.
+    """
+    letters = np.asarray([ord(character) for character in characters])
+    lengths = np.asarray([len(character.encode()) for character in characters])
+
+    def encode(text: str) -> Tokens:
+        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        places = np.minimum(np.searchsorted(letters, codes), len(letters) - 1)
+        known = letters[places] == codes
+        return Tokens(
+            np.where(known, places, len(letters)).astype(np.int32),
+            np.where(known, lengths[places], 0),
+        )
+
+    return encode
 
 
 def learned(texts: Sequence[str], vocabulary: int, cache: Path) -> str:
@@ -104,8 +234,8 @@ def learned(texts: Sequence[str], vocabulary: int, cache: Path) -> str:
     """
     if not isinstance(vocabulary, int) or vocabulary <= BYTES:
         raise ValueError(
-            f"vocabulary must be above {BYTES}, the bytes, but is {vocabulary!r}: choose more, or "
-            "null for bytes"
+            f"vocabulary must be above {BYTES}, the bytes, but is {vocabulary!r}: choose more, "
+            "characters, or null for bytes"
         )
     try:
         import tokenizers

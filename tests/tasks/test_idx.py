@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
-from smallnets.tasks.fashion_mnist import read, read_examples
+from smallnets.tasks.idx import read, read_examples
 
 HEADER = bytes([0, 0, 8, 1, 0, 0, 0, 3])
 

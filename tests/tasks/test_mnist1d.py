@@ -55,10 +55,6 @@ def test_generating_leaves_the_global_generators_alone(monkeypatch):
     assert len(generate()["train"][0]) == 40
 
 
-def test_the_second_call_gives_the_same_object(cache):
-    assert mnist1d.load(cache=cache, validation=0.1) is mnist1d.load(cache=cache, validation=0.1)
-
-
 def test_a_wrong_share_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="validation"):
         mnist1d.load(cache=str(tmp_path / "cache"), validation=1)

@@ -22,9 +22,7 @@ def test_the_splits_are_the_whole_table_each_pair_once(modulus):
 
 
 def test_the_shares_are_kept_and_depend_on_the_seed():
-    load.cache_clear()
     one = load(seed=0, modulus=20, train=0.3, validation=0.1)
-    load.cache_clear()
     again = load(seed=0, modulus=20, train=0.3, validation=0.1)
     other = load(seed=1, modulus=20, train=0.3, validation=0.1)
     assert [len(each) for each in (one.train, one.validation, one.test)] == [120, 40, 240]

@@ -50,9 +50,7 @@ def test_any_pair_is_as_likely_to_be_asked_next():
 
 
 def test_shapes_and_types_and_the_seed():
-    load.cache_clear()
     one = load(seed=0, **SMALL, **COUNTS)
-    load.cache_clear()
     again, other = load(seed=0, **SMALL, **COUNTS), load(seed=1, **SMALL, **COUNTS)
     assert one.outputs == 16
     assert (one.test.inputs.shape, one.test.labels.shape) == ((30, 24), (30, 24))

@@ -92,9 +92,7 @@ def test_no_two_rules_have_one_right_hand_side():
 
 
 def test_labels_are_the_next_tokens_and_all_depends_on_the_seed():
-    load.cache_clear()
     one = load(seed=0, **SMALL, **COUNTS)
-    load.cache_clear()
     again, other = load(seed=0, **SMALL, **COUNTS), load(seed=1, **SMALL, **COUNTS)
     np.testing.assert_array_equal(one.train.inputs[:, 1:], one.train.labels[:, :-1])
     assert one.outputs == 3

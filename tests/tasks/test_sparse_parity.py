@@ -60,9 +60,7 @@ def test_the_loss_of_the_rest_falls_as_the_stated_power(alpha):
 
 
 def test_shapes_and_types_and_the_seed():
-    load.cache_clear()
     one = load(seed=0, **SMALL, **COUNTS)
-    load.cache_clear()
     again, other = load(seed=0, **SMALL, **COUNTS), load(seed=1, **SMALL, **COUNTS)
     assert one.outputs == 2
     assert (one.test.inputs.shape, one.test.labels.shape) == ((30, 13), (30,))

@@ -51,9 +51,7 @@ def test_points_are_standard_normal_and_no_class_is_rare():
 
 
 def test_shapes_and_types_and_the_seed():
-    load.cache_clear()
     one = load(seed=0, **NETWORK, noise=0.1, **COUNTS)
-    load.cache_clear()
     again = load(seed=0, **NETWORK, noise=0.1, **COUNTS)
     other = load(seed=1, **NETWORK, noise=0.1, **COUNTS)
     assert one.outputs == 4

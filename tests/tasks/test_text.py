@@ -9,7 +9,7 @@ import pytest
 
 from smallnets.tasks import austen
 from smallnets.tasks.data import Split
-from smallnets.tasks.text import encoder, language_model, learned, spell, windows
+from smallnets.tasks.text import encoder, language_model, learned, parts, spell, windows
 
 TEXTS = {
     "train": ["it is a truth universally acknowledged, " * 20, "£20,000 a year; " * 20],
@@ -121,10 +121,10 @@ def test_the_novels_are_whole_and_each_begins_with_its_title():
 
 def test_each_novel_is_parted_at_line_ends_into_90_5_and_5_percent():
     for novel in austen.novels():
-        parts = austen.parts(novel)
-        assert "".join(parts) == novel
-        assert all(part.endswith("\n") for part in parts[:2])
-        shares = [len(part) / len(novel) for part in parts]
+        found = parts(novel, 0.05, 0.05)
+        assert "".join(found) == novel
+        assert all(part.endswith("\n") for part in found[:2])
+        shares = [len(part) / len(novel) for part in found]
         np.testing.assert_allclose(shares, [0.9, 0.05, 0.05], atol=1e-3)
 
 

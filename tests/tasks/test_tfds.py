@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -149,6 +151,10 @@ def test_damaged_kept_arrays_are_never_taken_for_whole(directory, cache):
     np.testing.assert_array_equal(first.train.inputs, second.train.inputs)
 
 
+def of(directory: Path, cache: Path) -> dict[str, Any]:
+    return {"directory": str(directory), "cache": str(cache)}
+
+
 def edit(directory: Path, **changes) -> None:
     info = json.loads((directory / INFO).read_text())
     (directory / INFO).write_text(json.dumps(info | changes))
@@ -209,7 +215,7 @@ def test_the_folder_above_is_refused_with_the_folders_to_name(directory, cache):
         ({"labels": "image"}, "labels must be one integer an example, feature 'image'"),
         ({"labels": "name"}, "feature 'name' must be numbers"),
         ({"inputs": "name"}, "feature 'name' must be numbers"),
-        ({"inputs": "age"}, r"inputs: float32 \[n, ...\] or int32 \[n, T\] is needed"),
+        ({"inputs": "age"}, r"inputs: float32 or uint8 \[n, ...\] or int32"),
         ({"inputs": "picture"}, r"feature 'picture' must have one shape, found 2 in 30"),
         (
             {"test": "validation"},
@@ -234,7 +240,7 @@ def test_reading_prints_nothing(directory, cache, capfd):
 
 
 def test_the_task_holds_out_and_standardises_what_is_read(directory, cache):
-    options = {"inputs": "photo", "labels": "age"}
+    options: dict[str, Any] = {"inputs": "photo", "labels": "age"}
     found = load(directory=str(directory), cache=str(cache), validation=0.1, **options)
     expected = standardise(hold_out(read(directory, cache=cache, **options), 0.1))
     for name in ("train", "validation", "test"):
@@ -242,13 +248,38 @@ def test_the_task_holds_out_and_standardises_what_is_read(directory, cache):
         np.testing.assert_array_equal(ours.inputs, wanted.inputs)
         np.testing.assert_array_equal(ours.labels, wanted.labels)
     assert len(found.validation) == 3
-    np.testing.assert_allclose(found.train.inputs.mean(axis=(0, 1, 2)), 0, atol=1e-6)
+    prepared = np.asarray(found.preparation(found.train.inputs))
+    np.testing.assert_allclose(prepared.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+
+
+def test_several_features_are_a_table(directory, cache):
+    found = load(
+        directory=str(directory), cache=str(cache), validation=0.1,
+        inputs=["age", "photo", "label"], labels="weight", train="train[:20]", test="train[20:]",
+    )  # fmt: skip
+    assert (found.kind, found.outputs, len(found.train)) == ("targets", 1, 18)
+    assert found.train.inputs.shape[1:] == (1 + 2 * 3 * 3 + 3,)
+    np.testing.assert_array_equal(found.train.inputs[:, -3:].sum(axis=1), 1)  # of the label
+    assert found.targets is not None
+    weights = np.asarray(found.targets(jnp.asarray(found.test.labels)))
+    np.testing.assert_allclose(weights[:, 0], np.arange(20, 30) / 4, rtol=1e-6)
+    words = load(directory=str(directory), cache=str(cache), validation=0, inputs=["age"])
+    assert (words.kind, words.names) == ("classes", ("0", "1", "2"))
+
+
+def test_a_feature_of_text_is_predicted_token_by_token(directory, cache):
+    options = {**of(directory, cache), "inputs": "name"}
+    found = load(**options, validation=0.1, length=4, train="train[10:]")
+    assert bytes(found.train.inputs[0].astype(np.uint8)) == b"numb"
+    assert [len(s) for s in (found.train, found.validation, found.test)] == [36, 4, 11 + 1]
+    with pytest.raises(ValueError, match="no feature 'nam' for inputs"):
+        load(**{**options, "inputs": ["nam"]}, validation=0.1)
 
 
 @pytest.mark.parametrize("option", ["inputs", "labels", "train", "test"])
 def test_the_task_passes_every_name_on(directory, cache, option):
     with pytest.raises(ValueError, match="'absent'"):
-        load(directory=str(directory), cache=str(cache), validation=0, **{option: "absent"})
+        load(**of(directory, cache), validation=0, **{option: "absent"})
 
 
 def test_the_task_refuses_bad_options_before_anything_is_written(tmp_path, cache):

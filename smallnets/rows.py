@@ -23,8 +23,9 @@ class Row:
     ``metrics`` holds the numbers at the last step (``validation_error``, ``test_loss``, ...) and,
     under ``best_...``, those at the step with the lowest validation loss. ``curves`` holds the same
     metrics at every evaluation, beside ``step``. Errors are shares of wrong answers, losses nats;
-    of text there is ``<split>_bits_per_byte`` too. A run whose loss left the finite numbers has
-    ``status`` ``"diverged"`` and NaN metrics from there on. ``seconds`` is the run's share of its
+    of text there is ``<split>_bits_per_byte`` too. A run whose training loss left the finite
+    numbers, or that ended with any metric outside them, has ``status`` ``"diverged"`` and NaN
+    metrics from there on. ``seconds`` is the run's share of its
     program's wall time, ``compile_seconds`` the whole program's; other programs may have run beside
     it, so neither is a cost to compare by. ``costs`` is what the network costs by every axis that
     is counted: ``params`` and ``active_params``, ``flops`` of the products of a forward pass per

@@ -261,7 +261,8 @@ def runs_of(
     for index, job in enumerate(jobs):
         curves = {name: array[index].tolist() for name, array in result.curves.items()}
         curves |= _bits_per_byte(data, curves)
-        diverged = not all(map(math.isfinite, curves["train_loss"]))
+        ends = [curve[-1] for curve in curves.values()]  # the last update is in no training loss
+        diverged = not all(map(math.isfinite, [*curves["train_loss"], *ends]))
         metrics = {name: curve[-1] for name, curve in curves.items()}
         row = Row(
             family=program.families[index],

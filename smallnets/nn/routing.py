@@ -11,6 +11,8 @@ from smallnets.nn.linear import Dense
 from smallnets.nn.parameter import Buffer, hyperparameter, report
 from smallnets.traced import Traced
 
+WRITTEN_OUT = 64  # choices of a token that are added one by one: beyond, compiling takes long
+
 # axes: T tokens, E experts, k choices of a token, n choices in all
 
 
@@ -37,8 +39,11 @@ class Routing(NamedTuple):
         """rows[n, d], one for each choice, to their sums for each token, [T, d]."""
         count = self.probabilities.shape[0]
         if self.token is None:
+            choices = rows.reshape(-1, count, rows.shape[-1])
+            if len(choices) > WRITTEN_OUT:
+                return choices.sum(axis=0)
             # one by one: XLA on CPU adds up a leading axis ten times as slowly as it adds arrays
-            return sum(rows.reshape(-1, count, rows.shape[-1])[1:], rows[:count])
+            return sum(choices[1:], rows[:count])
         return jnp.zeros((count, rows.shape[-1]), rows.dtype).at[self.token].add(rows)
 
     def loads(self) -> jax.Array:

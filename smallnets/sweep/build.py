@@ -2,26 +2,39 @@
 
 import difflib
 import inspect
+import math
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from smallnets.sweep import with_hint
 from smallnets.tasks.data import Data
+from smallnets.traced import annotations
 from smallnets.training.trainer import Trainer
+
+LARGEST = 2**31 - 1  # of whole numbers: counts and sizes have 32 bits in a program
+LISTS = (list, Sequence)
+KINDS: dict[Any, str] = {
+    int: f"a whole number up to {LARGEST}",
+    float: "a finite number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+}
 
 
 def build(config: dict[str, Any]) -> partial[Trainer]:
     """The tree of partials that a resolved config stands for; its root builds a :class:`Trainer`.
 
-    Raises ValueError where a value is missing, or a target does not exist or does not take what it
-    is given.
+    Raises ValueError where a value is missing or not of the type that the signature annotates, and
+    where a target does not exist or does not take what it is given.
     """
     with one_line():
         plain = OmegaConf.create(config)
@@ -30,6 +43,7 @@ def build(config: dict[str, Any]) -> partial[Trainer]:
         tree = instantiate(plain, _convert_="all")
         for path, node in _partials(tree):
             _check_keywords(path, node)
+            _check_values(path, node)
     return tree
 
 
@@ -94,3 +108,39 @@ def _check_keywords(path: str, node: partial[Any]) -> None:
             raise ValueError(
                 f"{path or 'the config'}: {node.func.__qualname__} takes no '{name}': {hint}"
             )
+
+
+def _check_values(path: str, node: partial[Any]) -> None:
+    """Raise ValueError for a plain value of another type than the signature annotates.
+
+    Numbers that may vary inside a program differ from job to job: ``jobs.group`` checks those.
+    """
+    hints = annotations(node.func)
+    for name, value in node.keywords.items():
+        hint = hints.get(name, Any)
+        if not _fits(value, hint):
+            wanted = " or ".join(KINDS[kind] for kind in _kinds(hint))
+            several = "a list, each item " if get_origin(hint) in LISTS else ""
+            dot = f"{path}.{name}" if path else name
+            raise ValueError(f"{dot} must be {several}{wanted}, but is {value!r}: give one")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type; only plain types and lists of them are looked at."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return True
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin in LISTS:
+        return isinstance(value, list) and all(_fits(each, parts[0]) for each in value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return isinstance(value, hint) if hint in KINDS else True
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """The plain types within an annotation."""
+    return [hint] if hint in KINDS else [kind for part in get_args(hint) for kind in _kinds(part)]

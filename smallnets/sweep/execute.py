@@ -111,9 +111,12 @@ def train(plan: Plan) -> list[Run]:
     compiles. A folder's row is written last, once its program is done, so what has a row is
     finished. On Ctrl-C what is finished stays. How programs are run is the launcher's config.
 
-    Raises ValueError where the folder is of another study, or another sweep is writing into it.
+    Raises ValueError where the folder is of another study, another sweep is writing into it, or a
+    network is too large for the memory.
     """
     commit, said = machine.commit(), settings_of(plan.config)
+    for program in plan.programs:
+        check_memory(program, said.memory_limit or machine.memory())
     console = Console()
     with isolated_hydra(), opened(plan, commit) as account:
         runs, missing = _split(plan, account)
@@ -208,6 +211,19 @@ def _train_all(
         for job, key in zip(program.group.jobs, program.keys, strict=True)
         if key in runs
     }
+
+
+def check_memory(program: Program, limit: int) -> None:
+    """Raise ValueError where a run's parameters and their gradient alone exceed the memory.
+
+    What else a run takes XLA knows once the program is compiled.
+    """
+    needed = 2 * int(program.costs["bytes"])
+    if needed > limit:
+        raise ValueError(
+            f"{program.label}: one run must fit into memory, but its parameters and their gradient "
+            f"alone take {needed:,} bytes of {limit:,}: use a smaller model"
+        )
 
 
 def on_device(data: Data) -> dict[str, Arrays]:

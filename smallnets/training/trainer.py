@@ -10,7 +10,7 @@ from flax import nnx
 
 from smallnets.nn.embedding import Embedding
 from smallnets.nn.parameter import partition
-from smallnets.tasks.data import Data
+from smallnets.tasks.data import Data, check_whole
 from smallnets.traced import TracedInt
 from smallnets.training.fit import Arrays, Fit, View
 from smallnets.training.objective import Objective
@@ -55,12 +55,8 @@ class Trainer:
     study: Mapping[str, Any] | None = None
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "evaluations"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"{name} must be a whole number from 1, but is {value!r}: give one"
-                )
+        counts = ("steps", "batch_size", "evaluations")
+        check_whole({name: getattr(self, name) for name in counts}, least=1)
         if self.steps % self.evaluations:
             raise ValueError(
                 f"evaluations must divide steps, but evaluations={self.evaluations} for "

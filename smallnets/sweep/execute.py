@@ -117,7 +117,7 @@ def train(plan: Plan) -> list[Run]:
     commit, said = machine.commit(), settings_of(plan.config)
     for program in plan.programs:
         check_memory(program, said.memory_limit or machine.memory())
-    console = Console()
+    console = Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
     with isolated_hydra(), opened(plan, commit) as account:
         runs, missing = _split(plan, account)
         settings = said.here(programs=max(len(missing), 1))
@@ -133,9 +133,9 @@ def train(plan: Plan) -> list[Run]:
         message += f", {account.found} of them there before"
     if missing:
         message += f": {compilations}; training took {format_energy(account.energies)}"
-    console.print(message, markup=False)
+    console.print(message)
     for note in account.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     return [runs[number] for number in sorted(runs)]
 
 
@@ -198,7 +198,7 @@ def _train_all(
                     runs[row.key] = _write(plan, job, row, model)
                     account.trained += 1
                 progress.advance(training, program.work)
-                progress.console.print(_message(program, result), highlight=False, markup=False)
+                progress.console.print(_message(program, result), highlight=False)
     except BaseException:
         total = sum(len(program.group.jobs) for program in programs)
         progress.console.print(f"stopped: {len(runs)} of {total} runs are finished, and stay")
@@ -369,7 +369,7 @@ def _message(program: Program, result: Result) -> str:
 
 def progress_bars(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),

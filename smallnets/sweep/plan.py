@@ -20,7 +20,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from smallnets.measure.budget import Network, Sizes, counted_costs, solve
-from smallnets.sweep import CONF
+from smallnets.sweep import CONF, forget_an_empty_cache
 from smallnets.sweep.build import build, check, load, one_line
 from smallnets.sweep.jobs import Group, Job, compose, group, isolated_hydra
 from smallnets.sweep.keys import fingerprint, run_key
@@ -116,6 +116,7 @@ def plan(*overrides: str) -> Plan:
     notebook or of another Hydra app, is left as it was. Raises ValueError, one line, for whatever
     is wrong.
     """
+    forget_an_empty_cache()
     with one_line(), isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         config = loader.load_configuration("config", [*overrides], RunMode.MULTIRUN)

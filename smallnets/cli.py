@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that ``smallnets --help`` answers at once.
 """
 
+import errno
 import importlib
 import os
 import signal
@@ -58,6 +59,8 @@ def _app(config: "DictConfig") -> float:
 
 def main() -> None:
     """Console script: what goes wrong is one line on standard error, with status 2.
+
+    A full disk has a status of its own, 74 (EX_IOERR), since it is no mistake in the words.
 
     HYDRA_FULL_ERROR=1 in the environment shows the traceback instead.
     """
@@ -140,20 +143,25 @@ def _verb(name: str) -> Callable[[list[str]], None]:
 
 
 def _leave(error: Exception) -> NoReturn:
-    """Print what went wrong as one line and end with status 2; a bug of ours says where to look."""
+    """Print what went wrong as one line and end; a bug of ours says where to look."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     if _TRACEBACK:
         raise error
-    if isinstance(error, OSError) and error.filename:
+    status = 2
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" for {error.filename}" if error.filename else ""
+        said = f"the disk is full{where}: what is whole stays; make room, and run it again"
+        status = 74
+    elif isinstance(error, OSError) and error.filename:
         said = f"{error.filename} can't be read or written ({error.strerror}): choose another path"
     elif isinstance(error, (HydraException, OmegaConfBaseException, ValueError)):
         said = with_hint(str(error) or str(error.__cause__))
     else:
         said = f"{type(error).__name__}: {error} (HYDRA_FULL_ERROR=1 shows where)"
     print(f"smallnets: {' '.join(said.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def help_page(conf: Path) -> str:

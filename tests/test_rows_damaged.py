@@ -1,6 +1,8 @@
 """Rows that are damaged in every way: named, counted, passed over; and rows of a later version."""
 
+import errno
 import json
+import os
 import warnings
 from pathlib import Path
 
@@ -128,7 +130,7 @@ def test_a_row_of_a_later_version_is_read(tmp_path: Path):
 def test_analyse_passes_over_damaged_rows_and_says_so(tmp_path: Path, capfd):
     for seed in range(2):
         for size in (1000, 2000, 4000):
-            row = {**whole(), "seed": seed, "parameters": size, "family": "[/x]:smile:$a$b"}
+            row = {**whole(), "seed": seed, "parameters": size, "family": "[/x]:smile:$a^$b"}
             row["metrics"] = {"validation_error": 100 / size, "test_error": 100 / size}
             written(tmp_path, json.dumps(row).encode(), f"{seed}-{size}")
     for name in ("cut", "binary"):
@@ -140,5 +142,43 @@ def test_analyse_passes_over_damaged_rows_and_says_so(tmp_path: Path, capfd):
     (line,) = captured.err.splitlines()
     assert line.startswith("smallnets: warning: 2 of 8 rows are damaged and passed over")
     assert str(tmp_path / "binary" / "row.json") in line
-    assert "[/x]:smile:$a$b" in captured.out
+    assert "[/x]:smile:$a^$b" in captured.out
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize("suffix", [".html", ".pdf"])
+def test_a_disk_that_fills_during_the_report_is_one_line_of_its_own_status(
+    suffix, tmp_path: Path, capfd, monkeypatch
+):
+    for size in (1000, 2000, 4000):
+        row = {**whole(), "parameters": size}
+        row["metrics"] = {"validation_error": 100 / size, "test_error": 100 / size}
+        written(tmp_path, json.dumps(row).encode(), str(size))
+    before = {*tmp_path.rglob("*")}
+    replace = os.replace
+
+    def full(draft: Path, path: Path) -> None:
+        if Path(path).suffix == suffix:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(draft, path)
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(SystemExit) as ended:
+        smallnets("analyse", tmp_path)
+    assert ended.value.code == 74
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("smallnets: the disk is full")
+    left = {path.name for path in {*tmp_path.rglob("*")} - before}
+    assert not any(name.startswith(".") for name in left)
+    assert not {f"report{suffix}", f"curves{suffix}"} & left
+
+
+def test_where_all_runs_diverged_the_report_says_so(tmp_path: Path, capfd):
+    for size in (1000, 2000):
+        row = {**whole(), "parameters": size, "status": "diverged"}
+        row["metrics"] = {"validation_error": None, "test_error": None}
+        written(tmp_path, json.dumps(row).encode(), str(size))
+    with pytest.raises(SystemExit):
+        smallnets("analyse", tmp_path)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "all 2 runs diverged, so that there is no curve" in line

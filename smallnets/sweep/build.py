@@ -5,7 +5,7 @@ import inspect
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import NoneType, UnionType
@@ -27,6 +27,7 @@ KINDS: dict[Any, str] = {
     bool: "true or false",
     str: "text",
     NoneType: "null",
+    Callable: "a node with a _target_",
 }
 
 
@@ -77,13 +78,15 @@ def one_line(prefix: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        kind = "" if isinstance(error, (ValueError, OSError)) or _of_hydra(error) else type(error)
+        ours = isinstance(error, (ValueError, OSError))
+        kind = "" if ours or _of_hydra(error) else type(error)
         name = f"{kind.__name__}: " if kind else ""
         raise ValueError(with_hint(" ".join(f"{prefix}{name}{error}".split()))) from error
 
 
 def _of_hydra(error: Exception) -> bool:
-    return type(error).__module__.split(".")[0] in ("hydra", "omegaconf")
+    of = type(error).__module__.split(".")[0]
+    return of in ("hydra", "omegaconf") or str(error).startswith("Instantiation: ")
 
 
 def _partials(tree: Any, path: str = "") -> Iterator[tuple[str, partial[Any]]]:
@@ -126,7 +129,7 @@ def _check_values(path: str, node: partial[Any]) -> None:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type; only plain types and lists of them are looked at."""
+    """Whether a value is of an annotated type: of plain types, lists of them and callables."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return True
@@ -134,6 +137,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, part) for part in parts)
     if origin in LISTS:
         return isinstance(value, list) and all(_fits(each, parts[0]) for each in value)
+    if Callable in (origin, hint):
+        return callable(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
     if hint is float:
@@ -143,4 +148,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def _kinds(hint: Any) -> list[Any]:
     """The plain types within an annotation."""
-    return [hint] if hint in KINDS else [kind for part in get_args(hint) for kind in _kinds(part)]
+    for kind in (hint, get_origin(hint)):
+        if kind in KINDS:
+            return [kind]
+    return [kind for part in get_args(hint) for kind in _kinds(part)]

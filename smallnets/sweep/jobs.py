@@ -74,12 +74,25 @@ def compose(
     for number, job in enumerate(overrides, start=first):
         template = _find(templates, job)
         if template is None:
-            config = loader.load_sweep_config(master, list(job))
+            with composing(job):
+                config = loader.load_sweep_config(master, list(job))
             template = _Template(config, dict(declared(build(resolve(config)))))
             paths = frozenset(template.traced)
             templates[paths, _rest(job, paths)] = template
         config = _with_values(template, job, number)
         yield Job(number, config, resolve(config), template.traced)
+
+
+@contextmanager
+def composing(words: Sequence[str]) -> Iterator[None]:
+    """Turn what is an error inside of Hydra into a ValueError that names the words."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{' '.join(words)}: Hydra can't compose these words ({error}): a group takes the name "
+            "of one of its options, as in model=residual"
+        ) from error
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:

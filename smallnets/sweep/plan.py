@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from smallnets.measure.budget import Network, Sizes, counted_costs, solve
 from smallnets.sweep import CONF, forget_an_empty_cache
 from smallnets.sweep.build import build, check, load, one_line
-from smallnets.sweep.jobs import Group, Job, compose, group, isolated_hydra
+from smallnets.sweep.jobs import Group, Job, compose, composing, group, isolated_hydra
 from smallnets.sweep.keys import fingerprint, run_key
 from smallnets.sweep.labels import Labels
 from smallnets.sweep.parents import Parents
@@ -119,7 +119,8 @@ def plan(*overrides: str) -> Plan:
     forget_an_empty_cache()
     with one_line(), isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        config = loader.load_configuration("config", [*overrides], RunMode.MULTIRUN)
+        with composing(overrides):
+            config = loader.load_configuration("config", [*overrides], RunMode.MULTIRUN)
         context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
         params = OmegaConf.select(config, "hydra.sweeper.params") or {}
         swept = [f"{key}={value}" for key, value in params.items()]

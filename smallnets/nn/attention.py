@@ -25,7 +25,7 @@ class Attention(nnx.Module):
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2; multi-query: Shazeer 2019,
     arXiv:1911.02150; grouped: Ainslie et al. 2023, arXiv:2305.13245. Raises ValueError where
     ``head_dim`` does not divide ``d_in`` or ``key_value_heads`` the heads, and for an odd
-    ``head_dim`` with rotary positions.
+    ``head_dim`` with rotary positions or a base of theirs that is not above 0.
     """
 
     def __init__(
@@ -56,6 +56,11 @@ class Attention(nnx.Module):
             raise ValueError(
                 f"rotary positions need an even head_dim, but head_dim={head_dim}: make it even, "
                 "or set rotary_base to null"
+            )
+        if rotary_base is not None and not rotary_base > 0:
+            raise ValueError(
+                f"rotary_base must be above 0, but is {rotary_base}: 10,000 is usual, or null for "
+                "no rotary positions"
             )
         self.head_dim, self.causal, self.rotary_base = head_dim, causal, rotary_base
         self.query = linear(d_in, d_in, rngs=rngs)

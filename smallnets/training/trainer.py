@@ -60,12 +60,8 @@ class Trainer:
     study: Mapping[str, Any] | None = None
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "evaluations"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"{name} must be a whole number from 1, but is {value!r}: give one"
-                )
+        counts = ("steps", "batch_size", "evaluations")
+        check_whole({name: getattr(self, name) for name in counts}, least=1)
         if self.steps % self.evaluations:
             raise ValueError(
                 f"evaluations must divide steps, but evaluations={self.evaluations} for "

@@ -18,14 +18,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from smallnets import __version__
 from smallnets.sweep import CONF, with_hint
 
 _TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
 VERBS = {  # first word of a command: the function that takes the rest, and what it does
     "describe": ("smallnets.sweep.description:main", "what a config's network costs, part by part"),
+    "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
     "analyse": ("smallnets.analysis.command:main", "fit laws to runs and write their report"),
 }
-_SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc")
+_SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 _HELP = """smallnets: how small can the model be, and what does it really cost?
 
 One run:        smallnets family=low_rank model.width=64 seed=3
@@ -65,6 +67,10 @@ def main() -> None:
     if words in (["--help"], ["-h"]):
         print(help_page(CONF), end="")
         return
+    if words == ["--version"]:
+        print(f"smallnets {__version__}")
+        return
+    sys.path.append(os.getcwd())  # a package in this folder is found without being installed
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
     quiet()
     try:

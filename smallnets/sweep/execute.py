@@ -49,12 +49,14 @@ class Settings:
     ``execution`` is vmap, map or auto (what is faster on the device); ``memory_limit`` the bytes
     that a program may take (None: its share of half of what the device has, so that it does not
     change from run to run); ``workers`` the programs under way at once (None: one a core on a CPU,
-    else one). Raises ValueError for another execution and for numbers below 1.
+    else one); ``carbon`` whether the end says CO2 and money beside joules. Raises ValueError for
+    another execution and for numbers below 1.
     """
 
     execution: Execution | Literal["auto"] = "auto"
     memory_limit: int | None = None
     workers: int | None = None
+    carbon: bool = False
 
     def __post_init__(self):
         known = ("auto", *EXECUTIONS)
@@ -129,7 +131,8 @@ def train(plan: Plan) -> list[Run]:
     if account.found:
         message += f", {account.found} of them there before"
     if missing:
-        message += f": {compilations}; training took {format_energy(account.energies)}"
+        message += f": {compilations}; training took "
+        message += format_energy(account.energies, carbon=said.carbon)
     console.print(message, markup=False)
     for note in account.notes:
         console.print(f"note: {note}", markup=False)

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,8 @@ class Trainer:
     for whoever builds the run: training doesn't look at it. ``save`` says which model is kept, the
     ``last``, the ``best`` by the validation loss, or ``none``; ``start`` names the run, or the runs
     by seed, whose kept model is trained on. ``cache`` is the folder of prepared data and compiled
-    programs; ``study`` holds what other values of the config refer to.
+    programs; ``study`` holds what other values of the config refer to, ``allow`` names the packages
+    besides ours that its calls may be of.
     Raises ValueError where steps, batch size and evaluations do not fit each other, and for another
     ``save``.
     """
@@ -53,6 +54,7 @@ class Trainer:
     save: str = "last"
     start: str | None = None
     study: Mapping[str, Any] | None = None
+    allow: Sequence[str] = ()
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "evaluations"):

@@ -60,9 +60,12 @@ class Program:
 
     @property
     def work(self) -> float:
-        """What training costs, for the progress bar: parameters x examples, over all runs."""
-        trainer = self.trainer
-        return len(self.group.jobs) * self.parameters * trainer.steps * trainer.batch_size
+        """What training costs, for the progress bar: FLOPs x examples, over all runs.
+
+        Where FLOPs are not counted, two for each parameter.
+        """
+        trainer, flops = self.trainer, self.costs.get("flops", 2 * self.parameters)
+        return len(self.group.jobs) * flops * trainer.steps * trainer.batch_size
 
     def only(self, places: list[int]) -> "Program":
         """The program of some of these runs."""

@@ -18,8 +18,8 @@ class BatchedLauncher(Launcher):
     See :mod:`smallnets.sweep.launcher`.
     """
 
-    def __init__(self, execution: Any, memory_limit: int | None, workers: int | None):
-        del execution, memory_limit, workers  # read from the config, as by smallnets.train
+    def __init__(self, execution: Any, memory_limit: int | None, workers: int | None, carbon: bool):
+        del execution, memory_limit, workers, carbon  # read from the config, as by smallnets.train
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -45,12 +45,14 @@ class UncheckedSweeper(BasicSweeper):
 @dataclass
 class BatchedLauncherConf:
     """``execution``: auto, vmap or map. ``memory_limit``: bytes for a program, null for half of
-    what is free. ``workers``: programs under way at once, null for one a core on a CPU."""
+    what is free. ``workers``: programs under way at once, null for one a core on a CPU. ``carbon``:
+    say at the end what the energy was in CO2 and money, at the world's averages."""
 
     _target_: str = "hydra_plugins.smallnets.BatchedLauncher"
     execution: str = "auto"
     memory_limit: int | None = None
     workers: int | None = None
+    carbon: bool = False
 
 
 @dataclass

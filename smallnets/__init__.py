@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from smallnets import nn, tasks, training
+    from smallnets import nn, tasks, testing, training
     from smallnets.models import load
     from smallnets.sweep.execute import train
     from smallnets.sweep.plan import plan
@@ -17,10 +17,11 @@ _PUBLIC = {  # imported when they are first asked for, so that this module loads
     "train": ("smallnets.sweep.execute", "train"),
     "load": ("smallnets.models", "load"),
     "nn": ("smallnets.nn", None),
+    "testing": ("smallnets.testing", None),
     "tasks": ("smallnets.tasks", None),
     "training": ("smallnets.training", None),
 }
-__all__ = ["NUMERICS", "load", "nn", "plan", "tasks", "train", "training"]
+__all__ = ["NUMERICS", "load", "nn", "plan", "tasks", "testing", "train", "training"]
 
 
 def __getattr__(name: str) -> Any:

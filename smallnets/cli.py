@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from smallnets import __version__
 from smallnets.sweep import CONF, forget_an_empty_cache, with_hint
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 _TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
 VERBS = {  # first word of a command: the function that takes the rest, and what it does
     "describe": ("smallnets.sweep.description:main", "what a config's network costs, part by part"),
+    "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
     "analyse": ("smallnets.analysis.command:main", "fit laws to runs and write their report"),
 }
-_SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc")
+_SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 _HELP = """smallnets: how small can the model be, and what does it really cost?
 
 One run:        smallnets family=low_rank model.width=64 seed=3
@@ -66,9 +68,12 @@ def main() -> None:
     """
     words = sys.argv[1:]
     if not sys.flags.safe_path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as python -m does: a module of one's own is found
+        sys.path.append(os.getcwd())  # a module of one's own is found, and hides no library
     if words in (["--help"], ["-h"]):
         print(help_page(CONF), end="")
+        return
+    if words == ["--version"]:
+        print(f"smallnets {__version__}")
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
     forget_an_empty_cache()

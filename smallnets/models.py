@@ -9,7 +9,6 @@ it is a module or a variable of Flax.
 
 import functools
 import hashlib
-import importlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from smallnets.allowed import locate
 from smallnets.files import replacing
 from smallnets.tasks.data import Split
 from smallnets.tasks.metrics import Kind, Metric, scores
@@ -33,7 +33,6 @@ from smallnets.training.fit import Arrays, evaluate
 
 NAME = "model.safetensors"
 FORMAT = "1"  # of the description; raised when a file of before can't be read any more
-OURS = ("smallnets",)
 FLAX = {name: getattr(nnx, name) for name in ("Param", "Variable", "BatchStat", "List")}
 
 
@@ -116,7 +115,8 @@ def save(model: nnx.Module, path: Path, *, notes: Mapping[str, str] | None = Non
 def load(folder: str | Path, *, allow: tuple[str, ...] = ()) -> Any:
     """The model that a run kept: ``folder`` is the run's, or the file itself.
 
-    Classes are imported from smallnets and from the packages named in ``allow``, nothing else.
+    Classes are imported from smallnets and from the packages named in ``allow``, nothing else
+    (:mod:`smallnets.allowed`).
     Raises ValueError, one line that names the file, where there is none, where it is damaged by as
     much as a bit, and where it names a class that is not allowed.
     """
@@ -125,7 +125,7 @@ def load(folder: str | Path, *, allow: tuple[str, ...] = ()) -> Any:
     description, arrays = _read(path)
     try:
         on_device = {name: jnp.asarray(array) for name, array in arrays.items()}
-        return built(description["model"], on_device, (*OURS, *allow))
+        return built(description["model"], on_device, allow)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -226,39 +226,29 @@ def _name(kind: type) -> str:
     return name
 
 
-def built(description: Any, arrays: Mapping[str, Any], allowed: tuple[str, ...] = OURS) -> Any:
-    """The inverse of :func:`described`; raises ValueError for a class that is not ``allowed``."""
+def built(description: Any, arrays: Mapping[str, Any], allow: tuple[str, ...] = ()) -> Any:
+    """The inverse of :func:`described`; raises ValueError for a class that is not allowed."""
     if not isinstance(description, dict):
         return description
     if "tuple" in description:
-        return tuple(built(each, arrays, allowed) for each in description["tuple"])
-    kind = _class(description["class"], allowed)
+        return tuple(built(each, arrays, allow) for each in description["tuple"])
+    kind = _class(description["class"], allow)
     if "array" in description:
         return kind(arrays[description["array"]], **description["notes"])
     if "items" in description:
-        return kind([built(each, arrays, allowed) for each in description["items"]])
+        return kind([built(each, arrays, allow) for each in description["items"]])
     module = _empty(kind)
     for name, each in description["attributes"].items():
-        setattr(module, name, built(each, arrays, allowed))
+        setattr(module, name, built(each, arrays, allow))
     return module
 
 
-def _class(name: str, allowed: tuple[str, ...]) -> Any:
+def _class(name: str, allow: tuple[str, ...]) -> Any:
     """The class of a name; nothing is imported that is not allowed."""
     module, _, short = name.rpartition(".")
     if module == "flax.nnx" and short in FLAX:
         return FLAX[short]
-    if not any(module == package or module.startswith(f"{package}.") for package in allowed):
-        raise ValueError(
-            f"classes are loaded from {', '.join(allowed)}, but the file names {name}: if you "
-            f"trust it, allow its package, as in load(..., allow=({module.split('.')[0]!r},))"
-        )
-    try:
-        kind = getattr(importlib.import_module(module), short)
-    except (ImportError, AttributeError):
-        raise ValueError(
-            f"the file names {name}, which is not there: install its package"
-        ) from None
+    kind = locate(name, allow, said_by="the file", fix="load(..., allow=('{}',))")
     if not (isinstance(kind, type) and issubclass(kind, (nnx.Module, nnx.Variable))):
         raise ValueError(f"a model is made of Flax modules and variables, but {name} is neither")
     return kind

@@ -15,7 +15,7 @@ TINY = ["steps=20", "evaluations=2", "batch_size=16"]
 def smallnets(*arguments: object) -> None:
     """What a user would type; raises SystemExit as the command would end."""
     words = [str(argument) for argument in arguments]
-    quiet = [] if words[0] in cli.VERBS else QUIET
+    quiet = [] if words[0] in (*cli.VERBS, "--version") else QUIET
     GlobalHydra.instance().clear()
     with (
         mock.patch.object(sys, "argv", ["smallnets", *words, *quiet]),

@@ -11,6 +11,7 @@ import pytest
 
 import smallnets
 from smallnets.cli import VERBS
+from smallnets.new import TEMPLATE
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 IMPORTING = [
@@ -62,17 +63,27 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_command(
     command: str, cache: Path, tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Its words are composed, sized and checked; ``analyse`` reads what is not there here."""
+    """Its words are composed, sized and checked; ``analyse`` reads what is not there here, and what
+    ``new`` writes has tests of its own."""
     monkeypatch.chdir(examples)
     _, *words = shlex.split(command)
+    config_dir = None
+    if "--config-dir" in words:  # of the package that the line before wrote
+        monkeypatch.syspath_prepend(TEMPLATE)
+        place = words.index("--config-dir")
+        config_dir = TEMPLATE / words[place + 1]
+        del words[place : place + 2]
     if words[0] in VERBS:
         verb, *words = words
-        if verb == "analyse":
+        if verb in ("analyse", "new"):
             return
     words = [word for word in words if not word.startswith("-")]
     words = [re.sub(r"^(budget\.\w+=[^,]*),.*", r"\1", word) for word in words]  # one of a grid's
-    if any(word.startswith("+experiment") for word in words):  # a corner of its grid
+    if config_dir is None and any(word.startswith("+experiment") for word in words):
+        # a corner of its grid
         words += ["family=dense", "seed=0", "optimizer.learning_rate=1e-3", "budget.params=3_000"]
-    plan = smallnets.plan(*words, f"cache={cache}", f"hydra.sweep.dir={tmp_path / 'out'}")
+    plan = smallnets.plan(
+        *words, f"cache={cache}", f"hydra.sweep.dir={tmp_path / 'out'}", config_dir=config_dir
+    )
     assert plan.runs >= 1
     assert not (tmp_path / "out").exists()

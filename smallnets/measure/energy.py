@@ -261,10 +261,11 @@ def footprint(
     )
 
 
-def format_energy(energies: Iterable[Energy]) -> str:
-    """One clause for people: joules with their source, carbon and money, at the world's averages.
+def format_energy(energies: Iterable[Energy], *, carbon: bool = False) -> str:
+    """One clause for people: joules with their source.
 
-    What is absent from one is absent from the sum, and the reason is given.
+    With ``carbon`` also grams of CO2 equivalent and money, at the world's averages. What is absent
+    from one is absent from the sum, and the reason is given.
     """
     parts = list(energies)
     if missing := next((each.covers for each in parts if each.joules is None), None):
@@ -276,11 +277,12 @@ def format_energy(energies: Iterable[Energy]) -> str:
     sources = {each.source for each in parts}
     source = " and ".join(sorted(str(each) for each in sources))
     bounds = f" {low:,.3g} to {high:,.3g} J" if sources == {"model"} else ""
+    said = f"{joules:,.3g} J ({source}{bounds})"
+    if not carbon:
+        return said
     kwh = joules / JOULES_PER_KWH
-    return (
-        f"{joules:,.3g} J ({source}{bounds}), {kwh * WORLD_CARBON.per_kwh:.2g} "
-        f"{WORLD_CARBON.unit}, {kwh * WORLD_PRICE.per_kwh:.2g} {WORLD_PRICE.unit}"
-    )
+    grams, price = kwh * WORLD_CARBON.per_kwh, kwh * WORLD_PRICE.per_kwh
+    return f"{said}, {grams:.2g} {WORLD_CARBON.unit}, {price:.2g} {WORLD_PRICE.unit}"
 
 
 class SharedClock:

@@ -16,11 +16,15 @@ Two totals, never added up for the reader:
   n log2 n for a sort. Integer arithmetic, comparisons of integers, moves, selections, conversions
   and random bits count none.
 
-What has no rule raises: a wrong count is worse than none.
+What has no rule raises: a wrong count is worse than none. A layer that uses such an operation may
+state the rule itself, in its class: ``flop_rules = {"fft": rule}``, where ``rule(equation)`` gives
+the FLOPs of one such operation from its jaxpr equation, ``equation.invars[0].aval.shape``,
+``equation.outvars`` and ``equation.params``. They count as ``products``. Since the rule is of the
+operation and not of the layer, it holds under ``vmap``, ``scan`` and in gradients as all others do.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +35,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.extend.core.primitives import closed_call_p
 from jax.interpreters import partial_eval
 
-from smallnets.measure.flop_rules import OTHERS, PRODUCTS, Atom, Known, integer, turns
+from smallnets.measure.flop_rules import OTHERS, PRODUCTS, Atom, Known, Rule, integer, turns
 from smallnets.nn.parameter import combine, partition
 
 # Operations that run one jaxpr once. The plain calls pass on their operands and no more.
@@ -40,6 +44,7 @@ CALLS = PLAIN_CALLS | {"closed_call", "eval_jaxpr", "jit", "remat2", "shard_map"
 LOOPS = {"cond", "scan", "while"}
 CALLED = ("jaxpr", "call_jaxpr", "call")  # what a call's parameter with the jaxpr may be named
 JAXPRS = (*CALLED, "branches", "cond_jaxpr", "body_jaxpr")
+Rules = Mapping[str, Rule]  # what layers state, by the name of an operation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +79,29 @@ def count(function: Callable[..., Any], *arguments: Any) -> Flops:
     ``arguments`` are pytrees of arrays or of ``jax.ShapeDtypeStruct``. What doesn't reach the
     result isn't counted, as XLA doesn't run it. Under ``shard_map`` all devices count together.
 
-    Raises ValueError for a ``while`` whose number of turns depends on data, and for an operation
-    that has no rule here (a decomposition, an FFT, a call into foreign code).
+    Raises ValueError for a ``while`` whose number of turns depends on data, for an operation that
+    has no rule here (a decomposition, an FFT, a call into foreign code), unless a layer among the
+    arguments states one as ``flop_rules``, and where two layers state different ones.
     """
     jaxpr = live(function, *arguments)
-    return _total(jaxpr, jaxpr.invars, {})
+    return _total(jaxpr, jaxpr.invars, {}, _stated(arguments))
+
+
+def _stated(tree: Any) -> dict[str, Rule]:
+    """The rules that the layers in a tree state, by the operation's name."""
+    found: dict[str, Rule] = {}
+
+    def look(node: Any) -> bool:
+        for name, rule in getattr(type(node), "flop_rules", {}).items():
+            if found.setdefault(name, rule) is not rule:
+                raise ValueError(
+                    f"an operation has one rule for its FLOPs, but two layers state their own for "
+                    f"{name!r}, one of them {type(node).__name__}: share one function"
+                )
+        return False
+
+    jax.tree.leaves(tree, is_leaf=look)
+    return found
 
 
 def live(function: Callable[..., Any], *arguments: Any) -> Jaxpr:
@@ -159,39 +182,43 @@ def _refusing_unknown_parameters(equation: JaxprEqn) -> Iterator[None]:
         ) from missing
 
 
-def _total(inside: ClosedJaxpr | Jaxpr, operands: Sequence[Atom], known: Known) -> Flops:
+def _total(
+    inside: ClosedJaxpr | Jaxpr, operands: Sequence[Atom], known: Known, rules: Rules
+) -> Flops:
     """FLOPs of a jaxpr that is called with ``operands``, told which integers are known outside."""
     jaxpr = inside if isinstance(inside, Jaxpr) else inside.jaxpr
     pairs = zip(jaxpr.invars, operands, strict=True)
     known = {inner: value for inner, outer in pairs if (value := integer(outer, known)) is not None}
-    return sum((_equation(equation, known) for equation in jaxpr.eqns), NONE)
+    return sum((_equation(equation, known, rules) for equation in jaxpr.eqns), NONE)
 
 
-def _equation(equation: JaxprEqn, known: Known) -> Flops:
+def _equation(equation: JaxprEqn, known: Known, rules: Rules) -> Flops:
     with _refusing_unknown_parameters(equation):
-        return _ruled(equation, known)
+        return _ruled(equation, known, rules)
 
 
-def _ruled(equation: JaxprEqn, known: Known) -> Flops:
+def _ruled(equation: JaxprEqn, known: Known, rules: Rules) -> Flops:
     name, parameters = equation.primitive.name, equation.params
     if name in PRODUCTS:
         return Flops(products=PRODUCTS[name](equation), elementwise=0)
     if name in OTHERS:
         return Flops(products=0, elementwise=OTHERS[name](equation) if _floating(equation) else 0)
     if name in CALLS:
-        return _total(called(equation), equation.invars, known) * _devices(equation)
+        return _total(called(equation), equation.invars, known, rules) * _devices(equation)
     if name == "cond":
-        branches = (_total(b, equation.invars[1:], known) for b in parameters["branches"])
+        branches = (_total(b, equation.invars[1:], known, rules) for b in parameters["branches"])
         return max(branches, key=lambda flops: (flops.products, flops.elementwise))
     if name == "scan":
         body, (constants, _) = parameters["jaxpr"], constants_and_carried(equation)
         operands = [*equation.invars[:constants], *body.jaxpr.invars[constants:]]
-        return _total(body, operands, known) * parameters["length"]
+        return _total(body, operands, known, rules) * parameters["length"]
     if name == "while":
-        return _while(equation, known)
+        return _while(equation, known, rules)
+    if name in rules:
+        return Flops(products=rules[name](equation), elementwise=0)
     raise ValueError(
-        f"no rule says how many FLOPs the operation {name!r} takes: count the function without it "
-        "and add its FLOPs by hand"
+        f"no rule says how many FLOPs the operation {name!r} takes: state one in the layer that "
+        "uses it, as its class's flop_rules"
     )
 
 
@@ -208,7 +235,7 @@ def _devices(equation: JaxprEqn) -> int:
     return math.prod(mesh.shape[axis] for axis in equation.params["newly_manual_axes"])
 
 
-def _while(loop: JaxprEqn, known: Known) -> Flops:
+def _while(loop: JaxprEqn, known: Known, rules: Rules) -> Flops:
     number = turns(loop, known)
     if number is None:
         raise ValueError(
@@ -218,5 +245,5 @@ def _while(loop: JaxprEqn, known: Known) -> Flops:
     test, body = loop.params["cond_jaxpr"], loop.params["body_jaxpr"]
     first, constants = loop.params["cond_nconsts"], loop.params["body_nconsts"]
     operands = [*loop.invars[first : first + constants], *body.jaxpr.invars[constants:]]
-    tests = _total(test, test.jaxpr.invars, known) * (number + 1)
-    return _total(body, operands, known) * number + tests
+    tests = _total(test, test.jaxpr.invars, known, rules) * (number + 1)
+    return _total(body, operands, known, rules) * number + tests

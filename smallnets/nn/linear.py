@@ -185,9 +185,17 @@ class LowRank(Linear):
 def merge(layer: Linear) -> Dense:
     """The dense layer that equals ``layer``, up to rounding; stacked as ``layer`` is.
 
-    Notes on its parameters, such as the share of experts that one token uses, are kept.
+    Notes on its parameters, such as the share of experts that one token uses, are kept. Raises
+    ValueError where the layer can't write out its matrix as it is stacked.
     """
-    matrix = layer.matrix()
+    try:
+        matrix = layer.matrix()
+    except Exception as error:
+        raise ValueError(
+            f"{type(layer).__name__}.matrix() must keep the axes on which layers are stacked, but "
+            f"raises {type(error).__name__}: {' '.join(str(error).split())}: write '...' in front "
+            "of its einsums and indices"
+        ) from error
     *_, d_in, d_out = matrix.shape
     notes = _first(layer).get_metadata()
     dense = jax.eval_shape(lambda: Dense(1, 1, rngs=nnx.Rngs(0)))

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from smallnets.allowed import check_targets
 from smallnets.sweep import with_hint
 from smallnets.tasks.data import Data
 from smallnets.traced import annotations, public_name
@@ -35,13 +36,15 @@ def build(config: dict[str, Any]) -> partial[Trainer]:
     """The tree of partials that a resolved config stands for; its root builds a :class:`Trainer`.
 
     Raises ValueError where a value is missing or not of the type that the signature annotates, and
-    where a target does not exist or does not take what it is given.
+    where a target is of no package that the config allows, does not exist or does not take what it
+    is given.
     """
     with one_line():
         plain = OmegaConf.create(config)
         for key in sorted(OmegaConf.missing_keys(plain)):
             raise ValueError(f"{key} must be given: add {key}=... to the command")
         _check_partials(config)
+        check_targets(config, config.get("allow", ()))
         tree = instantiate(plain, _convert_="all")
         for path, node in _partials(tree):
             _check_keywords(path, node)

@@ -1,7 +1,9 @@
 """What the network of a config costs, part by part: the verb ``describe``."""
 
+import json
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -12,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from smallnets.measure import flops
-from smallnets.measure.budget import AXES, Sizes, format_number
-from smallnets.measure.by_module import WITHOUT_PARAMETERS, Part, parts
-from smallnets.measure.energy import format_energy, thousand_inferences
+from smallnets.measure.budget import AXES, format_number
+from smallnets.measure.by_module import Part, parts
+from smallnets.measure.energy import Energy, format_energy, thousand_inferences
 from smallnets.measure.latency import latencies
 from smallnets.measure.memory import memory
 from smallnets.measure.meter import find_meter
@@ -26,22 +28,46 @@ from smallnets.training.fit import Arrays
 from smallnets.training.trainer import Trainer
 
 BATCH_SIZES = (1, 64, 1024)
+WIDE = 10_000  # columns of text: a table takes what it needs, and a terminal breaks its lines
 
 
-def describe(program: Program, *, measured: bool = False) -> Iterator[Table | str]:
-    """What a program of a plan trains, to be printed.
+def describe(program: Program, *, measured: bool = False) -> dict[str, Any]:
+    """What a program of a plan trains, as plain values that JSON can hold.
 
-    A table of the network's parts with their parameters, bytes and FLOPs; how its budget is met;
-    the FLOPs of a training step. With ``measured`` the network is also compiled and run, for its
-    latency, memory and energy. Where FLOPs can't be counted, a line says why.
+    ``parts`` and their sum, ``whole``, have ``parameters``, ``active``, ``bytes`` and ``flops`` (of
+    the products of a forward pass, per example); ``budget`` says for each axis how it is met, by
+    the ``sizes`` that were found; ``training_step`` has the FLOPs of a batch. Where FLOPs can't be
+    counted they are None and ``flops_not_counted`` says why. With ``measured`` the network is also
+    compiled and run, for its latency, memory and energy.
     """
     network, trainer, data = program.network, program.trainer, program.data
-    yield _parts(network, trainer, data, program.label)
-    if program.sizes:
-        yield from _budget(network, trainer, data, program.sizes)
-    yield _training(network, trainer, data)
-    if measured:
-        yield from _measured(network, trainer, data)
+    batch = Arrays(trainer.batch(data), trainer.batch_labels(data))
+    found, examples, step, why = parts(network), None, None, None
+    try:
+        found, examples = parts(network, batch.inputs), trainer.batch_size
+        counted = flops.training_step(partial(trainer.loss, data), network, batch)
+        step = {"examples": trainer.batch_size, **asdict(counted)}
+    except ValueError as error:
+        why = str(error)
+    named = {name or "(no parameters)": _costs(part, examples) for name, part in found.items()}
+    budget = {}
+    for axis, target in trainer.budget().targets.items():
+        amount = AXES[axis](network, batch.inputs).amount
+        budget[axis] = {"target": target, "found": amount, "off": amount / target - 1}
+    return {
+        "family": program.label,
+        "task": program.task,
+        "shape": list(data.train.inputs.shape[1:]),
+        "kind": data.kind,
+        "outputs": data.outputs,
+        "parts": named,
+        "whole": _costs(sum(found.values(), start=Part()), examples),
+        "sizes": program.sizes,
+        "budget": budget,
+        "training_step": step,
+        "flops_not_counted": why,
+        "measured": _measured(network, trainer, data) if measured else None,
+    }
 
 
 def main(words: list[str]) -> None:
@@ -55,61 +81,77 @@ def main(words: list[str]) -> None:
     parser.add_argument(
         "--measured", action="store_true", help="run it, too: its latency, memory and energy"
     )
+    parser.add_argument("--json", action="store_true", help="a list of all programs, as JSON")
+    parser.add_argument("--config-dir", "-cd", help="a folder with YAMLs of one's own")
     given = parser.parse_intermixed_args(words)
-    console = Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
-    for program in plan(*given.overrides).programs:
-        for shown in describe(program, measured=given.measured):
-            console.print(shown, highlight=False, soft_wrap=isinstance(shown, str))
+    programs = plan(*given.overrides, config_dir=given.config_dir).programs
+    described = (describe(program, measured=given.measured) for program in programs)
+    if given.json:
+        print(json.dumps([*described], indent=1))
+        return
+    console = Console(width=WIDE)
+    for each in described:
+        for shown in _shown(each):
+            console.print(shown, highlight=False, markup=False, soft_wrap=isinstance(shown, str))
 
 
-def _parts(network: nnx.Module, trainer: Trainer, data: Data, label: str) -> Table:
-    shape = data.train.inputs.shape[1:]
-    title = f"{label}: {list(shape)} to {data.outputs} {data.kind}"
-    columns = ["parameters", "active", "bytes"]
-    try:
-        found = parts(network, trainer.batch(data))
-        title, columns = f"{title}, FLOPs per example", [*columns, "FLOPs forward"]
-    except ValueError:  # an operation whose FLOPs have no rule: the line on training names it
-        found = parts(network)
-    table = Table(title=title, title_justify="left")
-    table.add_column("part", no_wrap=True)
-    for name in columns:
-        table.add_column(name, justify="right")
-    for name, part in found.items():
-        name = "(no parameters)" if name == WITHOUT_PARAMETERS else name
-        table.add_row(name, *_row(part, trainer.batch_size)[: len(columns)])
+def _costs(part: Part, examples: int | None) -> dict[str, float | None]:
+    each = None if examples is None else part.products / examples
+    counts = {"parameters": part.stored, "active": part.active, "bytes": part.bytes}
+    return {**counts, "flops": each}
+
+
+def _shown(said: dict[str, Any]) -> Iterator[Table | str]:
+    """A description for people."""
+    counted = said["whole"]["flops"] is not None
+    title = f"{said['family']}: {said['shape']} to {said['outputs']} {said['kind']}"
+    yield f"{title}, FLOPs per example" if counted else title
+    names = ["parameters", "active", "bytes", *(["flops"] if counted else [])]
+    table = _table("part", [name.replace("flops", "FLOPs forward") for name in names])
+    for name, costs in said["parts"].items():
+        table.add_row(name, *(f"{costs[each]:,.0f}" for each in names))
     table.add_section()
-    whole = sum(found.values(), start=Part())
-    table.add_row("whole", *_row(whole, trainer.batch_size)[: len(columns)], style="bold")
+    table.add_row("whole", *(f"{said['whole'][each]:,.0f}" for each in names), style="bold")
+    yield table
+    chosen = ", ".join(f"{name}={value}" for name, value in said["sizes"].items())
+    for axis, each in said["budget"].items():
+        found = f"{format_number(each['found'])} ({each['off']:+.2%}) at {chosen}"
+        yield f"budget.{axis}={format_number(each['target'])}: {found}"
+    step = said["training_step"]
+    yield (
+        f"training step of {step['examples']} examples: {step['products']:,.0f} FLOPs in matrix "
+        f"products, {step['elementwise']:,.0f} elementwise, without the optimiser's"
+        if step
+        else f"FLOPs are not counted: {said['flops_not_counted']}"
+    )
+    if said["measured"]:
+        yield from _shown_measured(said["measured"])
+
+
+def _shown_measured(said: dict[str, Any]) -> Iterator[Table | str]:
+    yield f"a forward pass in ms, its memory in bytes, on {said['device']}"
+    names = ("lower quartile", "median", "upper quartile", "of it the call")
+    table = _table("form", ["batch", *names, "memory"])
+    for each in said["forward"]:
+        times = [f"{each[name.replace(' ', '_') + '_ms']:.3g}" for name in names]
+        table.add_row(each["form"], f"{each['batch']}", *times, f"{each['memory_bytes']:,}")
+    yield table
+    if said["not_merged"]:
+        yield f"merged into matrices it is not timed: {said['not_merged']}"
+    for each in said["inferences"]:
+        energy = format_energy([Energy(**each["energy"])])
+        yield f"1,000 inferences in batches of {each['batch']:,}: {energy}"
+
+
+def _table(first: str, others: Iterable[str]) -> Table:
+    table = Table()
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
-def _row(part: Part, examples: int) -> list[str]:
-    flops_each = part.products / examples
-    return [f"{part.stored:,}", f"{part.active:,}", f"{part.bytes:,}", f"{flops_each:,.0f}"]
-
-
-def _budget(network: nnx.Module, trainer: Trainer, data: Data, sizes: Sizes) -> Iterator[str]:
-    chosen = ", ".join(f"{name}={value}" for name, value in sizes.items())
-    for axis, target in trainer.budget().targets.items():
-        amount = AXES[axis](network, trainer.batch(data)).amount
-        found = f"{format_number(amount)} ({amount / target - 1:+.2%}) at {chosen}"
-        yield f"budget.{axis}={format_number(target)}: {found}"
-
-
-def _training(network: nnx.Module, trainer: Trainer, data: Data) -> str:
-    batch = Arrays(trainer.batch(data), trainer.batch_labels(data))
-    try:
-        step = flops.training_step(partial(trainer.loss, data), network, batch)
-    except ValueError as error:
-        return f"FLOPs can't be counted: {error}"
-    return (
-        f"training step of {trainer.batch_size} examples: {step.products:,.0f} FLOPs in matrix "
-        f"products, {step.elementwise:,.0f} elementwise, without the optimiser's"
-    )
-
-
-def _measured(network: nnx.Module, trainer: Trainer, data: Data) -> Iterator[Table | str]:
+def _measured(network: nnx.Module, trainer: Trainer, data: Data) -> dict[str, Any]:
     """Latency, memory and energy of inference on this device, of parameters that are all zero.
 
     Factorised maps are timed in the form that they have and merged into their matrices.
@@ -117,32 +159,39 @@ def _measured(network: nnx.Module, trainer: Trainer, data: Data) -> Iterator[Tab
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), network)
     batch = trainer.batch(data)
     inputs = jnp.zeros((max(BATCH_SIZES), *batch.shape[1:]), batch.dtype)
-    forms = {"as it is": zeros}
-    dense = merged(zeros)
-    if parameters(dense) != parameters(zeros):
-        forms["merged"] = dense
+    forms, why = {"as it is": zeros}, None
+    try:
+        dense = merged(zeros)
+        if parameters(dense) != parameters(zeros):
+            forms["merged"] = dense
+    except ValueError as error:
+        why = str(error)
     found = latencies(forms, inputs, batch_sizes=BATCH_SIZES)
-    title = f"a forward pass in ms, its memory in bytes, on {found[0].device}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("form", no_wrap=True)
-    for name in ("batch", "lower quartile", "median", "upper quartile", "of it the call", "memory"):
-        table.add_column(name, justify="right")
+    forward = []
     for each in found:
-        seconds = (
-            each.lower_quartile_seconds,
-            each.median_seconds,
-            each.upper_quartile_seconds,
-            each.dispatch_seconds,
+        compiled = _compiled(forms[each.form], inputs[: each.batch_size])
+        forward.append(
+            {
+                "form": each.form,
+                "batch": each.batch_size,
+                "lower_quartile_ms": 1e3 * each.lower_quartile_seconds,
+                "median_ms": 1e3 * each.median_seconds,
+                "upper_quartile_ms": 1e3 * each.upper_quartile_seconds,
+                "of_it_the_call_ms": 1e3 * each.dispatch_seconds,
+                "memory_bytes": memory(compiled).peak_bytes,
+            }
         )
-        times = [f"{1e3 * value:.3g}" for value in seconds]
-        peak = memory(_compiled(forms[each.form], inputs[: each.batch_size])).peak_bytes
-        table.add_row(each.form, str(each.batch_size), *times, f"{peak:,}")
-    yield table
-    meter = find_meter()
+    inferences, meter = [], find_meter()
     for size in (min(BATCH_SIZES), max(BATCH_SIZES)):
         program = partial(_compiled(zeros, inputs[:size]), zeros, inputs[:size])
         energy = thousand_inferences(program, batch_size=size, meter=meter, seconds=1.0)
-        yield f"1,000 inferences in batches of {size:,}: {format_energy([energy])}"
+        inferences.append({"batch": size, "energy": asdict(energy)})
+    return {
+        "device": found[0].device,
+        "forward": forward,
+        "not_merged": why,
+        "inferences": inferences,
+    }
 
 
 def _compiled(model: Any, inputs: jax.Array) -> jax.stages.Compiled:

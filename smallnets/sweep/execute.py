@@ -14,7 +14,7 @@ import numpy as np
 from hydra.core.utils import run_job
 from omegaconf import DictConfig, OmegaConf, read_write
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from smallnets import models, rows
 from smallnets.measure import machine
@@ -26,6 +26,7 @@ from smallnets.rows import Row
 from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.plan import Plan, Program
+from smallnets.sweep.progress import Training, progress_bars
 from smallnets.sweep.study import Account, found_run, opened
 from smallnets.tasks.data import Data
 from smallnets.training.batch import EXECUTIONS, Execution, compile_runs, fastest_execution
@@ -50,12 +51,14 @@ class Settings:
     ``execution`` is vmap, map or auto (what is faster on the device); ``memory_limit`` the bytes
     that a program may take (None: its share of half of what the device has, so that it does not
     change from run to run); ``workers`` the programs under way at once (None: one a core on a CPU,
-    else one). Raises ValueError for another execution and for numbers below 1.
+    else one); ``carbon`` whether the end says CO2 and money beside joules. Raises ValueError for
+    another execution and for numbers below 1.
     """
 
     execution: Execution | Literal["auto"] = "auto"
     memory_limit: int | None = None
     workers: int | None = None
+    carbon: bool = False
 
     def __post_init__(self):
         known = ("auto", *EXECUTIONS)
@@ -133,7 +136,8 @@ def train(plan: Plan) -> list[Run]:
     if account.found:
         message += f", {account.found} of them there before"
     if missing:
-        message += f": {compilations}; training took {format_energy(account.energies)}"
+        message += f": {compilations}; training took "
+        message += format_energy(account.energies, carbon=said.carbon)
     console.print(message)
     for note in account.notes:
         console.print(f"note: {note}")
@@ -174,31 +178,32 @@ def _train_all(
     commit: str,
 ) -> dict[int, Run]:
     """Train programs on a few threads; write each one's runs here as soon as it is done."""
-    training = progress.add_task("training", total=sum(each.work for each in programs))
+    training = Training(progress, [each.work for each in programs])
     data = {id(each.data): each.data for each in programs}
     arrays = {key: on_device(each) for key, each in data.items()}
     clock = SharedClock()  # a meter sees all programs, so it is asked only where there is one
     meter = find_meter() if settings.workers == 1 else None
     measure_energy = partial(measure, meter=meter, cpu_clock=clock)
 
-    def work(program: Program) -> Result:
+    def work(place: int, program: Program) -> Result:
+        training.start(place)
         with clock.at_work():
             return train_program(program, arrays[id(program.data)], settings, measure_energy)
 
     runs: dict[str, Run] = {}
     pool = ThreadPoolExecutor(settings.workers)
-    waiting = {pool.submit(work, program): program for program in programs}
+    waiting = {pool.submit(work, *each): each for each in enumerate(programs)}
     try:
         while waiting:
-            progress.refresh()
+            training.show()
             done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
-                program, result = waiting.pop(future), future.result()
+                (place, program), result = waiting.pop(future), future.result()
                 account.energies.append(result.energy)
                 for job, row, model in runs_of(program, result, settings.execution, commit):
                     runs[row.key] = _write(plan, job, row, model)
                     account.trained += 1
-                progress.advance(training, program.work)
+                training.finish(place)
                 progress.console.print(_message(program, result), highlight=False)
     except BaseException:
         total = sum(len(program.group.jobs) for program in programs)
@@ -381,17 +386,4 @@ def _message(program: Program, result: Result) -> str:
     return (
         f"{program.label}, {program.parameters:,} parameters: {runs} runs, compiled in "
         f"{result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s"
-    )
-
-
-def progress_bars(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-        console=console,
-        auto_refresh=False,  # a thread of its own would import while TFDS replaces __import__
     )

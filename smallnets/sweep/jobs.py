@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
@@ -106,6 +108,18 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         return plain
     finally:
         hydra.cfg = before
+
+
+def searching(loader: ConfigLoader, places: Iterable[str]) -> ConfigLoader:
+    """A loader that looks into ``places`` too, such as ``file:///a/folder``, after its own.
+
+    Hydra's ``hydra.searchpath`` serves the composing of one config; a loader that has it lists the
+    options of groups too.
+    """
+    path = copy.deepcopy(loader.get_search_path())
+    for place in places:
+        path.prepend("command-line", place, anchor=SearchPathQuery(provider="schema"))
+    return ConfigLoaderImpl(path)
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 The key holds every call of the config with its defaults, the fingerprint of the prepared data, the
 key of the run that it starts from, and ``smallnets.NUMERICS``, a number that is raised by hand when
-numerics change. It leaves out what cannot change the numbers: the cache, folders, which model is
-saved, the budget whose sizes are in the model already, workers, memory and the device. Commit and
-versions stand in the row.
+numerics change. It leaves out what cannot change the numbers: the packages allowed, the cache,
+folders, which model is saved, the budget whose sizes are in the model already, workers, memory and
+the device. Commit and versions stand in the row.
 """
 
 import hashlib
@@ -20,7 +20,15 @@ from smallnets.tasks.data import Data
 from smallnets.traced import calls, public_name
 from smallnets.training.trainer import Trainer
 
-LEFT_OUT = {"cache", "save", "start", "study", "budget", "task"}  # the data stand for the task
+LEFT_OUT = {
+    "allow",
+    "cache",
+    "save",
+    "start",
+    "study",
+    "budget",
+    "task",
+}  # the data stand for the task
 LENGTH = 16  # hexadecimal digits: among a million runs two share a key once in 10^7 studies
 
 

@@ -6,8 +6,9 @@ one curve. It says the network and the family that are nearest, and every value 
 theirs, so that two networks with one label make the same calls.
 """
 
+import contextlib
+import itertools
 import os
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,23 +18,21 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from smallnets.allowed import check_targets
 from smallnets.sweep.jobs import Job, resolve
 from smallnets.traced import calls, public_name
 from smallnets.training.trainer import Trainer
 
 SIZES = {"width", "hidden", "widths"}  # arguments that make a network larger, not another one
+PLAIN = "dense"  # the family that every network has
 ABSENT = object()
 
 
 class Labels:
-    """The labels of jobs, by what the configs of ``loader`` offer; each is composed once.
+    """The labels of jobs, by what the configs of ``loader`` offer; each is composed once."""
 
-    ``words`` are Hydra's own overrides, of which those that say where else configs lie count here.
-    """
-
-    def __init__(self, loader: ConfigLoader, words: Sequence[str] = ()):
+    def __init__(self, loader: ConfigLoader):
         self._loader = loader
-        self._words = [word for word in words if word.startswith("hydra.searchpath=")]
         self._composed: dict[tuple[str, ...], partial[Trainer]] = {}
 
     def family(self, job: Job, tree: partial[Trainer]) -> str:
@@ -42,18 +41,25 @@ class Labels:
         Where the chosen network and family are not what the job's tree makes, all families of all
         networks of its class are compared, and the first of the nearest is taken.
         """
-        sizes = {*SIZES, *tree.keywords["budget"]().knobs}
+        sizes, allow = {*SIZES, *tree.keywords["budget"]().knobs}, _allowing(tree)
+
+        def network(model: str, family: str) -> dict[str, Any]:
+            return _network(self._tree(f"model={model}", f"family={family}", allow), sizes)
+
         said = _network(tree, sizes)
         choices = job.config.hydra.runtime.choices
         nearest = choices.model, choices.family
-        changed = _differences(said, self._network_of(nearest, sizes))
+        changed = _differences(said, network(*nearest))
         if changed:
-            families = self._loader.get_group_options("family")
+            of_its_class = []  # composing all families of the others takes long
             for model in self._loader.get_group_options("model"):
-                if self._network_of((model, families[0]), sizes)["model"] is not said["model"]:
-                    continue  # a network of another class: composing all its families takes long
-                for family in families:
-                    other = _differences(said, self._network_of((model, family), sizes))
+                with contextlib.suppress(ValueError):  # of a package that is not allowed here
+                    if network(model, PLAIN)["model"] is said["model"]:
+                        of_its_class.append(model)
+            families = self._loader.get_group_options("family")
+            for model, family in itertools.product(of_its_class, families):
+                with contextlib.suppress(ValueError):
+                    other = _differences(said, network(model, family))
                     if len(other) < len(changed):
                         nearest, changed = (model, family), other
         return " ".join([*nearest, *changed])
@@ -65,24 +71,28 @@ class Labels:
         """
         chosen = job.config.hydra.runtime.choices.task
         said = _leaves(tree.keywords["task"], "")
-        own = _leaves(self._tree(f"task={chosen}").keywords["task"], "")
+        own = _leaves(self._tree(f"task={chosen}", _allowing(tree)).keywords["task"], "")
         return " ".join([chosen, *_differences(said, own, leave_out="cache")])
 
-    def _network_of(self, choice: tuple[str, str], sizes: set[str]) -> dict[str, Any]:
-        model, family = choice
-        return _network(self._tree(f"model={model}", f"family={family}"), sizes)
-
     def _tree(self, *choices: str) -> partial[Trainer]:
-        """The calls of a config with these choices; what it leaves to be given is None."""
+        """The calls of a config with these choices; what it leaves to be given is None.
+
+        Raises ValueError where they name code that is not allowed.
+        """
         if choices not in self._composed:
-            config = self._loader.load_configuration(
-                "config", [*self._words, *choices], RunMode.RUN
-            )
+            config = self._loader.load_configuration("config", [*choices], RunMode.RUN)
             resolved = OmegaConf.create(resolve(config))
             for key in OmegaConf.missing_keys(resolved):
                 OmegaConf.update(resolved, key, None)
+            plain: Any = OmegaConf.to_container(resolved)
+            check_targets(plain, plain["allow"])
             self._composed[choices] = instantiate(resolved, _convert_="all")
         return self._composed[choices]
+
+
+def _allowing(tree: partial[Trainer]) -> str:
+    """The word by which a config allows what the tree's does."""
+    return f"allow=[{','.join(tree.keywords['allow'])}]"
 
 
 def _network(tree: partial[Trainer], sizes: set[str]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from smallnets import rows
-from smallnets.sweep.execute import progress_bars, score, train
+from smallnets.sweep.execute import score, train
 from smallnets.sweep.plan import plan_jobs
+from smallnets.sweep.progress import progress_bars
 
 
 def launch(

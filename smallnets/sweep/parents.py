@@ -34,11 +34,11 @@ class Parents:
             name = word.lstrip("+~").partition("=")[0].replace("/", ".").partition(".")[0]
             if name in BROUGHT:
                 raise ValueError(f"start={start} brings its network: leave out {word}")
-        parent = self._parent(start, job.resolved["seed"])
+        parent = self._parent(start, job.resolved["seed"], tuple(job.resolved["allow"]))
         config = {**job.resolved, "model": parent.row.config["model"]}
         return job._replace(parent=parent, resolved=config)
 
-    def _parent(self, start: str, seed: Any) -> Parent:
+    def _parent(self, start: str, seed: Any, allow: tuple[str, ...]) -> Parent:
         found = self._list(start)
         if not (Path(start) / rows.NAME).is_file():  # many runs: the one of this seed
             found = [(folder, row) for folder, row in found if row.seed == seed]
@@ -54,7 +54,7 @@ class Parents:
             )
         folder, row = found[0]
         if folder not in self._read:
-            network = jax.tree.map(np.asarray, models.load(folder).network)
+            network = jax.tree.map(np.asarray, models.load(folder, allow=allow).network)
             saved = models.notes(folder / models.NAME)["saved"]
             self._read[folder] = Parent(row, network, _shape(network), saved)
         return self._read[folder]

@@ -23,7 +23,15 @@ from omegaconf import DictConfig, OmegaConf
 from smallnets.measure.budget import Network, Sizes, counted_costs, solve
 from smallnets.sweep import CONF, forget_an_empty_cache
 from smallnets.sweep.build import build, check, load, one_line
-from smallnets.sweep.jobs import Group, Job, compose, composing, group, isolated_hydra
+from smallnets.sweep.jobs import (
+    Group,
+    Job,
+    compose,
+    composing,
+    group,
+    isolated_hydra,
+    searching,
+)
 from smallnets.sweep.keys import fingerprint, run_key
 from smallnets.sweep.labels import Labels
 from smallnets.sweep.parents import Parents
@@ -61,9 +69,12 @@ class Program:
 
     @property
     def work(self) -> float:
-        """What training costs, for the progress bar: parameters x examples, over all runs."""
-        trainer = self.trainer
-        return len(self.group.jobs) * self.parameters * trainer.steps * trainer.batch_size
+        """What training costs, for the progress bar: FLOPs x examples, over all runs.
+
+        Where FLOPs are not counted, two for each parameter.
+        """
+        trainer, flops = self.trainer, self.costs.get("flops", 2 * self.parameters)
+        return len(self.group.jobs) * flops * trainer.steps * trainer.batch_size
 
     def only(self, places: list[int]) -> "Program":
         """The program of some of these runs."""
@@ -108,18 +119,22 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(*overrides: str) -> Plan:
+def plan(*overrides: str, config_dir: str | Path | None = None) -> Plan:
     """The runs of a sweep, as ``smallnets -m`` with these overrides: checked, and nothing is run.
 
     ``plan("family=low_rank", "model.width=16,32", "seed=range(3)")`` composes every config, finds
     the sizes that meet a budget, loads the data (which prepares what was never loaded before in the
-    cache) and traces every network. It compiles nothing and writes no run. Hydra's own state, of a
-    notebook or of another Hydra app, is left as it was. Raises ValueError, one line, for whatever
-    is wrong.
+    cache) and traces every network. It compiles nothing and writes no run. ``config_dir`` is a
+    folder with YAMLs of one's own, as ``--config-dir`` is. Hydra's own state, of a notebook or of
+    another Hydra app, is left as it was. Raises ValueError, one line, for whatever is wrong.
     """
     forget_an_empty_cache()
     with one_line(), isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
+        if config_dir is not None:
+            if not Path(config_dir).is_dir():
+                raise ValueError(f"config_dir must be a folder of YAMLs, but {config_dir} is none")
+            loader = searching(loader, [f"file://{Path(config_dir).absolute()}"])
         with composing(overrides):
             config = loader.load_configuration("config", [*overrides], RunMode.MULTIRUN)
         context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
@@ -146,7 +161,7 @@ def plan_jobs(
     groups = group(map(parents.of, jobs))
     if not groups:
         raise ValueError("a sweep needs at least one run, but an empty list leaves none: fill it")
-    labels = Labels(context.config_loader, config.hydra.overrides.hydra)
+    labels = Labels(searching(context.config_loader, config.hydra.searchpath or []))
     fingerprints = functools.cache(fingerprint)
     loaded: dict[str, Data] = {}
     programs = [

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
@@ -36,7 +36,8 @@ class Trainer:
     so many evaluations in a row that found none better. ``precision`` is that of the network's
     products in training. ``start`` names the run, or the runs by seed, whose kept model is trained
     on. ``cache`` is the folder of prepared data and compiled programs; ``study`` holds what other
-    values of the config refer to.
+    values of the config refer to, ``allow`` names the packages besides ours that its calls may be
+    of.
     Raises ValueError where steps, batch size and evaluations do not fit each other, and for another
     ``save``.
     """
@@ -58,6 +59,7 @@ class Trainer:
     precision: Precision = "float32"
     start: str | None = None
     study: Mapping[str, Any] | None = None
+    allow: Sequence[str] = ()
 
     def __post_init__(self):
         counts = ("steps", "batch_size", "evaluations")

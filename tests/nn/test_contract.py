@@ -13,7 +13,8 @@ from flax import nnx
 from layers import at, call, normal
 
 from smallnets.measure import flops
-from smallnets.nn.parameter import Hyperparameter, combine, is_variable, partition
+from smallnets.nn.parameter import is_variable
+from smallnets.testing import check_fans, check_gradient, check_shapes, check_side_by_side
 from smallnets.traced import assign, declared
 
 WIDTHS = [(16, 16), (16, 32), (32, 16)]
@@ -48,22 +49,11 @@ def family(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
 @pytest.mark.parametrize(("d_in", "d_out"), WIDTHS)
-def test_shapes(family: str, lead: tuple[int, ...], d_in: int, d_out: int):
-    def build_and_call(x: jax.Array) -> jax.Array:
-        return build(family, d_in=d_in, d_out=d_out)(x)
-
-    y = jax.eval_shape(build_and_call, normal(*lead, d_in))
-    assert y.shape == (*lead, d_out)
-    assert y.dtype == jnp.float32
-
-
-def test_no_parameter_is_held_twice(family: str):
-    def build_and_look() -> None:
-        assert not list(nnx.find_duplicates(build(family)))
-
-    jax.eval_shape(build_and_look)
+def test_shapes_with_any_leading_axes_and_no_parameter_held_twice(
+    family: str, d_in: int, d_out: int
+):
+    check_shapes(factory(family), d_in, d_out)
 
 
 def test_two_keys_give_equal_trees_and_other_numbers(family: str):
@@ -76,10 +66,12 @@ def test_two_keys_give_equal_trees_and_other_numbers(family: str):
 
 
 def test_models_side_by_side_equal_each_alone(family: str):
-    models, x = three(family), normal(5, 16)
-    together = jax.jit(jax.vmap(lambda model: model(x)))(models)
-    for index in range(3):
-        np.testing.assert_allclose(call(at(models, index), x), together[index], 1e-5, 1e-5)
+    check_side_by_side(three(family), normal(5, 16))
+
+
+@pytest.mark.parametrize("family", LINEAR)  # in a mixture, products of stacked experts
+def test_a_weight_array_notes_the_fans_of_its_product(family: str):
+    check_fans(at(three(family), 0), normal(5, 16))
 
 
 @pytest.mark.parametrize(
@@ -131,39 +123,7 @@ def test_products_are_as_the_docstring_says(family: str, d_in: int, d_out: int):
 
 
 def test_gradient_equals_finite_differences(family: str):
-    """Along a random direction of the parameters and the inputs, in double precision; without the
-    auxiliary losses, whose point is to be in no value."""
-    random = np.random.default_rng(0)
-
-    def drawn(leaf: jax.Array) -> jax.Array:
-        return jnp.asarray(random.normal(size=leaf.shape))
-
-    with jax.enable_x64(True):
-        model = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), at(three(family), 0))
-        trained, rest = partition(jax.tree.map(silent, model, is_leaf=is_variable))
-        point = trained, drawn(jnp.zeros((4, 16)))
-        direction, weights = jax.tree.map(drawn, point), drawn(jnp.zeros((4, 32)))
-
-        def value(point: Any) -> jax.Array:
-            trained, x = point
-            return (weights * combine(trained, rest)(x)).sum()
-
-        @jax.jit
-        def slopes(point: Any, direction: Any) -> tuple[jax.Array, jax.Array]:
-            products = jax.tree.map(jnp.vdot, jax.grad(value)(point), direction)
-            moved = jax.vmap(lambda step: jax.tree.map(lambda a, b: a + step * b, point, direction))
-            after, before = jax.lax.map(value, moved(jnp.asarray([1e-6, -1e-6])))
-            return sum(jax.tree.leaves(products), jnp.zeros(())), (after - before) / 2e-6
-
-        by_gradient, by_differences = slopes(point, direction)
-    np.testing.assert_allclose(by_gradient, by_differences, rtol=1e-6)
-
-
-def silent(variable: nnx.Variable) -> nnx.Variable:
-    """The variable; a hyperparameter, such as the weight of an auxiliary loss, at zero."""
-    if isinstance(variable, Hyperparameter):
-        return Hyperparameter(jnp.zeros_like(variable[...]))
-    return variable
+    check_gradient(at(three(family), 0), normal(4, 16))
 
 
 @pytest.mark.parametrize(("family", "path"), TRACED, indirect=["family"])

@@ -1,15 +1,18 @@
 """What a user reads about a network, and what is said to what no network can be."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
 
+import jax.numpy as jnp
 import pytest
 from command import smallnets
 
 from smallnets.measure.flop_rules import OTHERS
+from smallnets.nn import Dense
 
 
 @pytest.fixture
@@ -114,6 +117,41 @@ def test_one_line_and_status_2(name, described, capsys):
     assert len(said.err.splitlines()) == 1
 
 
+def test_a_narrow_terminal_cuts_no_number(described, monkeypatch):
+    wide = described("family=mixture", "model.width=8")
+    monkeypatch.setenv("COLUMNS", "40")
+    assert described("family=mixture", "model.width=8") == wide
+    assert "…" not in wide
+
+
+def test_json_says_what_the_table_says(described):
+    words = ["family=monarch", "budget.params=3_000"]
+    (said,) = json.loads(described(*words, "--json"))
+    table = described(*words)
+    for name, costs in {**said["parts"], "whole": said["whole"]}.items():
+        shown = row(table, name)
+        assert shown == [*(costs[each] for each in ("parameters", "active", "bytes")), shown[3]]
+        assert shown[3] == round(costs["flops"])
+    assert said["budget"]["params"]["found"] == said["whole"]["parameters"]
+    assert set(said["sizes"]) <= {"width", "hidden"}
+    assert f"{said['training_step']['products']:,.0f} FLOPs in matrix" in table
+
+
+class MatrixOfOne(Dense):
+    """As the axes of stacked layers are forgotten."""
+
+    def matrix(self):
+        return jnp.einsum("io,op->ip", self.kernel[...], jnp.eye(self.kernel.shape[-1]))
+
+
+def test_a_matrix_that_forgets_stacked_layers_costs_the_merged_timing_alone(described):
+    with mock.patch("smallnets.nn.Dense", MatrixOfOne):
+        said = described("model.width=8", "--measured")
+    assert "it is not timed: MatrixOfOne.matrix() must keep the axes on which layers are" in said
+    assert re.search(r"│ as it is │ +1024 │", said)
+    assert "│ merged" not in said
+
+
 def test_help_and_counts_load_neither_tfds_nor_the_reports():
     code = (
         "import sys, smallnets.sweep.description\n"
@@ -128,5 +166,5 @@ def test_an_operation_without_a_rule_costs_the_flops_alone(described):
         del OTHERS["rsqrt"]  # of the norms
         said = described("family=dense", "model.width=8")
     assert row(said, "whole") == [936, 936, 3744]
-    assert "FLOPs" not in said.split("FLOPs can't be counted: no rule")[0]
+    assert "FLOPs" not in said.split("FLOPs are not counted: no rule")[0]
     assert "'rsqrt'" in said

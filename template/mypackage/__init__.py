@@ -1,0 +1,1 @@
+"""Layers and tasks of one's own, which smallnets finds by the YAMLs in ``conf/``."""

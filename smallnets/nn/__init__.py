@@ -14,13 +14,14 @@ from smallnets.nn.convolution import (
     InvertedBottleneck,
     SeparableConvolution,
 )
+from smallnets.nn.dropout import Dropout, Dropped
 from smallnets.nn.embedding import Embedding, LearnedPositions
 from smallnets.nn.exits import Exit, Exits, exit_early
 from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.linear import Affine, Dense, LargerThanDense, Linear, LowRank, merge, merged
 from smallnets.nn.mixture import Mixture, SoftMixture
 from smallnets.nn.norm import LayerNorm, RMSNorm
-from smallnets.nn.parameter import Buffer, Hyperparameter, Statistic, kernel
+from smallnets.nn.parameter import Buffer, Hyperparameter, Salt, Statistic, kernel, training
 from smallnets.nn.perceptron import Perceptron
 from smallnets.nn.residual import PostNormResidual, Residual, ResidualNetwork
 from smallnets.nn.routing import BiasBalanced, ExpertChoice, TopK
@@ -46,6 +47,8 @@ __all__ = [
     "ConvolutionalNetwork",
     "Dense",
     "DepthwiseConvolution",
+    "Dropout",
+    "Dropped",
     "Embedding",
     "Exit",
     "Exits",
@@ -67,6 +70,7 @@ __all__ = [
     "Relaxed",
     "Residual",
     "ResidualNetwork",
+    "Salt",
     "SeparableConvolution",
     "SharedPart",
     "SoftMixture",
@@ -79,4 +83,5 @@ __all__ = [
     "kernel",
     "merge",
     "merged",
+    "training",
 ]

@@ -1,6 +1,7 @@
 """The leaves of a model: parameters, hyperparameters, and the buffers that a backward pass updates.
 
-Statistics and buffers are sent as cotangents, past the optimiser and into a run's curves.
+Statistics and buffers are sent as cotangents, past the optimiser and into a run's curves. A salt is
+where a layer that draws in training gets its bits from.
 """
 
 from collections.abc import Callable
@@ -96,6 +97,39 @@ def combine(parameters: Any, rest: Any) -> Any:
 
 class Buffer(nnx.Variable):
     """An array that each training step adds to what the model reports; no gradient trains it."""
+
+
+class Salt(nnx.Variable):
+    """The data of a random key, of a layer that draws in training: no gradient, no report.
+
+    It is drawn when the layer is built, so that stacked layers have one each.
+    """
+
+
+def training(model: Any, key: jax.Array) -> Any:
+    """``model`` as a training step calls it; the very same model where no layer differs in one.
+
+    In the copy each module with an attribute ``deterministic`` has it False, and its ``salt``, if
+    it has one, is folded with ``key``, that of the step: stacked layers draw other bits each.
+    Evaluations and kept models never see the copy.
+    """
+    if not any(hasattr(module, "deterministic") for _, module in nnx.iter_modules(model)):
+        return model
+    step = jax.random.bits(key)
+    copy = jax.tree.map(lambda leaf: leaf, model)
+    for _, module in nnx.iter_modules(copy):
+        if hasattr(module, "deterministic"):
+            module.deterministic = False
+            if hasattr(module, "salt"):
+                module.salt = _folded(module.salt, step)
+    return copy
+
+
+def _folded(salt: Salt, data: jax.Array) -> Salt:
+    """Each key of a salt, [..., words], with ``data`` folded in."""
+    keys = jax.random.wrap_key_data(salt[...])
+    folded = jax.vmap(lambda key: jax.random.fold_in(key, data))(keys.reshape(-1))
+    return Salt(jax.random.key_data(folded.reshape(keys.shape)))
 
 
 class Statistic(Buffer):

@@ -1,0 +1,90 @@
+"""Dropout, and the copy of a model that a training step calls."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from layers import normal
+
+from smallnets.nn import Dense, Dropout, Dropped, Stack, training
+from smallnets.nn.parameter import partition
+
+
+def dropped(rate: Any = 0.25) -> Dropped:
+    layer = partial(Dropped, layer=Dense, dropout=rate)
+    return layer(16, 16, rngs=nnx.Rngs(params=jax.random.key(0)))
+
+
+def test_an_evaluation_drops_nothing():
+    layer, x = dropped(), normal(5, 16)
+    np.testing.assert_array_equal(layer(x), layer.layer(x))
+
+
+def test_a_step_drops_the_share_and_keeps_the_mean():
+    dropout = training(Dropout(0.25, rngs=nnx.Rngs(0)), jax.random.key(1))
+    y = np.asarray(dropout(jnp.ones((100, 100))))
+    assert set(np.unique(y)) == {0, np.float32(1 / 0.75)}
+    assert abs(np.mean(y == 0) - 0.25) < 0.02  # 4 standard deviations
+
+
+def test_the_bits_are_of_the_step_and_the_layer():
+    one, x = dropped(), normal(5, 16)
+    other = Dropped(16, 16, layer=Dense, dropout=0.25, rngs=nnx.Rngs(7))
+    first, second = jax.random.split(jax.random.key(1))
+    np.testing.assert_array_equal(training(one, first)(x), training(one, first)(x))
+    masks = [np.asarray(each(x) == 0) for each in (training(one, first), training(one, second))]
+    assert (masks[0] != masks[1]).any()
+    assert (masks[0] != (np.asarray(training(other, first)(x)) == 0)).any()
+
+
+def test_a_model_without_such_layers_is_the_very_same():
+    model = Dense(4, 4, rngs=nnx.Rngs(0))
+    assert training(model, jax.random.key(0)) is model
+
+
+def test_the_model_itself_stays_as_it_was():
+    model = dropped()
+    salt = np.asarray(model.dropout.salt[...])
+    copy = training(model, jax.random.key(0))
+    assert model.dropout.deterministic and not copy.dropout.deterministic
+    np.testing.assert_array_equal(model.dropout.salt[...], salt)
+    assert (np.asarray(copy.dropout.salt[...]) != salt).any()
+
+
+def test_stacked_layers_draw_for_themselves():
+    """A stack of layers that are the identity: a number survives if no layer drops it."""
+    identity = partial(Dropped, 32, 32, layer=lambda a, b, rngs: Dense(a, b, rngs=rngs))
+    stack = Stack(block=partial(identity, dropout=0.5), depth=3, rngs=nnx.Rngs(0))
+    kernel = stack.blocks.layer.kernel
+    kernel[...] = jnp.broadcast_to(jnp.eye(32), kernel.shape)
+    y = np.asarray(training(stack, jax.random.key(2))(jnp.ones((64, 32))))
+    assert set(np.unique(y)) == {0, 8}
+    assert abs(np.mean(y > 0) - 1 / 8) < 0.03
+    salts = np.asarray(stack.blocks.dropout.salt[...])
+    assert len(np.unique(salts, axis=0)) == 3
+
+
+def test_members_side_by_side_draw_for_themselves():
+    def step(key: jax.Array, rate: jax.Array) -> jax.Array:
+        model = Dropped(16, 16, layer=Dense, dropout=rate, rngs=nnx.Rngs(params=key))
+        return training(model, jax.random.fold_in(key, 0))(jnp.ones((50, 16)))
+
+    rates = jnp.asarray([0.1, 0.5])
+    y = jax.jit(jax.vmap(step))(jax.random.split(jax.random.key(0), 2), rates)
+    np.testing.assert_allclose((y == 0).mean(axis=(1, 2)), rates, atol=0.07)
+
+
+def test_a_salt_and_a_rate_are_no_parameters():
+    parameters, rest = partition(dropped())
+    assert len(jax.tree.leaves(parameters)) == 1
+    assert len(jax.tree.leaves(rest)) == 2
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1, 1.5])
+def test_a_rate_is_a_share(rate: float):
+    with pytest.raises(ValueError, match=rf"dropout must lie in \[0, 1\), but is {rate}"):
+        Dropout(rate, rngs=nnx.Rngs(0))

@@ -14,6 +14,7 @@ import optax
 from flax import nnx
 
 from smallnets.nn.parameter import Buffer, combine, emptied, means, partition
+from smallnets.nn.parameter import training as in_training
 from smallnets.training.objective import Objective, label_loss
 from smallnets.training.optimizer import Parametrization, initial, standard, with_rates
 
@@ -150,7 +151,8 @@ class Fit:
         def loss(trained: tuple[Any, Any], batch: Arrays, index: jax.Array) -> jax.Array:
             key = jax.random.fold_in(key_objective, index)
             key_view, key = jax.random.split(key)
-            model = self._viewed(whole(*trained), training=True, key=key_view)
+            model = in_training(whole(*trained), jax.random.fold_in(key_view, 0))
+            model = self._viewed(model, training=True, key=key_view)
             return self.objective(model, batch, key)
 
         def order_of(epoch: jax.Array) -> jax.Array:

@@ -18,12 +18,15 @@ from smallnets.nn.dropout import Dropout, Dropped
 from smallnets.nn.embedding import Embedding, LearnedPositions
 from smallnets.nn.exits import Exit, Exits, exit_early
 from smallnets.nn.feed_forward import FeedForward
+from smallnets.nn.lenet import LeNet
 from smallnets.nn.linear import Affine, Dense, LargerThanDense, Linear, LowRank, merge, merged
 from smallnets.nn.mixture import Mixture, SoftMixture
 from smallnets.nn.norm import LayerNorm, RMSNorm
 from smallnets.nn.parameter import Buffer, Hyperparameter, Salt, Statistic, kernel, training
 from smallnets.nn.perceptron import Perceptron
+from smallnets.nn.pooling import MaxPool, MeanPool
 from smallnets.nn.residual import PostNormResidual, Residual, ResidualNetwork
+from smallnets.nn.residual_convolution import ResidualConvolutionalNetwork, TwoConvolutions
 from smallnets.nn.routing import BiasBalanced, ExpertChoice, TopK
 from smallnets.nn.sharing import Relaxed, SharedPart, Stack
 from smallnets.nn.structured import (
@@ -59,9 +62,12 @@ __all__ = [
     "Kronecker",
     "LargerThanDense",
     "LayerNorm",
+    "LeNet",
     "LearnedPositions",
     "Linear",
     "LowRank",
+    "MaxPool",
+    "MeanPool",
     "Mixture",
     "Monarch",
     "Perceptron",
@@ -69,6 +75,7 @@ __all__ = [
     "RMSNorm",
     "Relaxed",
     "Residual",
+    "ResidualConvolutionalNetwork",
     "ResidualNetwork",
     "Salt",
     "SeparableConvolution",
@@ -79,6 +86,7 @@ __all__ = [
     "TensorTrain",
     "TopK",
     "Transformer",
+    "TwoConvolutions",
     "exit_early",
     "kernel",
     "merge",

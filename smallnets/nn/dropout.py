@@ -1,5 +1,6 @@
 """Dropout: in training, numbers of a layer at zero by chance."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -59,5 +60,10 @@ class Dropped(nnx.Module):
 
 
 def is_none(rate: Any) -> bool:
-    """Whether a rate is the number 0, so that no dropout is built; a tracer is none."""
+    """Whether a rate is the number 0, so that no dropout is built; a tracer is not."""
     return not isinstance(rate, jax.core.Tracer) and rate == 0
+
+
+def dropped(layer: Factory, rate: Any) -> Factory:
+    """The factory of a layer with dropout behind it; at rate 0 the layer itself."""
+    return layer if is_none(rate) else partial(Dropped, layer=layer, dropout=rate)

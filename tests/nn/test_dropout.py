@@ -8,9 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from layers import normal
+from layers import call, drawn, normal
 
-from smallnets.nn import Dense, Dropout, Dropped, Stack, training
+from smallnets.nn import (
+    Attention,
+    ConvolutionalNetwork,
+    Dense,
+    Dropout,
+    Dropped,
+    FeedForward,
+    ResidualConvolutionalNetwork,
+    ResidualNetwork,
+    Stack,
+    Transformer,
+    training,
+)
 from smallnets.nn.parameter import partition
 
 
@@ -50,7 +62,8 @@ def test_the_model_itself_stays_as_it_was():
     model = dropped()
     salt = np.asarray(model.dropout.salt[...])
     copy = training(model, jax.random.key(0))
-    assert model.dropout.deterministic and not copy.dropout.deterministic
+    assert model.dropout.deterministic
+    assert not copy.dropout.deterministic
     np.testing.assert_array_equal(model.dropout.salt[...], salt)
     assert (np.asarray(copy.dropout.salt[...]) != salt).any()
 
@@ -88,3 +101,41 @@ def test_a_salt_and_a_rate_are_no_parameters():
 def test_a_rate_is_a_share(rate: float):
     with pytest.raises(ValueError, match=rf"dropout must lie in \[0, 1\), but is {rate}"):
         Dropout(rate, rngs=nnx.Rngs(0))
+
+
+BLOCKS = {"width": 16, "depth": 2, "linear": Dense}
+NETWORKS = {
+    "residual": partial(ResidualNetwork, (8, 2), 5, **BLOCKS),
+    "encoder": partial(
+        Transformer, (8, 2), 5, **BLOCKS, attention=partial(Attention, head_dim=8),
+        feed_forward=FeedForward, causal=False, tied=False,
+    ),
+    "convolutional": partial(
+        ConvolutionalNetwork, (8, 2), 5, width=8, sizes=[3], stride=2, padding=1, linear=Dense
+    ),
+    "residual convolutional": partial(
+        ResidualConvolutionalNetwork, (8, 2), 5, **BLOCKS, stages=2
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_drops_in_training_alone(name: str):
+    build = NETWORKS[name]
+    without, x = drawn(build), normal(3, 8, 2)
+    with_dropout = drawn(partial(build, dropout=0.5))
+    y = call(with_dropout, x)
+    np.testing.assert_array_equal(y, call(without, x))
+    one, other = (call(training(with_dropout, jax.random.key(seed)), x) for seed in (0, 1))
+    assert not np.allclose(one, y)
+    assert not np.allclose(one, other)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_rate_of_zero_is_the_network_without(name: str):
+    built = [
+        jax.eval_shape(lambda options=options: NETWORKS[name](rngs=nnx.Rngs(0), **options))
+        for options in ({}, {"dropout": 0}, {"dropout": 0.0})
+    ]
+    assert len({jax.tree.structure(each) for each in built}) == 1
+    assert training(built[0], jax.random.key(0)) is built[0]

@@ -14,15 +14,19 @@ from smallnets.nn.convolution import (
     InvertedBottleneck,
     SeparableConvolution,
 )
+from smallnets.nn.dropout import Dropout, Dropped
 from smallnets.nn.embedding import Embedding, LearnedPositions
 from smallnets.nn.exits import Exit, Exits, exit_early
 from smallnets.nn.feed_forward import FeedForward
+from smallnets.nn.lenet import LeNet
 from smallnets.nn.linear import Affine, Dense, LargerThanDense, Linear, LowRank, merge, merged
 from smallnets.nn.mixture import Mixture, SoftMixture
 from smallnets.nn.norm import LayerNorm, RMSNorm
-from smallnets.nn.parameter import Buffer, Hyperparameter, Statistic, kernel
+from smallnets.nn.parameter import Buffer, Hyperparameter, Salt, Statistic, kernel, training
 from smallnets.nn.perceptron import Perceptron
+from smallnets.nn.pooling import MaxPool, MeanPool
 from smallnets.nn.residual import PostNormResidual, Residual, ResidualNetwork
+from smallnets.nn.residual_convolution import ResidualConvolutionalNetwork, TwoConvolutions
 from smallnets.nn.routing import BiasBalanced, ExpertChoice, TopK
 from smallnets.nn.sharing import Relaxed, SharedPart, Stack
 from smallnets.nn.structured import (
@@ -46,6 +50,8 @@ __all__ = [
     "ConvolutionalNetwork",
     "Dense",
     "DepthwiseConvolution",
+    "Dropout",
+    "Dropped",
     "Embedding",
     "Exit",
     "Exits",
@@ -56,9 +62,12 @@ __all__ = [
     "Kronecker",
     "LargerThanDense",
     "LayerNorm",
+    "LeNet",
     "LearnedPositions",
     "Linear",
     "LowRank",
+    "MaxPool",
+    "MeanPool",
     "Mixture",
     "Monarch",
     "Perceptron",
@@ -66,7 +75,9 @@ __all__ = [
     "RMSNorm",
     "Relaxed",
     "Residual",
+    "ResidualConvolutionalNetwork",
     "ResidualNetwork",
+    "Salt",
     "SeparableConvolution",
     "SharedPart",
     "SoftMixture",
@@ -75,8 +86,10 @@ __all__ = [
     "TensorTrain",
     "TopK",
     "Transformer",
+    "TwoConvolutions",
     "exit_early",
     "kernel",
     "merge",
     "merged",
+    "training",
 ]

@@ -1,5 +1,6 @@
 """Convolutions as patches and any linear layer, and the network of them."""
 
+import functools
 import itertools
 import math
 
@@ -7,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from smallnets.nn.dropout import Dropout, is_none
 from smallnets.nn.linear import Affine, Dense
 from smallnets.nn.parameter import Factory, kernel
+from smallnets.traced import TracedShare
 
 
 def patches(x: jax.Array, *, axes: int, size: int, stride: int, padding: int) -> jax.Array:
@@ -16,18 +19,25 @@ def patches(x: jax.Array, *, axes: int, size: int, stride: int, padding: int) ->
 
     Shapes: x[..., *positions, channels] -> [..., *windows, size^axes channels], with
     windows = (positions + 2 padding - size) // stride + 1 along each axis; zeros beyond the edge.
+    """
+    return jnp.concatenate(shifts(x, axes=axes, size=size, stride=stride, padding=padding), axis=-1)
+
+
+def shifts(x: jax.Array, *, axes: int, size: int, stride: int, padding: int) -> list[jax.Array]:
+    """Of each place in a window, size^axes of them, what stands there: [..., *windows, channels].
+
     Shifted slices, not ``lax.conv``: faster in a loop and under ``vmap`` on a CPU.
     """
     lead = x.ndim - axes - 1
     padded = jnp.pad(x, [(0, 0)] * lead + [(padding, padding)] * axes + [(0, 0)])
     windows = [(n + 2 * padding - size) // stride + 1 for n in x.shape[lead:-1]]
-    shifts = []
+    shifted = []
     for offset in itertools.product(range(size), repeat=axes):
         starts = [0] * lead + list(offset) + [0]
         extent = [o + stride * (w - 1) + 1 for o, w in zip(offset, windows, strict=True)]
         limits = [*x.shape[:lead], *extent, x.shape[-1]]
-        shifts.append(jax.lax.slice(padded, starts, limits, [1] * lead + [stride] * axes + [1]))
-    return jnp.concatenate(shifts, axis=-1)
+        shifted.append(jax.lax.slice(padded, starts, limits, [1] * lead + [stride] * axes + [1]))
+    return shifted
 
 
 class Convolution(nnx.Module):
@@ -69,10 +79,13 @@ class ConvolutionalNetwork(nnx.Module):
     ``padding``. As many position axes as the example has before its channels. ``convolution`` is
     the kind of layer, ``linear`` the layer inside it; the first and the last layer, whose widths
     are the task's, are dense in every family. ReLU stands behind layers that are ``affine``.
+    ``dropout`` is the rate at which a training step drops what goes into the last layer.
 
     Shapes: x[..., *positions, channels] -> logits[..., d_out].
     Raises ValueError for examples without positions, and where the layers leave none.
     """
+
+    dropout: Dropout | None = None
 
     def __init__(
         self,
@@ -85,6 +98,7 @@ class ConvolutionalNetwork(nnx.Module):
         padding: int,
         linear: Factory,
         convolution: Factory = Convolution,
+        dropout: TracedShare = 0.0,
         rngs: nnx.Rngs,
     ):
         *positions, channels = shape
@@ -122,11 +136,14 @@ class ConvolutionalNetwork(nnx.Module):
             channels = width
         self.layers = nnx.List(layers)
         self.head = Affine(math.prod(positions) * channels, d_out, linear=Dense, rngs=rngs)
+        if not is_none(dropout):
+            self.dropout = Dropout(dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for layer in self.layers:
             x = jax.nn.relu(layer(x)) if layer.affine else layer(x)
-        return self.head(x.reshape(*x.shape[: x.ndim - self.axes - 1], -1))
+        x = x.reshape(*x.shape[: x.ndim - self.axes - 1], -1)
+        return self.head(x if self.dropout is None else self.dropout(x))
 
 
 class DepthwiseConvolution(nnx.Module):
@@ -145,11 +162,14 @@ class DepthwiseConvolution(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(d))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        windows = patches(
-            x, axes=self.axes, size=self.size, stride=self.stride, padding=self.padding
+        places = shifts(x, axes=self.axes, size=self.size, stride=self.stride, padding=self.padding)
+        # One product for each place: windows of many channels would take size^axes times the
+        # memory, and twice the time.
+        products = (
+            jnp.einsum("...c,c->...c", place, self.kernel[index])
+            for index, place in enumerate(places)
         )
-        windows = windows.reshape(*windows.shape[:-1], *self.kernel.shape)
-        y = jnp.einsum("...sc,sc->...c", windows, self.kernel[...])
+        y = functools.reduce(jnp.add, products)
         return y + jnp.broadcast_to(self.bias[...], y.shape)
 
 

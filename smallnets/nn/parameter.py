@@ -1,6 +1,7 @@
 """The leaves of a model: parameters, hyperparameters, and the buffers that a backward pass updates.
 
-Statistics and buffers are sent as cotangents, past the optimiser and into a run's curves.
+Statistics and buffers are sent as cotangents, past the optimiser and into a run's curves. A salt is
+where a layer that draws in training gets its bits from.
 """
 
 import math
@@ -19,10 +20,6 @@ LARGEST = 2**40  # numbers in one array: beyond, a program's own counts of bytes
 
 class Hyperparameter(nnx.Variable):
     """A number of a model that no optimiser touches; a leaf, so that it may be a tracer."""
-
-
-class Salt(nnx.Variable):
-    """The data of a key of a layer's own, [2]: what tells its random numbers from another's."""
 
 
 def kernel(rngs: nnx.Rngs, *shape: int, fan_in: int, fan_out: int) -> nnx.Param:
@@ -111,6 +108,40 @@ class Buffer(nnx.Variable):
     """An array that each training step adds to what the model reports; no gradient trains it."""
 
 
+class Salt(nnx.Variable):
+    """The data of a random key, of a layer that draws in training: no gradient, no report.
+
+    It is drawn when the layer is built, so that stacked layers have one each.
+    """
+
+
+def training(model: Any, key: jax.Array) -> Any:
+    """``model`` as a training step calls it; the very same model where no layer differs in one.
+
+    In the copy each module with an attribute ``deterministic`` has it False, and its ``salt``, if
+    it has one, is folded with ``key``, that of the step: stacked layers draw other bits each.
+    Evaluations and kept models never see the copy.
+    """
+    if not any(hasattr(module, "deterministic") for _, module in nnx.iter_modules(model)):
+        return model
+    step = jax.random.bits(key)
+    copy = jax.tree.map(lambda leaf: leaf, model)
+    modules: Iterable[Any] = (module for _, module in nnx.iter_modules(copy))
+    for module in modules:
+        if hasattr(module, "deterministic"):
+            module.deterministic = False
+            if hasattr(module, "salt"):
+                module.salt = _folded(module.salt, step)
+    return copy
+
+
+def _folded(salt: Salt, data: jax.Array) -> Salt:
+    """Each key of a salt, [..., words], with ``data`` folded in."""
+    keys = jax.random.wrap_key_data(salt[...])
+    folded = jax.vmap(lambda key: jax.random.fold_in(key, data))(keys.reshape(-1))
+    return Salt(jax.random.key_data(folded.reshape(keys.shape)))
+
+
 class Statistic(Buffer):
     """Sum and number of the reports since the evaluation before, [2]: their mean is a curve.
 
@@ -170,32 +201,3 @@ def means(buffers: Any) -> dict[str, jax.Array]:
             curve = leaf.get_metadata("curve")
             totals[curve] = totals.get(curve, jnp.zeros(2)) + leaf[...].reshape(-1, 2).sum(axis=0)
     return {curve: total[0] / total[1] for curve, total in totals.items()}
-
-
-def training(model: Any, key: jax.Array) -> Any:
-    """``model`` as it is called in training: its modules' ``deterministic`` is False.
-
-    A module that draws random numbers holds a :class:`Salt`, ``salt``, on a leading axis where
-    layers are stacked: it becomes that key and ``key`` in one. A model without modules that know
-    ``deterministic`` is returned as it is. Called without this, a model answers each example
-    alone and always alike.
-    """
-    if not any(hasattr(module, "deterministic") for _, module in nnx.iter_modules(model)):
-        return model
-    model = jax.tree.map(lambda leaf: leaf, model)  # modules of its own, the same arrays
-    layers: Iterable[Any] = (module for _, module in nnx.iter_modules(model))
-    for layer in layers:
-        if hasattr(layer, "deterministic"):
-            layer.deterministic = False
-        if isinstance(getattr(layer, "salt", None), Salt):
-            layer.salt = Salt(_salted(layer.salt[...], key))
-    return model
-
-
-def _salted(salt: jax.Array, key: jax.Array) -> jax.Array:
-    def fold(data: jax.Array) -> jax.Array:
-        first, second = data
-        both = jax.random.fold_in(jax.random.fold_in(key, first), second)
-        return jax.random.key_data(both)
-
-    return jax.vmap(fold)(salt.reshape(-1, 2)).reshape(salt.shape)

@@ -4,6 +4,7 @@ from functools import partial
 import jax
 from flax import nnx
 
+from smallnets.nn.dropout import dropped
 from smallnets.nn.exits import Exit, call_and_self_distill
 from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.linear import Dense
@@ -11,6 +12,7 @@ from smallnets.nn.mixture import SoftMixture
 from smallnets.nn.norm import RMSNorm
 from smallnets.nn.parameter import Factory
 from smallnets.nn.sharing import Relaxed, Stack
+from smallnets.traced import TracedShare
 
 
 class Residual(nnx.Module):
@@ -54,6 +56,7 @@ class ResidualNetwork(nnx.Module):
     ``stack`` says; with a ``relaxation`` each of their calls adds a difference of that rank to each
     layer. The first and the last layer, which depend on the task, are dense in every family. With
     ``exits`` (:class:`smallnets.nn.exits.Exits`) each block but the last has a head of its own.
+    ``dropout`` is the rate at which a training step drops what a block adds.
 
     Shapes: x[..., *shape] -> logits[..., d_out]; each example is flattened. Raises ValueError for a
     soft mixture, which here would mix examples with each other.
@@ -76,6 +79,7 @@ class ResidualNetwork(nnx.Module):
         connection: Factory = Residual,
         mixture: Factory | None = None,
         exits: Factory | None = None,
+        dropout: TracedShare = 0.0,
         rngs: nnx.Rngs,
     ):
         if relaxation:
@@ -84,7 +88,9 @@ class ResidualNetwork(nnx.Module):
         block = partial(
             connection,
             width,
-            layer=feed_forward if mixture is None else partial(mixture, expert=feed_forward),
+            layer=dropped(
+                feed_forward if mixture is None else partial(mixture, expert=feed_forward), dropout
+            ),
             norm=norm,
         )
         self.axes = len(shape)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from smallnets.nn.dropout import dropped
 from smallnets.nn.embedding import Embedding, LearnedPositions
 from smallnets.nn.exits import Exit, call_and_self_distill
 from smallnets.nn.linear import Dense
@@ -15,6 +16,7 @@ from smallnets.nn.parameter import Factory
 from smallnets.nn.residual import Residual
 from smallnets.nn.routing import ExpertChoice
 from smallnets.nn.sharing import Relaxed, Stack
+from smallnets.traced import TracedShare
 
 
 class Block(nnx.Module):
@@ -53,7 +55,8 @@ class Transformer(nnx.Module):
     ``embedding_width`` where that is given; inputs of shape (T, ...) are vectors, mapped by a dense
     layer. Positions are those of the attention, and learned vectors too with ``learned_positions``.
     With ``exits`` (:class:`smallnets.nn.exits.Exits`) each block of an encoder but the last has a
-    head of its own.
+    head of its own. ``dropout`` is the rate at which a training step drops what attention and
+    feed-forward layers add (Vaswani et al. 2017, section 5.4).
 
     Shapes: tokens[..., T] or x[..., T, *channels] -> logits[..., T, classes] if causal, else
     [..., classes].
@@ -89,6 +92,7 @@ class Transformer(nnx.Module):
         vocabulary: int | None = None,
         learned_positions: bool = False,
         exits: Factory | None = None,
+        dropout: TracedShare = 0.0,
         rngs: nnx.Rngs,
     ):
         length, *channels = shape
@@ -110,11 +114,13 @@ class Transformer(nnx.Module):
         feeding = partial(feed_forward, linear=linear, hidden=hidden)
         block = partial(
             Block,
-            attention=partial(connection, width, layer=mixing, norm=norm),
+            attention=partial(connection, width, layer=dropped(mixing, dropout), norm=norm),
             feed_forward=partial(
                 connection,
                 width,
-                layer=feeding if mixture is None else partial(mixture, expert=feeding),
+                layer=dropped(
+                    feeding if mixture is None else partial(mixture, expert=feeding), dropout
+                ),
                 norm=norm,
             ),
         )

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from smallnets.rows import Row
 from smallnets.sweep.build import build
-from smallnets.traced import declared
+from smallnets.traced import Share, declared
 
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\d*\.\d+|\d+(\.\d*)?[eE][+-]?\d+)")
@@ -82,7 +82,7 @@ def compose(
             paths = frozenset(template.traced)
             templates[paths, _rest(job, paths)] = template
         config = _with_values(template, job, number)
-        yield Job(number, config, resolve(config), template.traced)
+        yield Job(number, config, _settled(resolve(config), template.traced), template.traced)
 
 
 @contextmanager
@@ -192,6 +192,7 @@ class Group(NamedTuple):
 def group(jobs: Iterable[Job]) -> list[Group]:
     """The groups, in the order of their first jobs.
 
+    A share of 0 leaves its part out of the network, and so is no number that varies.
     A value that is derived from a traced number without being one parts jobs: that is safe.
     Raises ValueError where a traced number is no number.
     """
@@ -201,7 +202,7 @@ def group(jobs: Iterable[Job]) -> list[Group]:
         numbers = {
             path: _number(path, _take(rest, path), kind)
             for path, kind in job.traced.items()
-            if _has(rest, path)
+            if _has(rest, path) and not _is_left_out(rest, path, kind)
         }
         members = groups.setdefault(_same(rest, numbers, job), ([], []))
         members[0].append(job)
@@ -224,21 +225,43 @@ def _has(config: Any, path: str) -> bool:
     return _has(config[name], rest) if rest else True
 
 
-def _take(config: dict[str, Any], path: str) -> Any:
-    """The value at a dotted path, taken out of the config."""
+def _within(config: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    """What holds the value at a dotted path, and its name there."""
     *outer, name = path.split(".")
     for step in outer:
         config = config[step]
-    return config.pop(name)
+    return config, name
+
+
+def _take(config: dict[str, Any], path: str) -> Any:
+    """The value at a dotted path, taken out of the config."""
+    branch, name = _within(config, path)
+    return branch.pop(name)
+
+
+def _is_left_out(config: dict[str, Any], path: str, kind: type) -> bool:
+    branch, name = _within(config, path)
+    return kind is Share and not isinstance(branch[name], bool) and branch[name] == 0
+
+
+def _settled(config: dict[str, Any], traced: dict[str, type]) -> dict[str, Any]:
+    """The config with each share of 0 as 0.0, so that 0 and 0.0 are one run."""
+    for path, kind in traced.items():
+        if _has(config, path) and _is_left_out(config, path, kind):
+            branch, name = _within(config, path)
+            branch[name] = 0.0
+    return config
 
 
 def _number(path: str, value: Any, kind: type) -> np.ndarray:
     """``value`` as a 32-bit number of the declared kind."""
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole and not (kind is float and isinstance(value, float)):
+    if not whole and not (kind is not int and isinstance(value, float)):
         wanted = "a whole number" if kind is int else "a number"
         raise ValueError(f"{path} must be {wanted}, but is {value!r}: give one")
-    if kind is float and not abs(value) <= float(np.finfo(np.float32).max):
+    if kind is Share and not 0 <= value < 1:
+        raise ValueError(f"{path} must lie in [0, 1), but is {value}: it is a share")
+    if kind is not int and not abs(value) <= float(np.finfo(np.float32).max):
         raise ValueError(f"{path} must be a finite 32-bit number, but is {value}: choose one")
     if value < 0:
         raise ValueError(f"{path} must not be below 0, but is {value}: choose 0 or more")

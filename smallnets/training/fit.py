@@ -212,10 +212,11 @@ class Fit:
 
     def loss(self, model: Any, batch: Arrays, key_view: jax.Array, key: jax.Array) -> jax.Array:
         """The objective of a model on one batch, both as training sees them."""
+        model = training(model, jax.random.fold_in(key_view, 0))
         model = self._viewed(model, training=True, key=key_view)
         if self.prepare is not None:
             batch = replace(batch, inputs=self.prepare(batch.inputs))
-        return self.objective(computed_in(self.precision, training(model, key_view)), batch, key)
+        return self.objective(computed_in(self.precision, model), batch, key)
 
     def _answers(self, model: Any) -> Callable[[Any], jax.Array]:
         prepare = self.prepare

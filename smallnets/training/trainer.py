@@ -171,10 +171,10 @@ class Trainer:
     def loss(self, data: Data, network: Any, batch: Arrays) -> jax.Array:
         """The objective of a network as training sees it, on one prepared batch."""
         key = jax.random.key(0)
+        network = training(network, key)
         if self.view is not None:
             network = self.view(network, training=True, key=key)
-        network = computed_in(self.precision, training(network, key))
-        return self._objective(data)(network, batch, key)
+        return self._objective(data)(computed_in(self.precision, network), batch, key)
 
     def _objective(self, data: Data) -> Objective:
         """The objective, with what it asks of the train split."""

@@ -5,7 +5,7 @@ where a layer that draws in training gets its bits from.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -126,12 +126,15 @@ def training(model: Any, key: jax.Array) -> Any:
         return model
     step = jax.random.bits(key)
     copy = jax.tree.map(lambda leaf: leaf, model)
-    modules: Iterable[Any] = (module for _, module in nnx.iter_modules(copy))
-    for module in modules:
+
+    def change(module: Any) -> None:
         if hasattr(module, "deterministic"):
             module.deterministic = False
             if hasattr(module, "salt"):
                 module.salt = _folded(module.salt, step)
+
+    for _, module in nnx.iter_modules(copy):
+        change(module)
     return copy
 
 

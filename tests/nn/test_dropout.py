@@ -82,7 +82,7 @@ def test_stacked_layers_draw_for_themselves():
 
 
 def test_members_side_by_side_draw_for_themselves():
-    def step(key: jax.Array, rate: jax.Array) -> jax.Array:
+    def step(key: jax.Array, rate: Any) -> jax.Array:
         model = Dropped(16, 16, layer=Dense, dropout=rate, rngs=nnx.Rngs(params=key))
         return training(model, jax.random.fold_in(key, 0))(jnp.ones((50, 16)))
 

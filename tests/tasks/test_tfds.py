@@ -268,7 +268,7 @@ def test_several_features_are_a_table(directory, cache):
 
 
 def test_a_feature_of_text_is_predicted_token_by_token(directory, cache):
-    options = {**of(directory, cache), "inputs": "name"}
+    options: dict[str, Any] = {**of(directory, cache), "inputs": "name"}
     found = load(**options, validation=0.1, length=4, train="train[10:]")
     assert bytes(found.train.inputs[0].astype(np.uint8)) == b"numb"
     assert [len(s) for s in (found.train, found.validation, found.test)] == [36, 4, 11 + 1]

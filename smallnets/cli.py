@@ -3,22 +3,22 @@
 Nothing heavy is imported here, so that ``smallnets --help`` answers at once.
 """
 
+import errno
 import importlib
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from smallnets.sweep import CONF, forget_an_empty_cache, with_hint
 
-from smallnets.sweep import CONF, with_hint
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 _TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
 VERBS = {  # first word of a command: the function that takes the rest, and what it does
@@ -44,9 +44,10 @@ smallnets --hydra-help            Hydra's own options
 """
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _app(config: DictConfig) -> float:
+def _app(config: "DictConfig") -> float:
     """One job of a sweep under another launcher than ours, which starts none: train it alone."""
+    from hydra.core.hydra_config import HydraConfig
+
     from smallnets.sweep.execute import score, train
     from smallnets.sweep.plan import plan
 
@@ -59,6 +60,8 @@ def _app(config: DictConfig) -> float:
 def main() -> None:
     """Console script: what goes wrong is one line on standard error, with status 2.
 
+    A full disk has a status of its own, 74 (EX_IOERR), since it is no mistake in the words.
+
     HYDRA_FULL_ERROR=1 in the environment shows the traceback instead.
     """
     words = sys.argv[1:]
@@ -68,19 +71,66 @@ def main() -> None:
         print(help_page(CONF), end="")
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
-    quiet()
+    forget_an_empty_cache()
+    interrupts: list[int] = []
     try:
-        if words and "=" not in words[0] and not words[0].startswith("-"):
-            _verb(words[0])(words[1:])
-            return
-        if not {"-m", "--multirun", *_SHOW} & {*words}:
-            sys.argv[1:] = ["--multirun", *_one_run(words)]
-        _app()
+        with _noting(interrupts), _warnings_in_one_line():
+            _run(words)
     except KeyboardInterrupt:
-        print("smallnets: stopped", flush=True)
-        os._exit(130)  # programs under way on other threads can't be stopped otherwise
+        _stop()
     except Exception as error:
+        if interrupts:  # what was being imported made another error of it
+            _stop()
         _leave(error)
+
+
+def _run(words: list[str]) -> None:
+    """What the words ask for; Hydra is imported here, where Ctrl-C is one line already."""
+    import hydra
+
+    if words and "=" not in words[0] and not words[0].startswith("-"):
+        _verb(words[0])(words[1:])
+        return
+    if not {"-m", "--multirun", *_SHOW} & {*words}:
+        sys.argv[1:] = ["--multirun", *_one_run(words)]
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_app)()
+
+
+@contextmanager
+def _noting(interrupts: list[int]) -> Iterator[None]:
+    """Inside, each Ctrl-C is noted too, besides the KeyboardInterrupt that it raises."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # of another thread than the main one, which gets no signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Inside, a warning is one line; what networks warn of when traced is the launcher's to say."""
+
+    def show(message: Warning | str, *where: Any, **details: Any) -> None:
+        print(f"smallnets: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"smallnets\.nn\.")
+        warnings.showwarning = show
+        yield
+
+
+def _stop() -> NoReturn:
+    print("smallnets: stopped", flush=True)
+    os._exit(130)  # programs under way on other threads can't be stopped otherwise
 
 
 def _verb(name: str) -> Callable[[list[str]], None]:
@@ -94,23 +144,26 @@ def _verb(name: str) -> Callable[[list[str]], None]:
     return getattr(importlib.import_module(module), function)
 
 
-def quiet() -> None:
-    """Silence what networks warn of each time they are traced: the launcher says it once."""
-    warnings.filterwarnings("ignore", module=r"smallnets\.nn\.")
-
-
 def _leave(error: Exception) -> NoReturn:
-    """Print what went wrong as one line and end with status 2; a bug of ours says where to look."""
+    """Print what went wrong as one line and end; a bug of ours says where to look."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
     if _TRACEBACK:
         raise error
-    if isinstance(error, OSError) and error.filename:
+    status = 2
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" for {error.filename}" if error.filename else ""
+        said = f"the disk is full{where}: what is whole stays; make room, and run it again"
+        status = 74
+    elif isinstance(error, OSError) and error.filename:
         said = f"{error.filename} can't be read or written ({error.strerror}): choose another path"
     elif isinstance(error, (HydraException, OmegaConfBaseException, ValueError)):
-        said = with_hint(str(error))
+        said = with_hint(str(error) or str(error.__cause__))
     else:
         said = f"{type(error).__name__}: {error} (HYDRA_FULL_ERROR=1 shows where)"
     print(f"smallnets: {' '.join(said.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def help_page(conf: Path) -> str:
@@ -130,6 +183,8 @@ def help_page(conf: Path) -> str:
 
 def _one_run(words: list[str]) -> list[str]:
     """The words of a sweep of one run; what an experiment sweeps is left at its defaults."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     overrides = [word for word in words if not word.startswith("-") and "=" in word]
     for override in OverridesParser.create().parse_overrides(overrides):
         if override.is_sweep_override():

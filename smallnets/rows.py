@@ -6,14 +6,16 @@ and many processes may write into one folder, on a network disk too.
 
 import json
 import math
+import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from smallnets.files import replacing
 
 NAME = "row.json"
+NUMBERS = ("metrics", "curves", "costs")  # fields whose null stands for a NaN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +25,9 @@ class Row:
     ``metrics`` holds the numbers at the last step (``validation_error``, ``test_loss``, ...) and,
     under ``best_...``, those at the step with the lowest validation loss. ``curves`` holds the same
     metrics at every evaluation, beside ``step``. Errors are shares of wrong answers, losses nats;
-    of text there is ``<split>_bits_per_byte`` too. A run whose loss left the finite numbers has
-    ``status`` ``"diverged"`` and NaN metrics from there on. ``seconds`` is the run's share of its
+    of text there is ``<split>_bits_per_byte`` too. A run whose training loss left the finite
+    numbers, or that ended with any metric outside them, has ``status`` ``"diverged"`` and NaN
+    metrics from there on. ``seconds`` is the run's share of its
     program's wall time, ``compile_seconds`` the whole program's; other programs may have run beside
     it, so neither is a cost to compare by. ``costs`` is what the network costs by every axis that
     is counted: ``params`` and ``active_params``, ``flops`` of the products of a forward pass per
@@ -71,17 +74,78 @@ def write(row: Row, folder: Path) -> Path:
     return path
 
 
+class DamagedRow(UserWarning):
+    """Rows of a folder are damaged, and passed over."""
+
+
 def load(folder: Path) -> Iterator[Row]:
-    """Every row below ``folder``, in the order of their paths."""
-    return (read(path.parent) for path in sorted(Path(folder).rglob(NAME)))
+    """Every sound row below ``folder``, in the order of their paths.
+
+    Damaged ones are passed over: a :class:`DamagedRow` warning counts them, and names the first
+    with what is wrong with it.
+    """
+    return (row for _, row in found(folder))
+
+
+def found(folder: Path) -> list[tuple[Path, Row]]:
+    """The runs' folders and rows as :func:`load` has them."""
+    paths = sorted(Path(folder).rglob(NAME))
+    sound, damaged = [], []
+    for path in paths:
+        try:
+            sound.append((path.parent, read(path.parent)))
+        except ValueError as error:
+            damaged.append(str(error))
+    if damaged:
+        warnings.warn(
+            f"{len(damaged)} of {len(paths)} rows are damaged and passed over; {damaged[0]}",
+            DamagedRow,
+            stacklevel=2,
+        )
+    return sound
 
 
 def read(folder: Path) -> Row:
-    """The row of one run; raises OSError, ValueError, TypeError or KeyError where it is none."""
-    stored = json.loads((Path(folder) / NAME).read_text())
-    stored["metrics"] = _with_nan(stored["metrics"])
-    stored["curves"] = _with_nan(stored["curves"])
-    return Row(**stored)
+    """The row of one run. A field that it does not know, of a later version, is left out.
+
+    Raises ValueError, one line that names the file, where there is none or it is damaged: no JSON,
+    a field missing or of another type, or a metric that is called like a field.
+    """
+    path = Path(folder) / NAME
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} is damaged: it is no JSON") from None
+    if not isinstance(stored, dict):
+        raise ValueError(f"{path} is damaged: it holds {type(stored).__name__}, not fields")
+    values = {}
+    for each in fields(Row):
+        if each.name in stored:
+            value = stored[each.name]
+            values[each.name] = value = _with_nan(value) if each.name in NUMBERS else value
+            if not _fits(value, each.type):
+                raise ValueError(f"{path} is damaged: its {each.name} is of another type")
+        elif each.default is MISSING and each.default_factory is MISSING:
+            raise ValueError(f"{path} is damaged: it has no {each.name}")
+    if taken := sorted(values["metrics"].keys() & {each.name for each in fields(Row)}):
+        raise ValueError(f"{path} is damaged: a metric is called like a field, {taken[0]}")
+    return Row(**values)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value from a file is of a field's type."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(each, parts[1]) for each in value.values())
+    if origin is list:
+        return isinstance(value, list) and all(_fits(each, parts[0]) for each in value)
+    if kind is int:
+        return type(value) is int and abs(value) < 2**63
+    if kind is float:
+        return type(value) is float or (type(value) is int and abs(value) < 2**63)
+    return kind is Any or isinstance(value, kind)
 
 
 def _without_nan(value: Any) -> Any:

@@ -5,8 +5,9 @@ differ only there are trained together. Who owns the number says so where it is 
 
     def gradient_transformation(*, learning_rate: Traced, weight_decay: Traced): ...
 
-and nobody keeps a list of names. Maps, losses and optimisers are built by ``functools.partial``
-trees (Hydra's ``_partial_: true``), in which :func:`assign` puts a value at a dotted path.
+and nobody keeps a list of names. They are rates, decays, weights and seeds: numbers from 0.
+Maps, losses and optimisers are built by ``functools.partial`` trees (Hydra's ``_partial_: true``),
+in which :func:`assign` puts a value at a dotted path.
 """
 
 import inspect
@@ -46,12 +47,16 @@ def assign(tree: Any, path: str, value: Any) -> Any:
     return {**tree, name: assign(tree[name], rest, value) if rest else value}
 
 
-def _marked(function: Callable[..., Any]) -> dict[str, type]:
+def annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    """What a signature annotates its arguments with, by their names."""
     target = function.__init__ if inspect.isclass(function) else function
-    hints = inspect.get_annotations(target, eval_str=True)  # names within Optax's are nowhere
+    return inspect.get_annotations(target, eval_str=True)  # names within Optax's are nowhere
+
+
+def _marked(function: Callable[..., Any]) -> dict[str, type]:
     return {
         name: part.__origin__
-        for name, hint in hints.items()
+        for name, hint in annotations(function).items()
         for part in (hint, *get_args(hint))  # a number, or such a number or None
         if _MARK in getattr(part, "__metadata__", ())
     }

@@ -21,7 +21,7 @@ BELOW: dict[str, set[str]] = {
     "training": {"nn", "tasks", "traced"},
     "measure": {"nn"},
     "models": {"files", "tasks", "traced", "training"},
-    "analysis": {"rows"},
+    "analysis": {"files", "rows"},
     "sweep": {"NUMERICS", "files", "traced", "rows", "nn", "tasks", "training", "measure",
               "models", "analysis"},
     "cli": {"sweep"},

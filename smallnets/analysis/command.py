@@ -62,14 +62,14 @@ def main(words: list[str]) -> None:
 
 def show(study: Study) -> None:
     """Print the laws with their intervals, then every note."""
-    console = Console()
+    console = Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
     lines = tables.law_lines(study).drop("other laws", "hold-out", strict=False)
     table = Table(*lines.columns, box=None, header_style="bold", pad_edge=False)
     for line in lines.iter_rows():
         table.add_row(*(str(value) for value in line))
     console.print(table)
     for note in tables.all_notes(study):
-        console.print(f"- {note}", highlight=False, markup=False)
+        console.print(f"- {note}", highlight=False)
 
 
 def _beside(path: Path) -> Path:

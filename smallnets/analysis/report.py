@@ -3,7 +3,6 @@
 import base64
 import gzip
 import json
-import os
 from html import escape
 from pathlib import Path
 from string import Template
@@ -25,6 +24,7 @@ from smallnets.analysis.prints.figures import write as write_prints
 from smallnets.analysis.screen.figures import figures
 from smallnets.analysis.study import Study, analyse
 from smallnets.analysis.table import read
+from smallnets.files import replacing
 
 PAGE = Path(__file__).with_name("page.html")
 
@@ -53,9 +53,8 @@ def write(study: Study, compared: Claims, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     write_prints(study, compared, out)
     path = out / "report.html"
-    draft = out / f".report.{os.getpid()}"
-    draft.write_text(page(study, compared), encoding="utf-8")
-    draft.replace(path)
+    with replacing(path) as draft:
+        draft.write_text(page(study, compared), encoding="utf-8")
     return path
 
 

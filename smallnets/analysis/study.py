@@ -122,6 +122,10 @@ def _priced(runs: pl.DataFrame, columns: Columns, cost: str) -> tuple[pl.DataFra
 def check(table: pl.DataFrame, columns: Columns) -> None:
     """Raise one line if the runs can't carry a curve; runs marked as diverged are passed over."""
     runs = finished(table)
+    if runs.is_empty():
+        raise ValueError(
+            f"all {len(table)} runs diverged, so that there is no curve: lower the learning rate"
+        )
     for name in (columns.size, columns.score):
         if not runs[name].dtype.is_numeric():
             raise ValueError(f"column {name} must hold numbers, it holds {runs[name].dtype}")

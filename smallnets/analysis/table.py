@@ -43,30 +43,24 @@ def from_rows(folder: Path) -> pl.DataFrame:
     Metrics become columns under their own names; costs, energy, the resolved configuration and
     versions become columns such as ``costs.flops``, ``energy.joules``,
     ``config.optimizer.learning_rate`` and ``versions.jax``. Curves over training are left in the
-    rows.
+    rows. Damaged rows are passed over, with a warning that counts them.
 
     Raises:
-        ValueError: if there is no row, or one can't be read.
+        ValueError: if there is no row that is sound.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of rows")
-    try:
-        found = list(rows.load(folder))
-    except (TypeError, ValueError, OSError) as error:
-        raise ValueError(f"{folder} holds a {rows.NAME} that can't be read: {error}") from error
+    found = list(rows.load(folder))
     if not found:
-        raise ValueError(f"{folder} holds no {rows.NAME}: give the folder of a finished study")
+        raise ValueError(
+            f"{folder} holds no {rows.NAME} that is sound: give the folder of a finished study"
+        )
     plain = [field.name for field in fields(rows.Row) if field.name not in NESTED]
     lines = []
     shown = short_labels([row.family for row in found])
     for row in found:
         line: dict[str, Any] = {name: getattr(row, name) for name in plain}
-        taken = sorted(set(line) & set(row.metrics))
-        if taken:
-            raise ValueError(
-                f"metrics may not be called like fields of the row: {', '.join(taken)}"
-            )
         line["family"] = shown[row.family]
         line |= row.metrics
         line |= _flat("costs", row.costs) | _flat("energy", row.energy)

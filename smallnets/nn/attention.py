@@ -25,7 +25,7 @@ class Attention(nnx.Module):
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2; multi-query: Shazeer 2019,
     arXiv:1911.02150; grouped: Ainslie et al. 2023, arXiv:2305.13245. Raises ValueError where
     ``head_dim`` does not divide ``d_in`` or ``key_value_heads`` the heads, and for an odd
-    ``head_dim`` with rotary positions.
+    ``head_dim`` with rotary positions or a base of theirs that is not above 0.
     """
 
     def __init__(
@@ -57,6 +57,11 @@ class Attention(nnx.Module):
                 f"rotary positions need an even head_dim, but head_dim={head_dim}: make it even, "
                 "or set rotary_base to null"
             )
+        if rotary_base is not None and not rotary_base > 0:
+            raise ValueError(
+                f"rotary_base must be above 0, but is {rotary_base}: 10,000 is usual, or null for "
+                "no rotary positions"
+            )
         self.head_dim, self.causal, self.rotary_base = head_dim, causal, rotary_base
         self.query = linear(d_in, d_in, rngs=rngs)
         self.key = linear(d_in, key_value_heads * head_dim, rngs=rngs)
@@ -70,7 +75,8 @@ class Attention(nnx.Module):
         query, key, value = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
         if self.rotary_base is not None:
             query, key = (rotate(each, base=self.rotary_base) for each in (query, key))
-        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
+        with jax.numpy_dtype_promotion("standard"):  # inside, JAX scales bfloat16 by a float32
+            mixed = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
         return self.output(mixed.reshape(*x.shape[:-1], -1))
 
 
@@ -93,6 +99,6 @@ def rotate(x: jax.Array, *, base: float) -> jax.Array:
     frequencies = base ** (-jnp.arange(half) / half)
     angles = jnp.outer(jnp.arange(positions, dtype=float), frequencies)[:, None]  # [T, 1, h/2]
     first, second = x[..., :half], x[..., half:]
-    cos = jnp.broadcast_to(jnp.cos(angles), first.shape)
-    sin = jnp.broadcast_to(jnp.sin(angles), first.shape)
+    cos = jnp.broadcast_to(jnp.cos(angles), first.shape).astype(x.dtype)
+    sin = jnp.broadcast_to(jnp.sin(angles), first.shape).astype(x.dtype)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -1,8 +1,10 @@
 """Linear layers, y = x W: what all of them promise, the full one, the low-rank one, and a bias."""
 
+import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -31,7 +33,8 @@ def flat(blocked: jax.Array) -> jax.Array:
 
 
 def divisors(number: int) -> list[int]:
-    return [each for each in range(1, number + 1) if number % each == 0]
+    small = [each for each in range(1, math.isqrt(number) + 1) if number % each == 0]
+    return sorted({*small, *(number // each for each in small)})
 
 
 def check_blocks(d_in: int, d_out: int, blocks: int) -> None:
@@ -59,12 +62,15 @@ def warn_if_larger(
     """Warn where the option ``name`` makes a layer larger than the dense one, and say what pays.
 
     ``parameters(value)`` is the number of parameters for a value of the option, ``choices`` are
-    the values that it may have, in rising order.
+    the values that it may have, in rising order; in a range, parameters rise too.
     """
     dense = d_in * d_out
     if parameters(value) <= dense:
         return
-    pays = [choice for choice in choices if parameters(choice) < dense]
+    if isinstance(choices, range):  # of a wide layer too long to be looked at one by one
+        pays = choices[: bisect_left(choices, dense, key=parameters)]
+    else:
+        pays = [choice for choice in choices if parameters(choice) < dense]
     advice = f"choose {name} {_message(pays)}" if pays else f"no {name} is smaller here"
     warnings.warn(
         f"{name}={value} makes {parameters(value):,} parameters for d_in={d_in}, d_out={d_out}, "
@@ -74,7 +80,7 @@ def warn_if_larger(
     )
 
 
-def _message(values: list[int]) -> str:
+def _message(values: Sequence[int]) -> str:
     """Rising numbers in words: an unbroken row by its ends."""
     if values[-1] - values[0] == len(values) - 1 and len(values) > 1:
         return f"from {values[0]} to {values[-1]}"

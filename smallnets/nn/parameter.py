@@ -3,6 +3,7 @@
 Statistics and buffers are sent as cotangents, past the optimiser and into a run's curves.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,6 +12,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 Factory = Callable[..., Any]  # (d_in, d_out, *, rngs) -> layer, which is called like a function
+
+
+LARGEST = 2**40  # numbers in one array: beyond, a program's own counts of bytes may overflow
 
 
 class Hyperparameter(nnx.Variable):
@@ -26,12 +30,17 @@ def kernel(rngs: nnx.Rngs, *shape: int, fan_in: int, fan_out: int) -> nnx.Param:
 
     ``fan_in`` and ``fan_out``, those of the one product that it takes part in, stay with the
     parameter as metadata, through ``vmap``, ``scan`` and ``jit``: only parameters that have them
-    are decayed. Raises ValueError where an axis is empty.
+    are decayed. Raises ValueError where an axis is empty, and for more than 2^40 numbers.
     """
     if min(shape) < 1:
         raise ValueError(
             f"each axis of a weight array must be 1 or longer, but one would be "
             f"{' x '.join(map(str, shape))}: choose widths, hidden sizes and vocabularies from 1"
+        )
+    if math.prod(shape) > LARGEST:
+        raise ValueError(
+            f"a weight array may hold up to 2^40 numbers, 4 TB, but one would be "
+            f"{' x '.join(map(str, shape))}: choose smaller widths, hidden sizes and vocabularies"
         )
     values = jax.random.normal(rngs.params(), shape) / jnp.sqrt(fan_in)
     return nnx.Param(values, fan_in=fan_in, fan_out=fan_out)

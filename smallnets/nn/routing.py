@@ -11,6 +11,8 @@ from smallnets.nn.linear import Dense
 from smallnets.nn.parameter import Buffer, hyperparameter, report
 from smallnets.traced import Traced
 
+WRITTEN_OUT = 64  # choices of a token that are added one by one: beyond, compiling takes long
+
 # axes: T tokens, E experts, k choices of a token, n choices in all
 
 
@@ -37,8 +39,11 @@ class Routing(NamedTuple):
         """rows[n, d], one for each choice, to their sums for each token, [T, d]."""
         count = self.probabilities.shape[0]
         if self.token is None:
+            choices = rows.reshape(-1, count, rows.shape[-1])
+            if len(choices) > WRITTEN_OUT:
+                return choices.sum(axis=0)
             # one by one: XLA on CPU adds up a leading axis ten times as slowly as it adds arrays
-            return sum(rows.reshape(-1, count, rows.shape[-1])[1:], rows[:count])
+            return sum(choices[1:], rows[:count])
         return jnp.zeros((count, rows.shape[-1]), rows.dtype).at[self.token].add(rows)
 
     def loads(self) -> jax.Array:
@@ -128,19 +133,30 @@ class TopK(nnx.Module):
 
     g_i = exp(l_i) / sum_{j chosen} exp(l_j) of the logits l = x W
 
-    or, not ``normalized``, g_i = exp(l_i) / sum_j exp(l_j) over all experts, as Switch has it: with
-    one expert chosen, the router learns from the task in that form alone.
+    or, not ``normalized``, g_i = exp(l_i) / sum_j exp(l_j) over all experts, as Switch has it. With
+    one expert chosen the first form is 1 whatever the logits, and the router would learn nothing
+    from the task: where ``normalized`` is None, it is the form for several, the second for one.
 
     Parameters: d_in * experts
 
     Source: Shazeer et al. 2017, arXiv:1701.06538; the weights: Jiang et al. 2024,
     arXiv:2401.04088, section 2.1; over all: Fedus et al. 2021, arXiv:2101.03961, equation 2.
+    Raises ValueError where one of several experts is chosen and its weight is normalized.
     """
 
     def __init__(
-        self, d_in: int, experts: int, *, top_k: int, normalized: bool = True, rngs: nnx.Rngs
+        self,
+        d_in: int,
+        experts: int,
+        *,
+        top_k: int,
+        normalized: bool | None = None,
+        rngs: nnx.Rngs,
     ):
-        self.top_k, self.normalized = top_k, normalized
+        if normalized:
+            _check_learns(experts, top_k, "set normalized to null or false")
+        self.top_k = top_k
+        self.normalized = top_k > 1 if normalized is None else normalized
         self.score = Dense(d_in, experts, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, Routing]:
@@ -150,6 +166,15 @@ class TopK(nnx.Module):
         weights = jnp.take_along_axis(probabilities, experts, axis=-1)
         weights = jax.nn.softmax(best) if self.normalized else weights
         return logits, token_choice(weights, experts, probabilities)
+
+
+def _check_learns(experts: int, top_k: int, fix: str) -> None:
+    """Raise ValueError where weights that add up to 1 leave a router without a gradient."""
+    if top_k == 1 < experts:
+        raise ValueError(
+            "a router learns from the task by its weights, but where top_k=1 a weight normalized "
+            f"over the chosen is always 1: {fix}, or top_k to 2 or more"
+        )
 
 
 class BiasBalanced(nnx.Module):
@@ -167,12 +192,14 @@ class BiasBalanced(nnx.Module):
     Parameters: d_in * experts
 
     Source: DeepSeek-AI 2024, arXiv:2412.19437, equations 12 to 16 (its rate is 0.001); Wang et al.
-    2024, arXiv:2408.15664.
+    2024, arXiv:2408.15664. Raises ValueError where one of several experts is chosen: its weight
+    would be 1, and the router learn nothing from the task.
     """
 
     def __init__(
         self, d_in: int, experts: int, *, top_k: int, rate: Traced = 0.001, rngs: nnx.Rngs
     ):
+        _check_learns(experts, top_k, "set the router to TopK")
         self.top_k = top_k
         self.score = Dense(d_in, experts, rngs=rngs)
         self.bias = Buffer(jnp.zeros(experts))

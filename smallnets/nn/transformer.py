@@ -166,7 +166,7 @@ def _check_causal(model: "Transformer", exits: Factory | None) -> None:
                 "a decoder's positions must not see later ones, but with "
                 f"capacity_factor={module.capacity_factor} first choices of later tokens take the "
                 f"slots of second ones (top_k={module.top_k} of {module.experts}): set "
-                "capacity_factor to null, which drops nothing, or top_k to 1"
+                "capacity_factor to null, which drops nothing, or top_k to 1 with the router TopK"
             )
 
 

@@ -3,6 +3,7 @@
 Only what the command itself needs is here, so that its help loads nothing heavy.
 """
 
+import os
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -34,3 +35,9 @@ def with_hint(said: str) -> str:
                     f"{network}family={family} in place of model={old}"
                 )
     return said
+
+
+def forget_an_empty_cache() -> None:
+    """Take an empty XDG_CACHE_HOME out of the environment: by its specification it is not set."""
+    if os.environ.get("XDG_CACHE_HOME") == "":
+        del os.environ["XDG_CACHE_HOME"]

@@ -2,27 +2,40 @@
 
 import difflib
 import inspect
+import math
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from smallnets.sweep import with_hint
 from smallnets.tasks.data import Data
-from smallnets.traced import public_name
+from smallnets.traced import annotations, public_name
 from smallnets.training.trainer import Trainer
+
+LARGEST = 2**31 - 1  # of whole numbers: counts and sizes have 32 bits in a program
+LISTS = (list, Sequence)
+KINDS: dict[Any, str] = {
+    int: f"a whole number up to {LARGEST}",
+    float: "a finite number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+    Callable: "a node with a _target_",
+}
 
 
 def build(config: dict[str, Any]) -> partial[Trainer]:
     """The tree of partials that a resolved config stands for; its root builds a :class:`Trainer`.
 
-    Raises ValueError where a value is missing, or a target does not exist or does not take what it
-    is given.
+    Raises ValueError where a value is missing or not of the type that the signature annotates, and
+    where a target does not exist or does not take what it is given.
     """
     with one_line():
         plain = OmegaConf.create(config)
@@ -32,6 +45,7 @@ def build(config: dict[str, Any]) -> partial[Trainer]:
         tree = instantiate(plain, _convert_="all")
         for path, node in _partials(tree):
             _check_keywords(path, node)
+            _check_values(path, node)
     return tree
 
 
@@ -77,7 +91,8 @@ def one_line(prefix: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        kind = "" if isinstance(error, (ValueError, OSError)) or _of_hydra(error) else type(error)
+        ours = isinstance(error, (ValueError, OSError))
+        kind = "" if ours or _of_hydra(error) else type(error)
         name = f"{kind.__name__}: " if kind else ""
         raise ValueError(with_hint(" ".join(f"{prefix}{name}{error}".split()))) from error
 
@@ -94,7 +109,8 @@ def _check_partials(config: Mapping[str, Any]) -> None:
 
 
 def _of_hydra(error: Exception) -> bool:
-    return type(error).__module__.split(".")[0] in ("hydra", "omegaconf")
+    of = type(error).__module__.split(".")[0]
+    return of in ("hydra", "omegaconf") or str(error).startswith("Instantiation: ")
 
 
 def _partials(tree: Any, path: str = "") -> Iterator[tuple[str, partial[Any]]]:
@@ -119,3 +135,44 @@ def _check_keywords(path: str, node: partial[Any]) -> None:
             raise ValueError(
                 f"{path or 'the config'}: {node.func.__qualname__} takes no '{name}': {hint}"
             )
+
+
+def _check_values(path: str, node: partial[Any]) -> None:
+    """Raise ValueError for a plain value of another type than the signature annotates.
+
+    Numbers that may vary inside a program differ from job to job: ``jobs.group`` checks those.
+    """
+    hints = annotations(node.func)
+    for name, value in node.keywords.items():
+        hint = hints.get(name, Any)
+        if not _fits(value, hint):
+            wanted = " or ".join(KINDS[kind] for kind in _kinds(hint))
+            several = "a list, each item " if get_origin(hint) in LISTS else ""
+            dot = f"{path}.{name}" if path else name
+            raise ValueError(f"{dot} must be {several}{wanted}, but is {value!r}: give one")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type: of plain types, lists of them and callables."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return True
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin in LISTS:
+        return isinstance(value, list) and all(_fits(each, parts[0]) for each in value)
+    if Callable in (origin, hint):
+        return callable(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return isinstance(value, hint) if hint in KINDS else True
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """The plain types within an annotation."""
+    for kind in (hint, get_origin(hint)):
+        if kind in KINDS:
+            return [kind]
+    return [kind for part in get_args(hint) for kind in _kinds(part)]

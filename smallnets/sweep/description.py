@@ -56,7 +56,7 @@ def main(words: list[str]) -> None:
         "--measured", action="store_true", help="run it, too: its latency, memory and energy"
     )
     given = parser.parse_intermixed_args(words)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
     for program in plan(*given.overrides).programs:
         for shown in describe(program, measured=given.measured):
             console.print(shown, highlight=False, soft_wrap=isinstance(shown, str))

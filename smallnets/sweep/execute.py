@@ -112,10 +112,13 @@ def train(plan: Plan) -> list[Run]:
     compiles. A folder's row is written last, once its program is done, so what has a row is
     finished. On Ctrl-C what is finished stays. How programs are run is the launcher's config.
 
-    Raises ValueError where the folder is of another study, or another sweep is writing into it.
+    Raises ValueError where the folder is of another study, another sweep is writing into it, or a
+    network is too large for the memory.
     """
     commit, said = machine.commit(), settings_of(plan.config)
-    console = Console()
+    for program in plan.programs:
+        check_memory(program, said.memory_limit or machine.memory())
+    console = Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
     with isolated_hydra(), opened(plan, commit) as account:
         runs, missing = _split(plan, account)
         settings = said.here(programs=max(len(missing), 1))
@@ -131,9 +134,9 @@ def train(plan: Plan) -> list[Run]:
         message += f", {account.found} of them there before"
     if missing:
         message += f": {compilations}; training took {format_energy(account.energies)}"
-    console.print(message, markup=False)
+    console.print(message)
     for note in account.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     return [runs[number] for number in sorted(runs)]
 
 
@@ -196,7 +199,7 @@ def _train_all(
                     runs[row.key] = _write(plan, job, row, model)
                     account.trained += 1
                 progress.advance(training, program.work)
-                progress.console.print(_message(program, result), highlight=False, markup=False)
+                progress.console.print(_message(program, result), highlight=False)
     except BaseException:
         total = sum(len(program.group.jobs) for program in programs)
         progress.console.print(f"stopped: {len(runs)} of {total} runs are finished, and stay")
@@ -209,6 +212,19 @@ def _train_all(
         for job, key in zip(program.group.jobs, program.keys, strict=True)
         if key in runs
     }
+
+
+def check_memory(program: Program, limit: int) -> None:
+    """Raise ValueError where a run's parameters and their gradient alone exceed the memory.
+
+    What else a run takes XLA knows once the program is compiled.
+    """
+    needed = 2 * int(program.costs["bytes"])
+    if needed > limit:
+        raise ValueError(
+            f"{program.label}: one run must fit into memory, but its parameters and their gradient "
+            f"alone take {needed:,} bytes of {limit:,}: use a smaller model"
+        )
 
 
 def on_device(data: Data) -> dict[str, Arrays]:
@@ -262,7 +278,8 @@ def runs_of(
     for index, job in enumerate(jobs):
         curves = {name: array[index].tolist() for name, array in result.curves.items()}
         curves |= _bits_per_byte(data, curves)
-        diverged = not all(map(math.isfinite, curves["train_loss"]))
+        ends = [curve[-1] for curve in curves.values()]  # the last update is in no training loss
+        diverged = not all(map(math.isfinite, [*curves["train_loss"], *ends]))
         metrics = {name: curve[-1] for name, curve in curves.items()}
         row = Row(
             family=program.families[index],
@@ -369,7 +386,7 @@ def _message(program: Program, result: Result) -> str:
 
 def progress_bars(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),

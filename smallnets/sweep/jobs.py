@@ -74,12 +74,25 @@ def compose(
     for number, job in enumerate(overrides, start=first):
         template = _find(templates, job)
         if template is None:
-            config = loader.load_sweep_config(master, list(job))
+            with composing(job):
+                config = loader.load_sweep_config(master, list(job))
             template = _Template(config, dict(declared(build(resolve(config)))))
             paths = frozenset(template.traced)
             templates[paths, _rest(job, paths)] = template
         config = _with_values(template, job, number)
         yield Job(number, config, resolve(config), template.traced)
+
+
+@contextmanager
+def composing(words: Sequence[str]) -> Iterator[None]:
+    """Turn what is an error inside of Hydra into a ValueError that names the words."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{' '.join(words)}: Hydra can't compose these words ({error}): a group takes the name "
+            "of one of its options, as in model=residual"
+        ) from error
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -213,6 +226,13 @@ def _number(path: str, value: Any, kind: type) -> np.ndarray:
         raise ValueError(f"{path} must be {wanted}, but is {value!r}: give one")
     if kind is float and not abs(value) <= float(np.finfo(np.float32).max):
         raise ValueError(f"{path} must be a finite 32-bit number, but is {value}: choose one")
-    if kind is int and not 0 <= value < 2**32:
+    if value < 0:
+        raise ValueError(f"{path} must not be below 0, but is {value}: choose 0 or more")
+    if kind is float and 0 < value < float(np.finfo(np.float32).tiny):
+        raise ValueError(
+            f"{path} must be 0 or from 1.2e-38 on, which 32 bits tell from 0, but is {value}: "
+            "choose one"
+        )
+    if kind is int and value >= 2**32:
         raise ValueError(f"{path} must lie between 0 and 2^32 - 1, but is {value}")
     return np.asarray(value, np.uint32 if kind is int else np.float32)

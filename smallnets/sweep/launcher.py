@@ -25,7 +25,7 @@ def launch(
 
     Raises ValueError, one line, for what is wrong with any of them.
     """
-    with progress_bars(Console()) as progress:
+    with progress_bars(Console(markup=False, emoji=False)) as progress:
         plan = plan_jobs(
             context,
             config,

@@ -62,14 +62,10 @@ class Parents:
     def _list(self, start: str) -> list[tuple[Path, Row]]:
         if start not in self._listed:
             if (Path(start) / rows.NAME).is_file():
-                folders = [Path(start)]
+                self._listed[start] = [(Path(start), rows.read(Path(start)))]
             else:
-                folders = sorted(
-                    path.parent
-                    for place in glob.glob(start)
-                    for path in Path(place).rglob(rows.NAME)
-                )
-            self._listed[start] = [(folder, rows.read(folder)) for folder in folders]
+                places = sorted(glob.glob(start))
+                self._listed[start] = [run for place in places for run in rows.found(Path(place))]
         return self._listed[start]
 
 

@@ -21,9 +21,9 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from smallnets.measure.budget import Network, Sizes, counted_costs, solve
-from smallnets.sweep import CONF
+from smallnets.sweep import CONF, forget_an_empty_cache
 from smallnets.sweep.build import build, check, load, one_line
-from smallnets.sweep.jobs import Group, compose, group, isolated_hydra
+from smallnets.sweep.jobs import Group, Job, compose, composing, group, isolated_hydra
 from smallnets.sweep.keys import fingerprint, run_key
 from smallnets.sweep.labels import Labels
 from smallnets.sweep.parents import Parents
@@ -117,9 +117,11 @@ def plan(*overrides: str) -> Plan:
     notebook or of another Hydra app, is left as it was. Raises ValueError, one line, for whatever
     is wrong.
     """
+    forget_an_empty_cache()
     with one_line(), isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        config = loader.load_configuration("config", [*overrides], RunMode.MULTIRUN)
+        with composing(overrides):
+            config = loader.load_configuration("config", [*overrides], RunMode.MULTIRUN)
         context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
         params = OmegaConf.select(config, "hydra.sweeper.params") or {}
         swept = [f"{key}={value}" for key, value in params.items()]
@@ -140,7 +142,8 @@ def plan_jobs(
     """The plan of the jobs that a Hydra sweeper hands out, numbered from ``first``."""
     jobs = compose(context.config_loader, config, overrides, first)
     parents = Parents()
-    groups = group(parents.of(job) for job in track("composing", jobs, len(overrides)))
+    jobs = (_with_the_sweep(job, config) for job in track("composing", jobs, len(overrides)))
+    groups = group(map(parents.of, jobs))
     if not groups:
         raise ValueError("a sweep needs at least one run, but an empty list leaves none: fill it")
     labels = Labels(context.config_loader, config.hydra.overrides.hydra)
@@ -151,6 +154,17 @@ def plan_jobs(
         for each in track("checking", groups, len(groups))
     ]
     return Plan(programs, Path(config.hydra.sweep.dir), config, context)
+
+
+def _with_the_sweep(job: Job, config: DictConfig) -> Job:
+    """The job; raises ValueError where its words bring a sweep, which Hydra reads only once."""
+    swept = "hydra.sweeper.params"
+    if OmegaConf.select(job.config, swept) != OmegaConf.select(config, swept):
+        raise ValueError(
+            "an experiment brings a sweep of its own, so that one command runs one experiment, but "
+            f"{' '.join(job.config.hydra.overrides.task)} is a job of several: give each a command"
+        )
+    return job
 
 
 def _prepare(

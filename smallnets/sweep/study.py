@@ -71,7 +71,7 @@ def found_run(folder: Path, key: str, save: str) -> Row | None:
     run = folder / key
     try:
         row = rows.read(run)
-    except (OSError, ValueError, TypeError, KeyError):
+    except ValueError:
         return None
     if save != "none":
         try:

@@ -3,16 +3,18 @@
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
 
+Read = TypeVar("Read")
 log = logging.getLogger(__name__)
 
 
@@ -47,6 +49,31 @@ def prepare(directory: Path, builder: Callable[[Path], "DatasetBuilder"]) -> Pat
         _write(builder(draft), draft).rename(directory)
         shutil.rmtree(draft)
     return directory
+
+
+class DamagedError(ValueError):
+    """What is kept is not whole: prepared again, it is."""
+
+
+def prepare_and_read(
+    directory: Path, builder: Callable[[Path], "DatasetBuilder"], read: Callable[[Path], Read]
+) -> Read:
+    """What ``read`` makes of ``directory``, prepared as by :func:`prepare`.
+
+    Where it raises :class:`DamagedError`, the directory is removed and prepared anew, and a warning
+    says so. Raises ValueError as :func:`prepare` and ``read`` do.
+    """
+    try:
+        return read(prepare(directory, builder))
+    except DamagedError:
+        pass
+    with writing(directory.parent), FileLock(directory.with_name(f"{directory.name}.lock")):
+        try:
+            return read(directory)  # another process has made it anew meanwhile
+        except DamagedError:
+            warnings.warn(f"{directory} is damaged, and is made anew", stacklevel=2)
+        shutil.rmtree(directory) if directory.is_dir() else directory.unlink()
+    return read(prepare(directory, builder))
 
 
 def _write(builder: "DatasetBuilder", draft: Path) -> Path:

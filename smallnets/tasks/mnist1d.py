@@ -1,9 +1,10 @@
 """MNIST-1D: ten classes of signals of 40 positions, made offline in a second."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smallnets.tasks.cache import prepare
+from smallnets.tasks.cache import prepare_and_read
 from smallnets.tasks.data import Data, check_share, hold_out
 from smallnets.tasks.tfds import read
 
@@ -19,12 +20,13 @@ def load(*, cache: str, validation: float) -> Data:
     variance 1, and published results are on these, so they are not standardised again. Source:
     Greydanus & Kobak 2020, arXiv:2011.14439.
 
-    Raises ValueError for a share outside ``[0, 1)`` or a cache that can't be written.
+    What is damaged in the cache is made anew. Raises ValueError for a share outside ``[0, 1)`` or a
+    cache that can't be written.
     """
     check_share(validation)
     folder = Path(cache).expanduser()
-    directory = prepare(folder / "mnist1d-1.0.0", _builder)
-    return hold_out(read(directory, cache=folder), validation)
+    raw = prepare_and_read(folder / "mnist1d-1.0.0", _builder, partial(read, cache=folder))
+    return hold_out(raw, validation)
 
 
 def _builder(folder: Path) -> "Mnist1d":

@@ -3,6 +3,7 @@
 import numpy as np
 
 from smallnets.tasks.data import Data, Split, check_share, check_whole
+from smallnets.tasks.room import check_room
 
 
 def load(*, seed: int, modulus: int, train: float, validation: float) -> Data:
@@ -19,12 +20,13 @@ def load(*, seed: int, modulus: int, train: float, validation: float) -> Data:
     strong weight decay.
 
     Source: Power et al. 2022, arXiv:2201.02177 (p = 97); Nanda et al. 2023, arXiv:2301.05217 (p =
-    113, train 0.3). Raises ValueError for a modulus below 2 and for shares that leave the train or
-    the test split without a pair.
+    113, train 0.3). Raises ValueError for a modulus below 2, for one whose pairs do not fit into
+    memory, and for shares that leave the train or the test split without a pair.
     """
     check_whole({"seed": seed}, least=0)
     check_whole({"modulus": modulus}, least=2)
     check_share(validation)
+    check_room(pairs=(modulus, modulus, 2 * modulus + 8, 4))
     pairs = modulus**2
     if not isinstance(train, int | float) or not 0 < train < 1:
         raise ValueError(f"train must be a share of the pairs in (0, 1), but is {train!r}")

@@ -4,6 +4,7 @@ import numpy as np
 
 from smallnets.tasks.data import Data, Split, check_whole
 from smallnets.tasks.preparation import Preparation
+from smallnets.tasks.room import check_room
 
 
 def load(
@@ -33,8 +34,8 @@ def load(
     that knows the tokens of values alone ln(vocabulary / 2) and 1 - 2 / vocabulary.
 
     Source: Arora et al. 2023, arXiv:2312.04927, section 4 and algorithm 1. Raises ValueError for a
-    length that 4 pairs exceed, a vocabulary without keys enough, odd numbers for either, and a
-    power that is not above 0.
+    length that 4 pairs exceed, a vocabulary without keys enough, odd numbers for either, a
+    power that is not above 0, and sequences that do not fit into memory.
     """
     check_whole({"seed": seed, "validation": validation}, least=0)
     check_whole({"pairs": pairs, "train": train, "test": test}, least=1)
@@ -51,6 +52,10 @@ def load(
         )
     if not isinstance(power, int | float) or not power > 0:
         raise ValueError(f"power must be above 0, but is {power!r}: 1 asks at even distances")
+    check_room(
+        sequences=(train + validation + test, length, 8),
+        drawing=(max(train, validation, test), max(vocabulary, length), 8),
+    )
 
     def split(place: int, count: int) -> Split:
         draw = np.random.default_rng([seed, place])

@@ -6,6 +6,7 @@ import numpy as np
 
 from smallnets.tasks.data import Data, Split, check_whole
 from smallnets.tasks.preparation import Preparation
+from smallnets.tasks.room import check_room, power
 
 
 def load(
@@ -36,10 +37,15 @@ def load(
 
     Source: Cagnetta, Petrini, Tomasini, Favero & Wyart 2024, arXiv:2307.02129 (the model);
     Cagnetta & Wyart 2024, arXiv:2406.00048 (predicting its next token). Raises ValueError for a
-    count below 1, fewer than 2 symbols or branches, and more rules than there are right-hand sides.
+    count below 1, fewer than 2 symbols or branches, more rules than there are right-hand sides, and
+    sentences that do not fit into memory.
     """
     check_whole({"seed": seed, "validation": validation}, least=0)
     check_whole({"train": train, "test": test}, least=1)
+    check_whole({"branches": branches}, least=2)
+    check_whole({"depth": depth}, least=1)
+    tokens_each = power(branches, depth)  # 64 bits where they are drawn, 32 where they are kept
+    check_room(sentences=(train + validation + test, tokens_each, 24))
     rights = grammar(seed=seed, symbols=symbols, rules=rules, branches=branches, depth=depth)
 
     def split(place: int, count: int) -> Split:
@@ -57,14 +63,15 @@ def grammar(*, seed: int, symbols: int, rules: int, branches: int, depth: int) -
     """
     check_whole({"rules": rules, "depth": depth}, least=1)
     check_whole({"symbols": symbols, "branches": branches}, least=2)
+    check_room(grammar=(depth, symbols, rules, branches, 32))
+    if branches * math.log2(symbols) >= 63:
+        raise ValueError(
+            f"symbols^branches must be below 2^63, but is {symbols}^{branches}: lower one"
+        )
     if symbols * rules > symbols**branches:
         raise ValueError(
             f"rules must not exceed symbols^(branches - 1), so that no two have one right-hand "
             f"side, but are {rules} for {symbols}^{branches - 1}: lower them"
-        )
-    if symbols**branches >= 2**63:
-        raise ValueError(
-            f"symbols^branches must be below 2^63, but is {symbols}^{branches}: lower one"
         )
     draw = np.random.default_rng([seed, 0])
     numbers = np.stack(

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from smallnets.tasks.data import Data, Split, check_whole
+from smallnets.tasks.room import check_room
 
 
 def load(
@@ -33,7 +34,8 @@ def load(
     N^-alpha and D^(-alpha / (1 + alpha)), up to the end of the list of subtasks.
 
     Source: Michaud et al. 2023, arXiv:2303.13506, sections 2 and 3. Raises ValueError for counts
-    below 1, more parity bits than bits, and an alpha that is not above 0.
+    below 1, more parity bits than bits, an alpha that is not above 0, and
+    examples that do not fit into memory.
     """
     check_whole({"seed": seed, "validation": validation}, least=0)
     check_whole({"bits": bits, "parity_bits": parity_bits, "train": train, "test": test}, least=1)
@@ -41,6 +43,12 @@ def load(
         raise ValueError(
             f"parity_bits must not exceed bits, but are {parity_bits} of {bits}: lower them"
         )
+    check_whole({"subtasks": subtasks}, least=1)
+    check_room(
+        examples=(train + validation + test, subtasks + bits, 4),
+        bits=(max(train, validation, test), bits, 2),
+        subtasks=(subtasks, bits, 16),
+    )
     shares = frequencies(subtasks=subtasks, alpha=alpha)
     sets = subsets(seed=seed, subtasks=subtasks, bits=bits, parity_bits=parity_bits)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from smallnets.tasks.data import Data, Split, check_whole
+from smallnets.tasks.room import check_room
 
 SAMPLE = 10_000  # points that the teacher's logits are centred and scaled on
 
@@ -38,13 +39,19 @@ def load(
     N^(-4 / d) or faster; here the classes have edges, so that it need not.
 
     Source: Sharma & Kaplan 2020, arXiv:2004.10802, section 2 (teacher, 4 / d); Bahri et al. 2021,
-    arXiv:2102.06701. Raises ValueError for counts below 1, fewer than 2 classes, and a noise that
-    makes another class as likely as the teacher's.
+    arXiv:2102.06701. Raises ValueError for counts below 1, fewer than 2 classes, a noise that
+    makes another class as likely as the teacher's, and points that do not fit into memory.
     """
     check_whole({"seed": seed, "validation": validation}, least=0)
     check_whole({"dimension": dimension, "width": width, "depth": depth}, least=1)
     check_whole({"train": train, "test": test}, least=1)
     bayes_loss(classes=classes, noise=noise)  # refuses both
+    largest = max(train, validation, test, SAMPLE)
+    check_room(
+        points=(train + validation + test, dimension, 4),
+        teacher=(dimension + depth * width + classes, width + 1, 8),
+        answers=(largest, max(dimension, width, classes), 16),
+    )
     answer = teacher(seed=seed, dimension=dimension, width=width, depth=depth, classes=classes)
 
     def split(place: int, count: int) -> Split:

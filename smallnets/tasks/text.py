@@ -5,6 +5,7 @@
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -246,7 +247,9 @@ def learned(texts: Sequence[str], vocabulary: int, cache: Path) -> str:
         ) from None
     digest = hashlib.sha256(repr((tokenizers.__version__, vocabulary, list(texts))).encode())
     kept = cache / "vocabularies" / f"{digest.hexdigest()}.json"
-    if not kept.exists():
+    if not _is_whole(kept, vocabulary):
+        if kept.exists():
+            warnings.warn(f"{kept} is damaged, and is made anew", stacklevel=2)
         trained = _train(texts, vocabulary).to_str()
         with writing(kept.parent), replacing(kept) as draft:
             draft.write_text(trained)
@@ -267,6 +270,16 @@ def encoder(tokenizer: str, vocabulary: int) -> Encode:
         return Tokens(ids, lengths[ids])
 
     return encode
+
+
+def _is_whole(kept: Path, vocabulary: int) -> bool:
+    """Whether a tokenizer of this vocabulary is kept there."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(kept.read_text()).get_vocab_size() == vocabulary
+    except Exception:  # the library raises nothing narrower for what it can't parse
+        return False
 
 
 def _train(texts: Sequence[str], vocabulary: int) -> "Tokenizer":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smallnets.files import replacing
-from smallnets.tasks.cache import quiet, writing
+from smallnets.tasks.cache import DamagedError, quiet, writing
 from smallnets.tasks.data import Data, Split, check_share, hold_out, standardise
 from smallnets.tasks.examples import Examples, answered, assembled, parted, say_shared, without_gaps
 from smallnets.tasks.text import Vocabulary, language_model
@@ -198,12 +198,12 @@ def read(
 def _checked(directory: Path) -> Path:
     """``directory``; raises ValueError where it is not the folder of a version."""
     if not (os.access(directory, os.R_OK | os.X_OK) and directory.is_dir()):
-        raise ValueError(
+        raise DamagedError(
             f"{directory}: a readable folder prepared by TFDS is needed, there is none; name one"
         )
     if not (directory / INFO).is_file():
         found = sorted(path.parent.name for path in directory.glob(f"*/{INFO}"))
-        raise ValueError(
+        raise DamagedError(
             f"{directory}: a whole TFDS dataset holds {INFO}, this folder does not; "
             + (f"name one of its folders {found}" if found else "prepare it again")
         )
@@ -311,7 +311,7 @@ def _open(directory: Path) -> Any:
     try:
         builder = tfds.builder_from_directory(directory)
     except (OSError, ValueError, ParseError) as error:
-        raise ValueError(
+        raise DamagedError(
             f"{directory}: its {INFO} and features.json must be whole, but: "
             f"{_line(error)}; prepare it again"
         ) from None
@@ -326,7 +326,7 @@ def _open(directory: Path) -> Any:
             # A missing file counts as 0, and so does one that is cut between two blocks, which
             # would give empty records without an error.
             if (found := ArrayRecordReader(str(path)).num_records()) != length:
-                raise ValueError(
+                raise DamagedError(
                     f"{directory}: {path.name} must hold {length} records, {found} can be read; "
                     "prepare it again"
                 )
@@ -348,7 +348,7 @@ def _examples(builder: Any, split: str, names: Sequence[str]) -> list[dict[str, 
     try:
         return list(source.__getitems__(range(len(source))))
     except (RuntimeError, ValueError, OSError, ImportError) as error:
-        raise ValueError(
+        raise DamagedError(
             f"{builder.data_path}: split {split!r} can't be decoded ({_line(error)}); prepare it "
             "again, with features that need no TensorFlow"
         ) from None

@@ -19,6 +19,7 @@ from smallnets.training.objective import Objective
 from smallnets.training.optimizer import Parametrization, initial, standard, with_rates
 
 Keep = Literal["last", "best"]
+Precision = Literal["float32", "bfloat16"]
 View = Callable[..., Any]  # (model, *, training, key) -> model
 
 
@@ -67,7 +68,9 @@ class Fit:
     that of the last step, or of the evaluation with the lowest loss on ``validation`` (the earlier
     on ties); with ``patience``, the lowest before so many evaluations in a row that were no lower,
     where training would have stopped. ``prepare`` turns a batch's inputs into the network's, and
-    ``metrics`` score the held-out splits.
+    ``metrics`` score the held-out splits. With ``precision`` bfloat16 a training step computes its
+    network's products and all between them in it; parameters, their gradients, the optimiser, the
+    objective and what is scored stay in float32.
     """
 
     optimizer: Callable[[int], optax.GradientTransformation]
@@ -81,6 +84,7 @@ class Fit:
     patience: int | None = None
     prepare: Callable[[jax.Array], jax.Array] | None = None
     metrics: Sequence[Metric] = scores("classes")
+    precision: Precision = "float32"
 
     def run(
         self,
@@ -211,7 +215,7 @@ class Fit:
         model = self._viewed(model, training=True, key=key_view)
         if self.prepare is not None:
             batch = replace(batch, inputs=self.prepare(batch.inputs))
-        return self.objective(training(model, key_view), batch, key)
+        return self.objective(computed_in(self.precision, training(model, key_view)), batch, key)
 
     def _answers(self, model: Any) -> Callable[[Any], jax.Array]:
         prepare = self.prepare
@@ -242,6 +246,18 @@ class Fit:
 
     def _transformation(self) -> optax.GradientTransformation:
         return with_rates(self.optimizer(self.steps), self.parametrization)
+
+
+def computed_in(precision: Precision, model: Any) -> Any:
+    """``x -> model(x)`` with parameters and inputs rounded to ``precision``, answers in float32."""
+    if precision == "float32":
+        return model
+
+    def rounded(leaf: jax.Array) -> jax.Array:
+        return leaf.astype(precision) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    network = jax.tree.map(rounded, model)
+    return lambda inputs: network(rounded(inputs)).astype(jnp.float32)
 
 
 def evaluate(

@@ -72,8 +72,16 @@ def gradient_transformation(
 
     and ``weight_decay``, which is left out where it is None: not every rule takes one. What else a
     rule takes is said where it is named. ``clipping()`` is a transformation of the gradients, such
-    as ``optax.clip_by_global_norm``.
+    as ``optax.clip_by_global_norm``. Raises ValueError for a number of the rule's below 0 and one
+    of the clipping's that is not above 0: Optax trains with either.
     """
+    for part, least in ((rule, 0.0), (clipping, math.ulp(0.0))):
+        for name, value in getattr(part, "keywords", {}).items():
+            if isinstance(value, (int, float)) and not value >= least:
+                wanted = "above 0" if least else "0 or more"
+                raise ValueError(
+                    f"the optimizer's {name} must be {wanted}, but is {value}: give such a number"
+                )
     share = schedule(steps)
     decay = {} if weight_decay is None else {"weight_decay": weight_decay}
     transformation = rule(lambda step: learning_rate * share(step), **decay)

@@ -1,7 +1,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from smallnets.nn.embedding import Embedding
 from smallnets.nn.parameter import partition, training
 from smallnets.tasks.data import Data, check_whole
 from smallnets.traced import TracedInt
-from smallnets.training.fit import Arrays, Fit, View
+from smallnets.training.fit import Arrays, Fit, Precision, View, computed_in
 from smallnets.training.objective import Objective, balanced
 from smallnets.training.optimizer import Parametrization, with_rates
 
@@ -33,9 +33,10 @@ class Trainer:
     ``batch_size`` and evaluated ``evaluations`` times. ``budget()`` is what the network may cost,
     for whoever builds the run: training doesn't look at it. ``save`` says which model is kept, the
     ``last``, the ``best`` by the validation loss, or ``none``; with ``patience``, the best before
-    so many evaluations in a row that found none better; ``start`` names the run, or the runs
-    by seed, whose kept model is trained on. ``cache`` is the folder of prepared data and compiled
-    programs; ``study`` holds what other values of the config refer to.
+    so many evaluations in a row that found none better. ``precision`` is that of the network's
+    products in training. ``start`` names the run, or the runs by seed, whose kept model is trained
+    on. ``cache`` is the folder of prepared data and compiled programs; ``study`` holds what other
+    values of the config refer to.
     Raises ValueError where steps, batch size and evaluations do not fit each other, and for another
     ``save``.
     """
@@ -54,16 +55,13 @@ class Trainer:
     view: View | None = None
     save: str = "last"
     patience: int | None = None
+    precision: Precision = "float32"
     start: str | None = None
     study: Mapping[str, Any] | None = None
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "evaluations"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"{name} must be a whole number from 1, but is {value!r}: give one"
-                )
+        counts = ("steps", "batch_size", "evaluations")
+        check_whole({name: getattr(self, name) for name in counts}, least=1)
         if self.steps % self.evaluations:
             raise ValueError(
                 f"evaluations must divide steps, but evaluations={self.evaluations} for "
@@ -71,6 +69,8 @@ class Trainer:
             )
         if self.save not in SAVES:
             raise ValueError(f"save must be one of {', '.join(SAVES)}, not {self.save}")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision must be float32 or bfloat16, not {self.precision}")
         if self.patience is not None:
             check_whole({"patience": self.patience}, least=1)
             if self.save != "best":
@@ -117,6 +117,7 @@ class Trainer:
             patience=self.patience,
             prepare=data.preparation if data.raw else None,
             metrics=data.scores,
+            precision=self.precision,
         )
         held_out = {name: split for name, split in arrays.items() if name != "train"}
         return fit.run(self.network(data), arrays["train"], held_out, seed=self.seed, start=start)
@@ -170,7 +171,8 @@ class Trainer:
         key = jax.random.key(0)
         if self.view is not None:
             network = self.view(network, training=True, key=key)
-        return self._objective(data)(training(network, key), batch, key)
+        network = computed_in(self.precision, training(network, key))
+        return self._objective(data)(network, batch, key)
 
     def _objective(self, data: Data) -> Objective:
         """The objective, with what it asks of the train split."""

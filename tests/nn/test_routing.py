@@ -140,3 +140,18 @@ def test_an_attached_loss_trains_without_being_in_the_value():
     np.testing.assert_allclose(gradient(x, 2.0), 2 + 3 * x**2)  # not doubled itself
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(attached, (x,), (x,))
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_a_router_learns_from_the_task_however_many_are_chosen(top_k):
+    options = {"expert": Dense, "experts": 4, "top_k": top_k, "capacity_factor": None}
+    weights = {"balance_weight": 0.0, "router_z_weight": 0.0}
+    model = drawn(partial(Mixture, 8, 8, **options, **weights))
+    gradient = jax.jit(jax.grad(lambda model: jnp.sum(jnp.square(model(X)))))(model)
+    assert np.abs(gradient.router.score.kernel[...]).max() > 1e-3
+
+
+@pytest.mark.parametrize("router", [partial(TopK, normalized=True), BiasBalanced])
+def test_a_router_that_could_not_learn_from_the_task_is_refused(router):
+    with pytest.raises(ValueError, match="top_k=1 a weight normalized over the chosen is always 1"):
+        drawn(partial(router, 8, 4, top_k=1))

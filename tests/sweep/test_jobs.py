@@ -100,7 +100,7 @@ def test_a_value_derived_from_a_varying_number_follows_it(one: Plan):
         ("optimizer.learning_rate=abc", "optimizer.learning_rate must be a number, but is 'abc'"),
         ("optimizer.learning_rate=null", "optimizer.learning_rate must be a number, but is None"),
         ("seed=1.5", "seed must be a whole number, but is 1.5"),
-        ("seed=-1", "seed must lie between 0 and 2^32 - 1, but is -1"),
+        ("seed=-1", "seed must not be below 0, but is -1"),
     ],
 )
 def test_what_is_no_number_gets_one_line(one: Plan, override: str, said: str):

@@ -61,9 +61,15 @@ WRONG = {
     "a task without its folder": (["task=tfds"], "task.directory must be given"),
     "a whole number that is none": (["steps=20.5"], "steps must be a whole number"),
     "an optimizer that can not be": (["optimizer.schedule.warmup=2"], "warmup must be a share"),
-    "a type that does not fit": (["optimizer.schedule.warmup=abc"], "TypeError"),
+    "a type that does not fit": (
+        ["optimizer.schedule.warmup=abc"],
+        "warmup must be a finite",
+    ),
     "a stride of nothing": (["model=convolutional", "model.stride=0"], "stride=0"),
-    "a rank that is no number": (["family=low_rank", "model.linear.ratio=abc"], "TypeError"),
+    "a rank that is no number": (
+        ["family=low_rank", "model.linear.ratio=abc"],
+        "ratio must be a finite",
+    ),
     "a rate beyond 32 bits": (["optimizer.learning_rate=1e39"], "finite 32-bit number"),
     "no model": (["model=null"], "group"),
     "a reference to nothing": (["model.width=${nope}"], "nope"),
@@ -122,6 +128,7 @@ def test_one_line_before_anything_is_compiled_or_written(name, cache, tmp_path: 
     [
         (["family=dense,monarch", "model.width=8,10"], "blocks=4 for d_in=10, d_out=20"),
         (["seed=range(0)"], "a sweep needs at least one run"),
+        (["+experiment=mnist1d,austen"], "an experiment brings a sweep of its own"),
     ],
 )
 def test_every_job_of_a_sweep_is_checked_before_the_first_is_compiled(
@@ -134,6 +141,13 @@ def test_an_output_folder_that_can_not_be_written(cache: Path, tmp_path: Path, c
     taken = tmp_path / "taken"
     taken.write_text("a file")
     assert str(taken / "out") in refused(capfd, taken / "out", cache, "model.width=8")
+
+
+def test_names_are_printed_as_they_are(cache: Path, tmp_path: Path, capfd):
+    out = tmp_path / "[/x]:smile:[bold]"
+    smallnets("model=logistic", *TINY, f"cache={cache}", f"hydra.sweep.dir='{out}'")
+    assert str(out) in capfd.readouterr().out.replace("\n", "")
+    assert len(list(load(out))) == 1
 
 
 def test_a_first_word_that_is_no_verb(capfd):
@@ -168,6 +182,47 @@ def test_control_c_leaves_what_was_finished_and_says_so(cache: Path, tmp_path: P
     assert "stopped: 2 of 4 runs are finished" in " ".join(said.split())
     assert len(list(load(tmp_path))) == 2
     assert "Traceback" not in said
+
+
+EARLY = "from smallnets.cli import main; print('here', flush=True); main()"
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.3, 1.0])
+def test_control_c_in_the_first_second_is_one_line(seconds, cache: Path, tmp_path: Path):
+    words = ["family=monarch", *folders(cache, tmp_path / "out")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", EARLY, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "smallnets: stopped"
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("set_to", "expected"),
+    [
+        ({"XDG_CACHE_HOME": "/some/where"}, "/some/where/smallnets"),
+        ({"XDG_CACHE_HOME": "", "HOME": "/home/x"}, "~/.cache/smallnets"),
+        ({"HOME": "/home/x"}, "~/.cache/smallnets"),
+        ({}, "~/.cache/smallnets"),
+    ],
+)
+def test_the_cache_is_where_the_environment_says(set_to, expected, monkeypatch, capfd):
+    """Also without a HOME; an empty XDG_CACHE_HOME is none."""
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in set_to.items():
+        monkeypatch.setenv(name, value)
+    smallnets("--cfg", "job", "--resolve")
+    assert f"cache: {expected}\n" in capfd.readouterr().out
 
 
 def test_help_loads_nothing_heavy():

@@ -1,6 +1,8 @@
 """MNIST-1D is the package's own data, whatever the state of the global generators."""
 
 import random
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,6 +42,23 @@ def test_a_tenth_is_held_out_and_the_test_split_stays(cache):
     whole, parted = (mnist1d.load(cache=cache, validation=share) for share in (0, 0.1))
     assert (len(parted.train), len(parted.validation)) == (3600, 400)
     np.testing.assert_array_equal(whole.test.inputs, parted.test.inputs)
+
+
+@pytest.mark.parametrize("damage", ["records", "features.json", "dataset_info.json", "folder"])
+def test_what_is_damaged_in_the_cache_is_made_anew(damage, cache, tmp_path):
+    whole = mnist1d.load(cache=cache, validation=0)
+    folder = tmp_path / "mnist1d-1.0.0"
+    if damage == "folder":
+        folder.write_text("a file in its place")
+    else:
+        shutil.copytree(Path(cache) / folder.name, folder)
+        name = next(folder.glob("*train*")).name if damage == "records" else damage
+        (folder / name).write_bytes((folder / name).read_bytes()[:100])
+    with pytest.warns(UserWarning, match=r"mnist1d-1\.0\.0 is damaged, and is made anew"):
+        again = mnist1d.load(cache=str(tmp_path), validation=0)
+    np.testing.assert_array_equal(again.train.inputs, whole.train.inputs)
+    mnist1d.load.cache_clear()
+    mnist1d.load(cache=str(tmp_path), validation=0)  # and is whole now: without a warning
 
 
 def test_generating_leaves_the_global_generators_alone(monkeypatch):

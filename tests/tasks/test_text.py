@@ -59,6 +59,16 @@ def test_a_learned_vocabulary_spells_every_text_and_counts_its_bytes(tmp_path):
     assert len(encode(TEXTS["train"][0]).ids) < 0.5 * len(TEXTS["train"][0])
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+def test_a_damaged_vocabulary_is_learned_anew(content, tmp_path):
+    one = small(tmp_path, vocabulary=280)
+    (kept,) = (tmp_path / "vocabularies").iterdir()
+    kept.write_bytes(content)
+    with pytest.warns(UserWarning, match="is damaged, and is made anew"):
+        again = small(tmp_path, vocabulary=280)
+    np.testing.assert_array_equal(again.train.inputs, one.train.inputs)
+
+
 def test_a_vocabulary_is_learned_from_the_train_split_alone_once_and_the_same(tmp_path):
     pytest.importorskip("tokenizers")
     one = small(tmp_path / "one", vocabulary=280)

@@ -214,3 +214,26 @@ def test_training_on_starts_where_the_model_was():
     np.testing.assert_allclose(
         after["validation_loss"][0], curves["validation_loss"][-1], rtol=1e-6
     )
+
+
+def test_products_in_bfloat16_leave_parameters_and_scores_in_float32():
+    plain, curves = run(described())
+    fit = described(precision="bfloat16")
+    state = jax.eval_shape(lambda: begun(fit, MIXTURE))
+    assert all(
+        leaf.dtype != jnp.bfloat16 for leaf in jax.tree.leaves(state) if hasattr(leaf, "dtype")
+    )
+
+    def segment(train, held_out):
+        return fit.segment(begun(fit), train, held_out, 6)
+
+    traced = str(jax.make_jaxpr(segment)(TRAIN, HELD_OUT))
+    products = [line for line in traced.splitlines() if "dot_general" in line]
+    assert {"bf16" in line for line in products} == {True, False}  # a step's, and an evaluation's
+    model, rounded = run(fit)
+    first, other = curves["train_loss"], rounded["train_loss"]
+    assert not np.array_equal(first, other)
+    np.testing.assert_allclose(first, other, rtol=0.1)
+    assert {leaf.dtype for leaf in jax.tree.leaves(model)} == {
+        leaf.dtype for leaf in jax.tree.leaves(plain)
+    }

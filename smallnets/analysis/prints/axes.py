@@ -9,7 +9,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from smallnets.files import replacing
 
 LOOKS = {
     "font.size": 8,
@@ -55,12 +58,14 @@ def printed(
             top=top,
             bottom=bottom,
         )
+        for each in figure.findobj(Text):  # names may hold dollars; only powers of ten are formulas
+            if isinstance(each, Text) and "\\mathdefault" not in each.get_text():
+                each.set_parse_math("$" not in each.get_text())
         for suffix in (".pdf", ".png"):
-            draft = folder / f".{name}{suffix}"
             # No date inside, so that equal studies give equal files.
             stamp = {"CreationDate": None} if suffix == ".pdf" else None
-            figure.savefig(draft, format=suffix[1:], dpi=220, metadata=stamp)
-            draft.replace(folder / f"{name}{suffix}")
+            with replacing(folder / f"{name}{suffix}") as draft:
+                figure.savefig(draft, format=suffix[1:], dpi=220, metadata=stamp)
 
 
 def logarithmic(axis: Axes, which: str) -> None:

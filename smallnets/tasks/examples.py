@@ -250,6 +250,12 @@ def without_gaps(
         else examples[name]
         for name, columns in found.items()
     }
+    for name, each in kept.items():
+        if not len(each.labels):
+            raise ValueError(
+                f"{source}: missing=drop leaves no row of {name}, since each misses a value: "
+                f"{said}: leave out those columns, or set missing=mean"
+            )
     dropped = sum(len(examples[name].labels) - len(kept[name].labels) for name in kept)
     log.warning("%s: %d rows with missing values are left out: %s", source, dropped, said)
     return kept

@@ -27,7 +27,10 @@ def read(path: Path, separator: str) -> pl.DataFrame:
             )
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
-        raise ValueError(f"{path}: a whole {path.suffix} file is needed, but {reason}") from None
+        raise ValueError(
+            f"{path}: a whole {path.suffix} file is needed, whose separator is task.separator="
+            f"{separator!r}, but {reason}: mend it, or set another separator"
+        ) from None
     if not len(table):
         raise ValueError(f"{path}: holds no row: give examples")
     return table.with_columns(pl.selectors.float().fill_nan(None))
@@ -142,6 +145,11 @@ def encoded(
 
 def _categories(path: Path, column: Any) -> np.ndarray:
     found = np.unique(column.drop_nulls().cast(pl.String).to_numpy().astype(str))
+    if not len(found):
+        raise ValueError(
+            f"{path}: {column.name} has no value at all in the train split: leave it out of "
+            "task.inputs"
+        )
     if len(found) > LIMIT:
         raise ValueError(
             f"{path}: {column.name} has {len(found)} categories in {len(column)} train rows, at "

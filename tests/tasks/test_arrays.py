@@ -206,6 +206,13 @@ REFUSED = {
     "a missing target": (lambda d: csv(d), {"target": "age"}, "1 in age are missing"),
     "missing how": (lambda d: csv(d), {"target": "town", "missing": "zero"}, "must be mean"),
     "no row": (lambda d: csv(d, "a,b\n"), {"target": "a"}, "holds no row"),
+    "nothing left": (
+        lambda d: csv(d, "a,b\n,1\n,0\n"), {"target": "b", "missing": "drop"}, "no row of train",
+    ),
+    "an empty column": (
+        lambda d: csv(d, "a,b\n" + ",1\n,0\n" * 9), {"target": "b", "missing": "mean"},
+        "a has no value at all",
+    ),
     "ragged": (lambda d: csv(d, "a,b\n1,2,3\n"), {"target": "a"}, "whole .csv file is needed"),
     "a date": (
         lambda d: pl.DataFrame({"a": [1, 2] * 9}).with_columns(b=pl.date(2020, 1, 1))

@@ -268,7 +268,7 @@ def test_several_features_are_a_table(directory, cache):
 
 
 def test_a_feature_of_text_is_predicted_token_by_token(directory, cache):
-    options = {**of(directory, cache), "inputs": "name"}
+    options: dict[str, Any] = {**of(directory, cache), "inputs": "name"}
     found = load(**options, validation=0.1, length=4, train="train[10:]")
     assert bytes(found.train.inputs[0].astype(np.uint8)) == b"numb"
     assert [len(s) for s in (found.train, found.validation, found.test)] == [36, 4, 11 + 1]
@@ -279,7 +279,7 @@ def test_a_feature_of_text_is_predicted_token_by_token(directory, cache):
 @pytest.mark.parametrize("option", ["inputs", "labels", "train", "test"])
 def test_the_task_passes_every_name_on(directory, cache, option):
     with pytest.raises(ValueError, match="'absent'"):
-        load(**{**of(directory, cache), "validation": 0, option: "absent"})
+        load(**{**of(directory, cache), option: "absent"}, validation=0)
 
 
 def test_the_task_refuses_bad_options_before_anything_is_written(tmp_path, cache):

@@ -308,6 +308,7 @@ def _products(
 
 def _fans(product: JaxprEqn, side: int) -> tuple[int, int]:
     contracted, batch = product.params["dimension_numbers"]
-    shape = product.invars[side].aval.shape
+    operand: Any = product.invars[side].aval
+    shape = operand.shape
     fan_in = math.prod(shape[axis] for axis in contracted[side])
     return fan_in, math.prod(shape) // fan_in // math.prod(shape[axis] for axis in batch[side])

@@ -125,6 +125,7 @@ def test_what_is_not_allowed_is_refused_before_it_is_imported(conf: Path, cache:
     assert "allow must list" in refused(capsys, "describe", "allow=mine", f"cache={cache}")
 
 
+@pytest.mark.slow
 def test_configs_of_others_that_are_not_allowed_are_no_hindrance(
     conf: Path, cache: Path, tmp_path: Path
 ):

@@ -48,9 +48,14 @@ def test_the_bar_moves_while_a_program_is_under_way(monkeypatch):
     )
 
 
-def test_off_a_terminal_a_sweep_says_now_and_then_how_far_it_is(
+def test_what_a_sweep_says_off_a_terminal_and_of_carbon_only_when_asked(
     cache: Path, tmp_path: Path, capsys, monkeypatch
 ):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    command("model=logistic", *TINY, *folders(cache, tmp_path / "out"))
-    assert "0 of 1 programs done" in capsys.readouterr().out
+    for asked in (False, True):
+        words = ["model=logistic", *TINY, *folders(cache, tmp_path / str(asked))]
+        command(*words, f"hydra.launcher.carbon={asked}")
+        said = capsys.readouterr().out
+        assert "0 of 1 programs done" in said
+        assert re.search(r"training took [\d.e-]+ J \(m", said)
+        assert ("CO2" in said) is asked

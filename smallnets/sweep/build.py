@@ -97,6 +97,8 @@ def one_line(prefix: str = "") -> Iterator[None]:
         ours = isinstance(error, (ValueError, OSError))
         kind = "" if ours or _of_hydra(error) else type(error)
         name = f"{kind.__name__}: " if kind else ""
+        if isinstance(error, TypeError) and "missing" in str(error) and "required" in str(error):
+            name = "a value must be given that was left out: "
         raise ValueError(with_hint(" ".join(f"{prefix}{name}{error}".split()))) from error
 
 

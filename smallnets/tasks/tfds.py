@@ -7,6 +7,7 @@ cache load about thirty times faster.
 import hashlib
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -181,8 +182,8 @@ def read(
     sizes, times) and of the options, so that another state of the directory is read anew.
 
     Raises ValueError if the directory is absent or not whole, was not written as array_record,
-    lacks a named feature or split, or holds what is no numeric input or no class; or if the cache
-    can't be written.
+    lacks a named feature or split, or holds what is no numeric input or no class. A cache that
+    can't be written is a warning: the directory is decoded each time.
     """
     kept = cache / "arrays" / f"{_digest(_checked(directory), inputs, labels, train, test)}.npz"
     arrays = _load(kept)
@@ -247,8 +248,12 @@ def _load(kept: Path) -> dict[str, np.ndarray] | None:
 
 
 def _keep(arrays: dict[str, np.ndarray], kept: Path) -> None:
-    with writing(kept.parent), replacing(kept) as draft, draft.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    """Write the arrays, if the cache can be: a cache that is only read has all that is needed."""
+    try:
+        with writing(kept.parent), replacing(kept) as draft, draft.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+    except ValueError as error:
+        warnings.warn(f"what was decoded is not kept for the next time: {error}", stacklevel=2)
 
 
 def _decode(

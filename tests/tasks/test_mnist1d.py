@@ -60,6 +60,14 @@ def test_what_is_damaged_in_the_cache_is_made_anew(damage, cache, tmp_path):
     mnist1d.load(cache=str(tmp_path), validation=0)  # and is whole now: without a warning
 
 
+def test_a_cache_that_has_all_is_only_read(cache, monkeypatch):
+    mnist1d.load(cache=cache, validation=0)
+    mnist1d.load.cache_clear()
+    for place in ("tfds.writing", "cache.writing", "tfds.replacing"):
+        monkeypatch.setattr(f"smallnets.tasks.{place}", lambda path: pytest.fail("written"))
+    assert len(mnist1d.load(cache=cache, validation=0).train) == 4000
+
+
 def test_generating_leaves_the_global_generators_alone(monkeypatch):
     few = SimpleNamespace(**{**vars(get_dataset_args()), "num_samples": 50})
     monkeypatch.setattr("mnist1d.data.get_dataset_args", lambda: few)

@@ -125,6 +125,14 @@ def test_the_second_time_nothing_is_decoded(directory, cache, monkeypatch):
     np.testing.assert_array_equal(first.test.labels, second.test.labels)
 
 
+def test_a_cache_that_cannot_be_written_is_said_and_the_data_are_read(directory, cache):
+    cache.mkdir()
+    (cache / "arrays").touch()  # a file in the folder's place
+    with pytest.warns(UserWarning, match="what was decoded is not kept for the next time: cache"):
+        data = read(directory, cache=cache)
+    assert len(data.train)
+
+
 def test_other_options_and_other_files_are_read_anew(directory, cache):
     read(directory, cache=cache)
     assert read(directory, cache=cache, inputs="photo").train.inputs.shape[1:] == (2, 3, 3)

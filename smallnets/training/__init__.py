@@ -3,6 +3,7 @@
 The names below are public: configs and rows refer to them, so they stay.
 """
 
+from smallnets.training.augmentation import cutout, flip, mixup, shift
 from smallnets.training.objective import cross_entropy
 from smallnets.training.optimizer import (
     constant_schedule,
@@ -21,10 +22,14 @@ __all__ = [
     "constant_schedule",
     "cosine_schedule",
     "cross_entropy",
+    "cutout",
+    "flip",
     "gradient_transformation",
     "has_fans",
     "linear_schedule",
     "maximal_update",
+    "mixup",
     "muon_matrices",
+    "shift",
     "standard",
 ]

@@ -63,7 +63,8 @@ class Fit:
     minimised, ``parametrization`` how each weight array's initial values and learning rate depend
     on its fans. ``view(model, training=..., key=...)`` stands between the parameters and the
     objective, as dropout or rounded weights do; evaluations and the model that is returned are
-    seen through it too, with ``training=False`` and no key. ``keep`` says which model is returned:
+    seen through it too, with ``training=False`` and no key. ``augment(key, batch)`` is the batch
+    that a training step sees instead of the one drawn. ``keep`` says which model is returned:
     that of the last step, or of the evaluation with the lowest loss on ``validation`` (the earlier
     on ties).
     """
@@ -75,6 +76,7 @@ class Fit:
     evaluations: int
     parametrization: Parametrization = standard
     view: View | None = None
+    augment: Callable[[jax.Array, Arrays], Arrays] | None = None
     keep: Keep = "last"
 
     def run(
@@ -151,6 +153,8 @@ class Fit:
         def loss(trained: tuple[Any, Any], batch: Arrays, index: jax.Array) -> jax.Array:
             key = jax.random.fold_in(key_objective, index)
             key_view, key = jax.random.split(key)
+            if self.augment is not None:
+                batch = self.augment(jax.random.fold_in(key_view, 1), batch)
             model = in_training(whole(*trained), jax.random.fold_in(key_view, 0))
             model = self._viewed(model, training=True, key=key_view)
             return self.objective(model, batch, key)

@@ -39,7 +39,8 @@ class Budget:
     ``flops`` those of the matrix products of a forward pass, per example, in a batch of training,
     ``bytes`` the parameters' as they are stored, ``latency_ms`` the median time of a forward pass
     of one example on this device. Within ``tolerance``, a share of the budget, it is met; a latency
-    also within the quartiles of its timing. With ``at_most`` it is met from below alone.
+    also within the quartiles of its timing. With ``at_most`` it is met from below alone,
+    and where nothing lies within the tolerance, by the largest candidate below a single budget.
 
     ``knobs`` names the keywords of the model that are chosen: the first meets the budget as nearly
     as it can, or nearly so, and the next one closes the gap. Raises ValueError for a budget that is
@@ -168,6 +169,9 @@ def solve(
                     )
             return candidate.sizes
         seen.append(candidate)
+    under = [candidate for candidate in seen if candidate.cost.amount <= target]
+    if budget.at_most and under and not others:
+        return max(under, key=lambda candidate: candidate.cost.amount).sizes
     if not seen:
         built({knobs[0]: START})  # raises what is wrong with every network
     raise ValueError(_refusal(axis, target, budget.tolerance, seen))

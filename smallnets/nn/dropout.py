@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import Tracer
 
 from smallnets.nn.parameter import Factory, Salt, hyperparameter
 from smallnets.traced import TracedShare
@@ -27,7 +28,7 @@ class Dropout(nnx.Module):
     """
 
     def __init__(self, rate: TracedShare, *, rngs: nnx.Rngs):
-        if not isinstance(rate, jax.core.Tracer) and not 0 <= rate < 1:
+        if not isinstance(rate, Tracer) and not 0 <= rate < 1:
             raise ValueError(
                 f"dropout must lie in [0, 1), but is {rate}: it is the share of numbers at zero"
             )
@@ -61,7 +62,7 @@ class Dropped(nnx.Module):
 
 def is_none(rate: Any) -> bool:
     """Whether a rate is the number 0, so that no dropout is built; a tracer is not."""
-    return not isinstance(rate, jax.core.Tracer) and rate == 0
+    return not isinstance(rate, Tracer) and rate == 0
 
 
 def dropped(layer: Factory, rate: Any) -> Factory:

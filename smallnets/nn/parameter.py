@@ -117,6 +117,7 @@ def training(model: Any, key: jax.Array) -> Any:
         return model
     step = jax.random.bits(key)
     copy = jax.tree.map(lambda leaf: leaf, model)
+    module: Any
     for _, module in nnx.iter_modules(copy):
         if hasattr(module, "deterministic"):
             module.deterministic = False

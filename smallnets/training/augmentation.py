@@ -104,8 +104,8 @@ def mixup(
     if x.ndim < 3 and jnp.issubdtype(x.dtype, jnp.integer):
         raise ValueError("mixup needs inputs that are numbers, but they are tokens: leave it out")
     key_lam, key_order, key = jax.random.split(key, 3)
-    alpha = jnp.asarray(alpha, float)  # a whole number too
-    lam = jax.random.beta(key_lam, alpha, alpha)
+    both = jnp.asarray(alpha, float)  # a whole number too
+    lam = jax.random.beta(key_lam, both, both)
     order = jax.random.permutation(key_order, len(x))
     x = x.astype(lam.dtype)
     mixed = replace(batch, inputs=lam * x + (1 - lam) * x[order])

@@ -68,13 +68,14 @@ def test_the_report_of_targets_fits_the_loss_and_of_any_metric_the_distance_from
     assert "report: " in capsys.readouterr().out
     command("analyse", tmp_path / "out", "--score", "test_r2", "--validation", "validation_r2")
     assert "report: " in capsys.readouterr().out
-    assert "1 - test_r2" in (tmp_path / "out" / "report.html").read_text()
+    assert "1 - test r2" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("kind", "words", "said"),
     [
         ("targets", [], "objective=cross_entropy is for classes but the task has float32 labels"),
+        ("labels", [], "the task has several labels: choose objective=binary_cross_entropy"),
         ("classes", ["objective=huber"], "objective=huber is for targets"),
         ("classes", ["task.metrics=[r2]"], "metrics of classes are error, top_5_error"),
         ("classes", ["objective.class_weights=[1,2,3]"], "there are 3 for 2 classes"),

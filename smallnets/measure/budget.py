@@ -39,7 +39,8 @@ class Budget:
     ``flops`` those of the matrix products of a forward pass, per example, in a batch of training,
     ``bytes`` the parameters' as they are stored, ``latency_ms`` the median time of a forward pass
     of one example on this device. Within ``tolerance``, a share of the budget, it is met; a latency
-    also within the quartiles of its timing.
+    also within the quartiles of its timing. With ``at_most`` it is met from below alone,
+    and where nothing lies within the tolerance, by the largest candidate below a single budget.
 
     ``knobs`` names the keywords of the model that are chosen: the first meets the budget as nearly
     as it can, or nearly so, and the next one closes the gap. Raises ValueError for a budget that is
@@ -52,7 +53,8 @@ class Budget:
     bytes: float | None = None
     latency_ms: float | None = None
     tolerance: float = 0.005
-    knobs: Sequence[str] = ("width", "hidden")
+    at_most: bool = False
+    knobs: Sequence[str] = ("width", "hidden", "features")
 
     def __post_init__(self):
         for axis, amount in self.targets.items():
@@ -65,6 +67,10 @@ class Budget:
             raise ValueError(
                 f"budget.tolerance must be a share in [0, 1), but is {self.tolerance!r}: "
                 "give for example 0.005"
+            )
+        if not isinstance(self.at_most, bool):
+            raise ValueError(
+                f"budget.at_most must be true or false, but is {self.at_most!r}: give one"
             )
         if isinstance(self.knobs, str) or not self.knobs:
             raise ValueError(
@@ -84,8 +90,10 @@ class Cost(NamedTuple):
     amount: float
     spread: float = 0.0
 
-    def meets(self, target: float, tolerance: float) -> bool:
-        return abs(self.amount - target) <= max(tolerance * target, self.spread)
+    def meets(self, target: float, budget: Budget) -> bool:
+        if budget.at_most and self.amount > target:
+            return False
+        return abs(self.amount - target) <= max(budget.tolerance * target, self.spread)
 
 
 class Point(NamedTuple):
@@ -134,23 +142,25 @@ def solve(
         try:
             model = built(sizes)
         except ValueError as error:
-            # Of two sizes the same is wrong: then it is not the size, and no other will do.
-            if refused.setdefault(str(error), sizes) != sizes:
+            # Of the first two sizes the same is wrong: it is not the size, and no other will do.
+            if refused.setdefault(str(error), sizes) != sizes and not admitted:
                 raise
             return None
+        admitted.append(sizes)
         return AXES[axis](model, batch)
 
     max_growth = math.inf
     if axis == "latency_ms":  # no network is timed far beyond its budget, nor timings told apart
         max_growth, knobs = 2, knobs[:1]  # that differ by less than they scatter
     refused: dict[str, Sizes] = {}
+    admitted: list[Sizes] = []
     seen: list[Candidate] = []
     for candidate in _candidates(cost, target, knobs, {}, max_growth=max_growth):
-        if candidate.cost.meets(target, budget.tolerance):
+        if candidate.cost.meets(target, budget):
             _check_noise(axis, candidate)
             for other, wanted in others:
                 found = AXES[other](built(candidate.sizes), batch)
-                if not found.meets(wanted, budget.tolerance):
+                if not found.meets(wanted, budget):
                     raise ValueError(
                         f"budgets must be met together, but budget.{axis}={format_number(target)} "
                         f"is met at {_named(candidate.sizes)}, where {other} is "
@@ -159,6 +169,9 @@ def solve(
                     )
             return candidate.sizes
         seen.append(candidate)
+    under = [candidate for candidate in seen if candidate.cost.amount <= target]
+    if budget.at_most and under and not others:
+        return max(under, key=lambda candidate: candidate.cost.amount).sizes
     if not seen:
         built({knobs[0]: START})  # raises what is wrong with every network
     raise ValueError(_refusal(axis, target, budget.tolerance, seen))

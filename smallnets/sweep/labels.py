@@ -23,7 +23,7 @@ from smallnets.sweep.jobs import Job, resolve
 from smallnets.traced import calls, public_name
 from smallnets.training.trainer import Trainer
 
-SIZES = {"width", "hidden", "widths"}  # arguments that make a network larger, not another one
+SIZES = {"width", "hidden", "features", "widths"}  # a network larger, not another one
 PLAIN = "dense"  # the family that every network has
 ABSENT = object()
 

@@ -3,6 +3,7 @@
 The names below are public: configs and rows refer to them, so they stay.
 """
 
+from smallnets.training.augmentation import cutout, flip, mixup, shift
 from smallnets.training.objective import (
     absolute_error,
     binary_cross_entropy,
@@ -29,12 +30,16 @@ __all__ = [
     "constant_schedule",
     "cosine_schedule",
     "cross_entropy",
+    "cutout",
+    "flip",
     "gradient_transformation",
     "has_fans",
     "huber",
     "linear_schedule",
     "maximal_update",
+    "mixup",
     "muon_matrices",
+    "shift",
     "squared_error",
     "standard",
 ]

@@ -64,7 +64,8 @@ class Fit:
     minimised, ``parametrization`` how each weight array's initial values and learning rate depend
     on its fans. ``view(model, training=..., key=...)`` stands between the parameters and the
     objective, as dropout or rounded weights do; evaluations and the model that is returned are
-    seen through it too, with ``training=False`` and no key. ``keep`` says which model is returned:
+    seen through it too, with ``training=False`` and no key. ``augment(key, batch)`` is the batch
+    that a training step sees instead of the one drawn. ``keep`` says which model is returned:
     that of the last step, or of the evaluation with the lowest loss on ``validation`` (the earlier
     on ties); with ``patience``, the lowest before so many evaluations in a row that were no lower,
     where training would have stopped. ``prepare`` turns a batch's inputs into the network's, and
@@ -80,6 +81,7 @@ class Fit:
     evaluations: int
     parametrization: Parametrization = standard
     view: View | None = None
+    augment: Callable[[jax.Array, Arrays], Arrays] | None = None
     keep: Keep = "last"
     patience: int | None = None
     prepare: Callable[[jax.Array], jax.Array] | None = None
@@ -158,6 +160,8 @@ class Fit:
         def loss(trained: tuple[Any, Any], batch: Arrays, index: jax.Array) -> jax.Array:
             key = jax.random.fold_in(key_objective, index)
             key_view, key = jax.random.split(key)
+            if self.augment is not None:
+                batch = self.augment(jax.random.fold_in(key_view, 1), batch)
             return self.loss(whole(*trained), batch, key_view, key)
 
         def order_of(epoch: jax.Array) -> jax.Array:

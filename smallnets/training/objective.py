@@ -35,6 +35,11 @@ def cross_entropy(
             f"{class_weights!r}: balanced is for tasks of one class an example"
         )
     logits = model(batch.inputs)
+    if batch.labels.ndim == logits.ndim:
+        raise ValueError(
+            "objective=cross_entropy is for one class an example, but the task has several labels: "
+            "choose objective=binary_cross_entropy"
+        )
     if class_weights is not None and len(class_weights) != logits.shape[-1]:
         raise ValueError(
             f"class_weights must be a number for each class, but there are {len(class_weights)} "

@@ -13,6 +13,7 @@ from smallnets.nn.embedding import Embedding
 from smallnets.nn.parameter import partition, training
 from smallnets.tasks.data import Data, check_whole
 from smallnets.traced import TracedInt
+from smallnets.training.augmentation import Augmentation, augmented
 from smallnets.training.fit import Arrays, Fit, Precision, View, computed_in
 from smallnets.training.objective import Objective, balanced
 from smallnets.training.optimizer import Parametrization, with_rates
@@ -29,8 +30,9 @@ class Trainer:
     the transformation, ``objective(model, batch, key)`` the loss that is minimised,
     ``parametrization(fan_in, fan_out)`` the factors of a weight array's initial values and rate,
     ``view`` what stands between parameters and objective, if anything
-    (:class:`smallnets.training.fit.Fit`). The network is trained for ``steps`` batches of
-    ``batch_size`` and evaluated ``evaluations`` times. ``budget()`` is what the network may cost,
+    (:class:`smallnets.training.fit.Fit`), ``augmentation`` what changes a training batch, one
+    after another (:mod:`smallnets.training.augmentation`). The network is trained for ``steps``
+    batches of ``batch_size`` and evaluated ``evaluations`` times. ``budget()`` is what the network may cost,
     for whoever builds the run: training doesn't look at it. ``save`` says which model is kept, the
     ``last``, the ``best`` by the validation loss, or ``none``; with ``patience``, the best before
     so many evaluations in a row that found none better. ``precision`` is that of the network's
@@ -54,6 +56,7 @@ class Trainer:
     evaluations: int
     cache: str
     view: View | None = None
+    augmentation: Mapping[str, Augmentation] | None = None
     save: str = "last"
     patience: int | None = None
     precision: Precision = "float32"
@@ -115,6 +118,7 @@ class Trainer:
             evaluations=self.evaluations,
             parametrization=self.parametrization,
             view=self.view,
+            augment=self._augment,
             keep="best" if self.save == "best" else "last",
             patience=self.patience,
             prepare=data.preparation if data.raw else None,
@@ -159,6 +163,8 @@ class Trainer:
                 f"{logits.shape}: choose a model for these labels"
             )
         batch = Arrays(self.batch(data), labels)
+        if self._augment is not None:
+            batch = jax.eval_shape(self._augment, jax.random.key(0), batch)
         loss = jax.eval_shape(partial(self.loss, data), network, batch)
         if getattr(loss, "shape", None) != () or not jnp.issubdtype(loss.dtype, jnp.floating):
             raise ValueError(
@@ -167,6 +173,10 @@ class Trainer:
             )
         jax.eval_shape(self._first_update, network)
         return network
+
+    @property
+    def _augment(self) -> Callable[[jax.Array, Arrays], Arrays] | None:
+        return partial(augmented, parts=self.augmentation) if self.augmentation else None
 
     def loss(self, data: Data, network: Any, batch: Arrays) -> jax.Array:
         """The objective of a network as training sees it, on one prepared batch."""

@@ -158,6 +158,23 @@ def test_budgets_that_contradict_each_other():
         find(Budget(params=size(50), bytes=20_000))
 
 
+def test_at_most_is_met_from_below_alone():
+    """The nearest width is above: 1,072 for 1,065; 5 hidden more than at width 15 are below."""
+    budget = {"bytes": 4 * 1065, "tolerance": 0.05}
+    assert find(Budget(**budget))[0] == {"width": 16}
+    found, _ = find(Budget(**budget, at_most=True), knobs=("width", "hidden"))
+    assert 0.95 * 1065 <= size(**found) <= 1065
+    assert find(Budget(params=1065, at_most=True))[0] == {"width": 15}
+    with pytest.raises(ValueError, match="below the smallest network"):
+        find(Budget(params=6, at_most=True))
+
+
+def test_a_model_of_at_most_ten_kilobytes_is_not_larger(cache: Path):
+    words = ["family=dense,monarch", "budget.bytes=10_000", "budget.at_most=true", f"cache={cache}"]
+    for program in plan(*words).programs:
+        assert 9_900 <= program.costs["bytes"] <= 10_000
+
+
 @pytest.mark.parametrize(
     ("budget", "said"),
     [

@@ -32,10 +32,10 @@ class Trainer:
     ``view`` what stands between parameters and objective, if anything
     (:class:`smallnets.training.fit.Fit`), ``augmentation`` what changes a training batch, one
     after another (:mod:`smallnets.training.augmentation`). The network is trained for ``steps``
-    batches of ``batch_size`` and evaluated ``evaluations`` times. ``budget()`` is what the network may cost,
-    for whoever builds the run: training doesn't look at it. ``save`` says which model is kept, the
-    ``last``, the ``best`` by the validation loss, or ``none``; with ``patience``, the best before
-    so many evaluations in a row that found none better. ``precision`` is that of the network's
+    batches of ``batch_size`` and evaluated ``evaluations`` times. ``budget()`` is what the network
+    may cost, for whoever builds the run: training doesn't look at it. ``save`` says which model is
+    kept, the ``last``, the ``best`` by the validation loss, or ``none``; with ``patience``, the
+    best before so many evaluations in a row that found none better. ``precision`` is that of the network's
     products in training. ``start`` names the run, or the runs by seed, whose kept model is trained
     on. ``cache`` is the folder of prepared data and compiled programs; ``study`` holds what other
     values of the config refer to, ``allow`` names the packages besides ours that its calls may be

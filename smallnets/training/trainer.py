@@ -35,11 +35,11 @@ class Trainer:
     batches of ``batch_size`` and evaluated ``evaluations`` times. ``budget()`` is what the network
     may cost, for whoever builds the run: training doesn't look at it. ``save`` says which model is
     kept, the ``last``, the ``best`` by the validation loss, or ``none``; with ``patience``, the
-    best before so many evaluations in a row that found none better. ``precision`` is that of the network's
-    products in training. ``start`` names the run, or the runs by seed, whose kept model is trained
-    on. ``cache`` is the folder of prepared data and compiled programs; ``study`` holds what other
-    values of the config refer to, ``allow`` names the packages besides ours that its calls may be
-    of.
+    best before so many evaluations in a row that found none better. ``precision`` is that of the
+    network's products in training. ``start`` names the run, or the runs by seed, whose kept model
+    is trained on. ``cache`` is the folder of prepared data and compiled programs; ``study`` holds
+    what other values of the config refer to, ``allow`` names the packages besides ours that its
+    calls may be of.
     Raises ValueError where steps, batch size and evaluations do not fit each other, and for another
     ``save``.
     """

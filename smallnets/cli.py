@@ -81,6 +81,8 @@ def main() -> None:
     try:
         with _noting(interrupts), _warnings_in_one_line():
             _run(words)
+        if interrupts:  # a library that was being imported went on all the same
+            _stop()
     except KeyboardInterrupt:
         _stop()
     except Exception as error:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from smallnets.measure import flops
 from smallnets.measure.flop_rules import PRODUCTS, Atom
@@ -71,6 +71,13 @@ def _call(model: Any, *inputs: Any) -> Any:
     return model(*inputs)
 
 
+def _picks_one(equation: JaxprEqn) -> bool:
+    """Whether an equation takes one part of its first array, as a layer of stacked ones is."""
+    name = equation.primitive.name
+    indices = equation.invars[1].aval if name == "gather" else None
+    return name == "dynamic_slice" or len(getattr(indices, "shape", (0, 0))) == 1
+
+
 def _products(
     called: ClosedJaxpr | Jaxpr, labels: Sequence[str | None]
 ) -> tuple[Counter[str], list[str | None]]:
@@ -106,6 +113,8 @@ def _products(
                 inputs[place] = None  # made anew at each turn
             inside, _ = _products(parameters["jaxpr"], inputs)
             total.update({each: number * parameters["length"] for each, number in inside.items()})
+        elif _picks_one(equation):
+            outputs = inputs[:1]
         elif len(arrays) == 1:
             outputs = [arrays.pop()] * len(equation.outvars)
         known.update(zip(equation.outvars, outputs, strict=True))

@@ -19,4 +19,4 @@ def shifts(*, seed: int, positions: int, noise: float, examples: int) -> Data:
     inputs = pattern[places] + noise * random.normal(size=(examples, positions))
     ends = [round(0.6 * examples), round(0.8 * examples)]
     parts = zip(np.split(inputs.astype(np.float32), ends), np.split(labels, ends), strict=True)
-    return Data(*(Split(*part) for part in parts), classes=positions)
+    return Data(*(Split(*part) for part in parts), outputs=positions)

@@ -55,12 +55,12 @@ def test_a_shared_block_is_stored_once_and_multiplied_at_each_depth():
     assert found["stack.blocks.norm"] == Part(16, 16, 64, 0)
 
 
-def test_of_experts_the_chosen_are_active_and_the_slots_are_multiplied():
+def test_of_experts_the_chosen_are_active_and_the_rows_are_multiplied():
     found = parts(abstract(NETWORKS["mixture"]), EXAMPLES)
-    slots = 4 * 7  # ceil(1.25 * 10 tokens * 2 / 4) for each of four experts
+    rows = 8 * 6  # blocks of eight rows: the 20 choices of 10 tokens fill up to 6 of them
     assert found["stack.blocks.layer.expert.up"].stored == 4 * 4 * 512
     assert found["stack.blocks.layer.expert.up"].active == 4 * 2 * 512
-    assert found["stack.blocks.layer.expert.up"].products == 4 * slots * 2 * 512
+    assert found["stack.blocks.layer.expert.up"].products == 4 * rows * 2 * 512
     assert found["stack.blocks.layer.router.score"].products == 4 * 10 * 2 * 16 * 4
 
 

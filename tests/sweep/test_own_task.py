@@ -26,6 +26,7 @@ def load(*, shift):
 def nothing():
     return None
 """
+ALLOW = "allow=[own_task,own_tusk]"
 YAML = "_target_: own_task.load\n_partial_: true\nshift: 0.5\n"
 
 
@@ -43,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_programs_of_one_call_share_its_data(folder: Path, cache: Path):
     sys.path.insert(0, str(folder))
-    words = ["task=own", f"hydra.searchpath=[file://{folder}]", f"cache={cache}"]
+    words = ["task=own", ALLOW, f"hydra.searchpath=[file://{folder}]", f"cache={cache}"]
     programs = plan(
         *words, "model=perceptron", "model.widths=[4],[8]", "task.shift=1,2", "batch_size=8"
     ).programs
@@ -55,7 +56,7 @@ def test_programs_of_one_call_share_its_data(folder: Path, cache: Path):
 @pytest.mark.slow  # trains two programs
 def test_it_is_found_beside_and_loaded_once_for_all_programs(folder: Path, cache: Path):
     smallnets(
-        "-m", "--config-dir", folder, "task=own", "model=perceptron", "model.widths=[4],[8]",
+        "-m", "--config-dir", folder, "task=own", ALLOW, "model=perceptron", "model.widths=[4],[8]",
         "save=none", "~hydra.callbacks.report", *TINY, *folders(cache, folder / "out"),
     )  # fmt: skip
     assert len(list(rows.load(folder / "out"))) == 2
@@ -88,7 +89,7 @@ def test_data_that_differ_in_units_names_or_metrics_are_other_data(tmp_path: Pat
 def test_what_is_wrong_with_it_is_one_line(folder: Path, cache: Path, capsys, yaml, said):
     (folder / "task" / "own.yaml").write_text(yaml)
     with pytest.raises(SystemExit):
-        smallnets("--config-dir", folder, "task=own", *TINY, *folders(cache, folder / "out"))
+        smallnets("--config-dir", folder, "task=own", ALLOW, *TINY, *folders(cache, folder / "out"))
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1

@@ -62,7 +62,6 @@ def test_what_is_damaged_in_the_cache_is_made_anew(damage, cache, tmp_path):
 
 def test_a_cache_that_has_all_is_only_read(cache, monkeypatch):
     mnist1d.load(cache=cache, validation=0)
-    mnist1d.load.cache_clear()
     for place in ("tfds.writing", "cache.writing", "tfds.replacing"):
         monkeypatch.setattr(f"smallnets.tasks.{place}", lambda path: pytest.fail("written"))
     assert len(mnist1d.load(cache=cache, validation=0).train) == 4000

@@ -35,7 +35,10 @@ def of(kind: str, folder: Path) -> list[str]:
     return ["task=arrays", f"task.source={folder / 'own.npz'}", f"task.kind={kind}"]
 
 
-@pytest.mark.parametrize("kind", ["targets", "labels", "classes"])
+@pytest.mark.parametrize(
+    "kind",
+    ["targets", *(pytest.param(each, marks=pytest.mark.slow) for each in ("labels", "classes"))],
+)
 def test_a_run_of_each_kind(kind: str, cache: Path, tmp_path: Path):
     words = [*of(kind, tmp_path), *perceptron(16), *WORDS[kind], "steps=200", "evaluations=2"]
     words += ["batch_size=16", "optimizer.learning_rate=1e-2", *folders(cache, tmp_path / "out")]
@@ -59,6 +62,7 @@ def test_a_run_of_each_kind(kind: str, cache: Path, tmp_path: Path):
         assert row.perfect["auc"] == 1
 
 
+@pytest.mark.slow
 def test_the_report_of_targets_fits_the_loss_and_of_any_metric_the_distance_from_its_best(
     cache: Path, tmp_path: Path, capsys
 ):

@@ -105,9 +105,14 @@ def _run(words: list[str]) -> None:
 
 @contextmanager
 def _noting(interrupts: list[int]) -> Iterator[None]:
-    """Inside, each Ctrl-C is noted too, besides the KeyboardInterrupt that it raises."""
+    """Inside, each Ctrl-C is noted too, besides the KeyboardInterrupt that it raises.
+
+    While what trains is still being imported it ends the process at once.
+    """
 
     def note(number: int, frame: FrameType | None) -> None:
+        if not hasattr(sys.modules.get("smallnets.sweep.execute"), "train"):
+            _stop()  # a library that is being imported may make anything of an exception
         interrupts.append(number)
         signal.default_int_handler(number, frame)
 

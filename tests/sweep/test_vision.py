@@ -42,6 +42,7 @@ def train(images: Path, cache: Path, out: Path, *words: str) -> list:
 SMALL = ["model=residual_convolutional", "model.width=8", "model.depth=1", "model.stages=2"]
 
 
+@pytest.mark.slow
 def test_a_sweep_over_dropout_is_two_programs_and_its_models_come_back(images, cache, tmp_path):
     rows = train(images, cache, tmp_path, *SMALL, "model.dropout=0,0.1,0.4")
     assert {row.family for row in rows} == {

@@ -9,6 +9,7 @@ theirs, so that two networks with one label make the same calls.
 import contextlib
 import itertools
 import os
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -67,12 +68,13 @@ class Labels:
     def task(self, job: Job, tree: partial[Trainer]) -> str:
         """``TASK``, and after it what differs from its config, as ``path=value``.
 
-        Of a path on this machine the last name is said, and the last two of a version.
+        Of a path on this machine the last name is said, and the last two of a version; what is
+        scored besides makes no other task.
         """
         chosen = job.config.hydra.runtime.choices.task
         said = _leaves(tree.keywords["task"], "")
         own = _leaves(self._tree(f"task={chosen}", _allowing(tree)).keywords["task"], "")
-        return " ".join([chosen, *_differences(said, own, leave_out="cache")])
+        return " ".join([chosen, *_differences(said, own, leave_out=("cache", "metrics"))])
 
     def _tree(self, *choices: str) -> partial[Trainer]:
         """The calls of a config with these choices; what it leaves to be given is None.
@@ -111,11 +113,13 @@ def _leaves(tree: Any, path: str) -> dict[str, Any]:
     return dict(calls(tree, path))
 
 
-def _differences(said: dict[str, Any], own: dict[str, Any], leave_out: str = "") -> list[str]:
+def _differences(
+    said: dict[str, Any], own: dict[str, Any], leave_out: Sequence[str] = ()
+) -> list[str]:
     return [
         f"{path.removeprefix('model.')}={_format(value)}"
         for path, value in sorted(said.items())
-        if path != leave_out and not _equal(own.get(path, ABSENT), value)
+        if path not in leave_out and not _equal(own.get(path, ABSENT), value)
     ]
 
 

@@ -16,7 +16,7 @@ MOST = 0.95  # of a program that takes longer than was estimated, the share that
 
 def progress_bars(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
@@ -43,6 +43,7 @@ class Training:
 
     def finish(self, place: int) -> None:
         self._took[place] = time.monotonic() - self._started[place]
+        self.show()
 
     def show(self) -> None:
         """Move the bar; where there is none, print a line if the last is long ago."""

@@ -151,7 +151,7 @@ def test_side_by_side_and_without_validation_the_rows_say_so(cache: Path, tmp_pa
 def test_a_run_whose_last_update_blows_up_is_diverged(cache: Path, tmp_path: Path):
     """Its training loss is finite: it was taken before the update."""
     words = ["model.width=8", "model.depth=1", "optimizer.learning_rate=1e30"]
-    words += ["steps=1", "evaluations=1", "batch_size=16"]
+    words += ["steps=2", "evaluations=1", "batch_size=16"]
     smallnets(*words, *folders(cache, tmp_path))
     (row,) = load(tmp_path)
     assert math.isfinite(row.metrics["train_loss"])

@@ -79,7 +79,7 @@ def test_the_real_files_have_the_published_counts_and_moments(fashion_folder):
     data = fashion_mnist.raw(fashion_folder)
     np.testing.assert_array_equal(np.bincount(data.train.labels), [6000] * 10)
     np.testing.assert_array_equal(np.bincount(data.test.labels), [1000] * 10)
-    pixels = data.train.inputs
+    pixels = data.train.inputs.astype(np.float32)
     mean = pixels.mean(dtype=np.float64) / 255
     variance = np.square(pixels).mean(dtype=np.float64) / 255**2 - mean**2
     assert (round(mean, 4), round(variance**0.5, 4)) == (0.2860, 0.3530)

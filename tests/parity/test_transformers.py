@@ -7,6 +7,7 @@ import warnings
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.linear import Affine, Dense
 from smallnets.nn.mixture import Mixture
 from smallnets.nn.norm import LayerNorm
+from smallnets.nn.parameter import training
 from smallnets.nn.residual import PostNormResidual
 from smallnets.nn.routing import TopK
 from smallnets.nn.sharing import Stack
@@ -179,7 +181,7 @@ def test_switch(torch):
     chosen, weights, _ = theirs.router(torch.tensor(x))
     dropped = numbers(chosen).sum(axis=-1)[0] == 0
     assert dropped.any()
-    close(ours(jnp.asarray(x)), expected)
+    close(training(ours, jax.random.key(0))(jnp.asarray(x)), expected)  # with its capacity
     _, routing = ours.router(jnp.asarray(x[0]))
     kept = numbers(chosen)[0].argmax(axis=-1)[~dropped]
     np.testing.assert_array_equal(np.asarray(routing.expert)[~dropped], kept)

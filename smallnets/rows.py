@@ -26,19 +26,19 @@ class Row:
     under ``best_...``, those at the step with the lowest validation loss. ``curves`` holds the same
     metrics at every evaluation, beside ``step``. Errors are shares of wrong answers, losses nats;
     of text there is ``<split>_bits_per_byte`` too. A run whose training loss left the finite
-    numbers, or that ended with any metric outside them, has ``status`` ``"diverged"`` and NaN
-    metrics from there on. ``seconds`` is the run's share of its
-    program's wall time, ``compile_seconds`` the whole program's; other programs may have run beside
-    it, so neither is a cost to compare by. ``costs`` is what the network costs by every axis that
-    is counted: ``params`` and ``active_params``, ``flops`` of the products of a forward pass per
-    example, ``bytes``. So networks of one budget can be compared by the others. Sizes that a budget
+    numbers, or that ended with any loss outside them, has ``status`` ``"diverged"`` and NaN metrics
+    from there on. ``seconds`` is the run's share of its program's wall time, ``compile_seconds``
+    the whole program's; other programs may have run beside it, so neither is a cost to compare by.
+    ``costs`` is what the network costs by every axis that is counted: ``params`` and
+    ``active_params``, ``flops`` of the products of a forward pass per example, ``bytes``. So
+    networks of one budget can be compared by the others. Sizes that a budget
     chose stand in ``config``. ``energy`` is what training took, without compiling: ``joules``,
     their ``source`` (``"meter"``, ``"model"``, or None where there is no number), what they
     ``cover``, and a model's ``low_joules`` and ``high_joules``. ``key`` is a digest of what
     determined the numbers, and the name of the run's folder; ``parent`` is the key of the run that
     it started from and which of its models, ``KEY-last`` or ``KEY-best``; ``saved`` says which
     model lies beside the row: the ``last``, the ``best``, or ``none``. ``perfect`` is the best
-    value of each metric whose best is not 0, such as 1 of an AUC, without the split's name;
+    value of each metric of which more is better, such as 1 of an AUC, without the split's name;
     ``dropless`` is true where experts had a capacity in training, and none where it was scored.
     """
 

@@ -1,16 +1,22 @@
 """Targets, labels and classes from the command to the row, the kept model and the report."""
 
 import json
+import math
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from command import TINY, folders
 from command import smallnets as command
 
 import smallnets
 from smallnets import rows
+from smallnets.sweep.execute import _best
+from smallnets.training import cross_entropy
+from smallnets.training.fit import Fit
 
 random = np.random.default_rng(0)
 INPUTS = random.normal(size=(200, 6)).astype(np.float32)
@@ -93,6 +99,43 @@ def test_what_does_not_fit_gets_one_line(kind, words, said, cache: Path, tmp_pat
         smallnets.plan(*of(kind, tmp_path), *perceptron(4), *words, *TINY, *out)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_metric_that_is_no_number_does_not_make_a_run_diverged(cache: Path, tmp_path: Path):
+    """The AUC of a test split of one class."""
+    arrays = {"train_inputs": INPUTS[:150], "train_labels": ANSWERS["classes"][:150]}
+    arrays |= {"test_inputs": INPUTS[150:], "test_labels": np.zeros(50, np.int32)}
+    np.savez(tmp_path / "own.npz", **arrays)
+    words = ["task=arrays", f"task.source={tmp_path / 'own.npz'}", "task.metrics=[auc]"]
+    command(*words, "model=logistic", *TINY, *folders(cache, tmp_path / "out"))
+    (row,) = rows.load(tmp_path / "out")
+    assert math.isnan(row.metrics["test_auc"])
+    assert row.status == "finished"
+
+
+def test_text_has_perplexity_and_no_metric_of_all_answers_at_once(cache: Path, tmp_path: Path):
+    (tmp_path / "book.txt").write_text("so it goes, and goes on. " * 200)
+    words = ["task=text", f"task.source={tmp_path / 'book.txt'}", "task.length=16", *TINY]
+    words += ["model=transformer", "model.width=16", "model.depth=1"]
+    words += [f"cache={cache}", f"hydra.sweep.dir={tmp_path / 'out'}"]
+    assert smallnets.plan(*words, "task.metrics=[perplexity]").runs == 1
+    with pytest.raises(ValueError, match="a mean over its tokens, but auc is not"):
+        smallnets.plan(*words, "task.metrics=[auc]")
+
+
+@pytest.mark.parametrize("patience", [None, 1, 2, 3])
+def test_the_best_metrics_of_a_row_are_those_of_the_model_that_is_kept(patience: int | None):
+    fit = Fit(
+        optimizer=optax.adam, objective=cross_entropy, steps=8, batch_size=1, evaluations=8,
+        keep="best", patience=patience,
+    )  # fmt: skip
+    for losses in random.normal(size=(20, 8)).astype(np.float32):
+        best = (jnp.inf, jnp.zeros((), int), jnp.zeros(()), ())
+        for place, loss in enumerate(losses):
+            now = (jnp.full((), float(place)), ())
+            best = fit._best(best, {"validation_loss": loss}, now, jnp.asarray(place == 0))
+        curves = {"validation_loss": losses.tolist()}
+        assert _best(curves, list(range(8)), patience)["best_step"] == float(best[2])
 
 
 @pytest.mark.slow

@@ -19,15 +19,14 @@ from smallnets.traced import TracedShare
 class TwoConvolutions(nnx.Module):
     """Two convolutions of any kind, to ``hidden`` channels and back, positions kept.
 
-         y = second(dropout(relu(norm(first(relu(x))))))
+        y = second(dropout(relu(norm(first(relu(x))))))
 
-    Without the ReLU where ``convolution`` is not ``affine`` and so has activations of its own. For
-     the backward pass only what goes into a convolution is kept: windows are cut out again.
+    Without the ReLU where ``convolution`` is not ``affine`` and so has activations of its own.
 
-     Shapes: x[..., *positions, d_in] -> y[..., *positions, d_out]; ``size`` is odd.
-     Parameters: convolution(d_in, hidden) + norm(hidden) + convolution(hidden, d_out)
+    Shapes: x[..., *positions, d_in] -> y[..., *positions, d_out]; ``size`` is odd.
+    Parameters: convolution(d_in, hidden) + norm(hidden) + convolution(hidden, d_out)
 
-     Source of the dropout's place: Zagoruyko & Komodakis 2016, arXiv:1605.07146, section 2.4.
+    Source of the dropout's place: Zagoruyko & Komodakis 2016, arXiv:1605.07146, section 2.4.
     """
 
     def __init__(

@@ -283,7 +283,9 @@ def runs_of(
     for index, job in enumerate(jobs):
         curves = {name: array[index].tolist() for name, array in result.curves.items()}
         curves |= _bits_per_byte(data, curves)
-        ends = [curve[-1] for curve in curves.values()]  # the last update is in no training loss
+        # The last update is in no training loss. A metric alone may be no number in a sound run: an
+        # AUC where a split has one class.
+        ends = [curve[-1] for name, curve in curves.items() if name.endswith("_loss")]
         diverged = not all(map(math.isfinite, [*curves["train_loss"], *ends]))
         metrics = {name: curve[-1] for name, curve in curves.items()}
         row = Row(
@@ -293,7 +295,7 @@ def runs_of(
             parameters=program.parameters,
             costs=program.costs,
             status="diverged" if diverged else "finished",
-            metrics={**metrics, **_best(curves, steps)},
+            metrics={**metrics, **_best(curves, steps, trainer.patience)},
             curves={"step": steps, **curves},
             seconds=result.run_seconds / len(jobs),
             energy=energy,
@@ -345,12 +347,23 @@ def _bits_per_byte(data: Data, curves: dict[str, list[float]]) -> dict[str, list
     }
 
 
-def _best(curves: dict[str, list[float]], steps: list[float]) -> dict[str, float]:
-    """The metrics at the lowest validation loss, as ``best_...``; none without validation."""
+def _best(
+    curves: dict[str, list[float]], steps: list[float], patience: int | None
+) -> dict[str, float]:
+    """The metrics at the lowest validation loss, as ``best_...``; none without validation.
+
+    With ``patience`` what came after so many evaluations without a lower one does not count: it is
+    the model that :class:`smallnets.training.fit.Fit` keeps.
+    """
     if "validation_loss" not in curves:
         return {}
     finite = [value if math.isfinite(value) else math.inf for value in curves["validation_loss"]]
-    index = finite.index(min(finite))
+    index = 0
+    for place, value in enumerate(finite):
+        if patience is not None and place - index > patience:
+            break
+        if value < finite[index]:
+            index = place
     best = {f"best_{name}": curve[index] for name, curve in curves.items()}
     return {"best_step": steps[index], **best}
 

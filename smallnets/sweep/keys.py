@@ -20,15 +20,8 @@ from smallnets.tasks.data import Data
 from smallnets.traced import calls, public_name
 from smallnets.training.trainer import Trainer
 
-LEFT_OUT = {
-    "allow",
-    "cache",
-    "save",
-    "start",
-    "study",
-    "budget",
-    "task",
-}  # the data stand for the task
+# The data stand for the task.
+LEFT_OUT = {"allow", "cache", "save", "start", "study", "budget", "task"}
 LENGTH = 16  # hexadecimal digits: among a million runs two share a key once in 10^7 studies
 
 

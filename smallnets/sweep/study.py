@@ -101,7 +101,8 @@ def _claim(plan: Plan, account: Account) -> None:
                 f"{', '.join(sorted(tasks))}: name another folder with hydra.sweep.dir=..."
             )
         tasks |= {*known["tasks"]}
-        ways = {name: values | {*known["ways"][name]} for name, values in ways.items()}
+        before = known.get("ways", {})
+        ways = {name: values | {*before.get(name, ())} for name, values in ways.items()}
     elif next(plan.folder.glob(f"*/{rows.NAME}"), None):
         raise ValueError(
             f"{plan.folder} holds runs that are of no known study: name another folder with "
@@ -129,9 +130,11 @@ def _claim(plan: Plan, account: Account) -> None:
 def _ways(plan: Plan) -> dict[str, set[Any]]:
     """How a plan's runs are trained, by what a label does not say."""
     jobs = [job for program in plan.programs for job in program.group.jobs]
-    ways = {name: {job.resolved[name] for job in jobs} for name in ("steps", "batch_size")}
-    for name in ("optimizer", "objective"):
-        ways[name] = {job.config.hydra.runtime.choices[name] for job in jobs}
+    ways = {
+        name: {job.resolved[name] for job in jobs} for name in ("steps", "batch_size", "precision")
+    }
+    for name in ("optimizer", "objective", "augmentation"):
+        ways[name] = {str(job.config.hydra.runtime.choices.get(name)) for job in jobs}
     return ways
 
 
@@ -139,7 +142,7 @@ def _known(path: Path) -> dict[str, Any]:
     """What a folder is of; raises ValueError where the file that says so is damaged."""
     try:
         known = json.loads(path.read_text())
-        _ = known["experiment"], known["tasks"], known["ways"]
+        _ = known["experiment"], known["tasks"]
     except (ValueError, KeyError, TypeError):
         raise ValueError(
             f"{path} is damaged, so that what its folder is of is not known: remove it together "

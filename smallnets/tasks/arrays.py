@@ -71,7 +71,7 @@ def load(
         found = without_gaps(path, found, tables.gaps, missing)
         found, answers = answered(path, found, kind=kind, names=names)
         found = parted(path, found, **shares, stratify=answers.kind == "classes")
-        matrices, numbers, _ = tables.encoded(path, found)
+        matrices, numbers = tables.encoded(path, found)
         ready = filled(path, matrices)
         return assembled(path, ready, found, answers, metrics=metrics, numbers=numbers)
     if path.suffix != ".npz":

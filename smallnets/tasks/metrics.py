@@ -17,14 +17,20 @@ BINS = 15  # of the calibration error, as in Guo et al. 2017
 class Metric(NamedTuple):
     """A score by name: ``function(answers, labels)``, the score or one number for each label.
 
-    Of one number for each label the mean is taken, over the labels that are given. Text is scored
-    by such functions alone, batch by batch. ``perfect`` is the best value that there is: a score is
-    the better the nearer it is to that, and the analysis looks at the distance.
+    Of one number for each label the mean is taken, over the labels that are given, and ``finish``
+    makes the score of it. Text is scored by such functions alone, batch by batch. Less is better,
+    unless ``perfect`` gives the largest value that there is: then the analysis looks at the
+    distance from it.
     """
 
     name: str
     function: Callable[[jax.Array, jax.Array], jax.Array]
     perfect: float = 0.0
+    finish: Callable[[jax.Array], jax.Array] = lambda score: score
+
+    def __call__(self, answers: jax.Array, labels: jax.Array) -> jax.Array:
+        """The score of all answers at once."""
+        return self.finish(jnp.mean(self.function(answers, labels)))
 
 
 def class_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -58,11 +64,6 @@ def top_5_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Whether five or more classes have a larger logit than the label."""
     own = jnp.take_along_axis(logits, labels[..., None], axis=-1)
     return (logits > own).sum(axis=-1) >= 5
-
-
-def perplexity(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """exp(mean cross-entropy): the number of classes that equal doubt would be between."""
-    return jnp.exp(class_loss(logits, labels).mean())
 
 
 def balanced_accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -142,11 +143,6 @@ def mae(answers: jax.Array, targets: jax.Array) -> jax.Array:
     return jnp.abs(answers - targets).mean(axis=-1)
 
 
-def rmse(answers: jax.Array, targets: jax.Array) -> jax.Array:
-    """The root of the mean squared difference, in the targets' units."""
-    return jnp.sqrt(target_loss(answers, targets).mean())
-
-
 def r2(answers: jax.Array, targets: jax.Array) -> jax.Array:
     """1 - sum (y - t)^2 / sum (t - mean t)^2, the mean over the targets."""
     spread = jnp.square(targets - targets.mean(axis=0, keepdims=True)).sum(axis=0)
@@ -162,13 +158,13 @@ USUAL: dict[Kind, tuple[Metric, ...]] = {
 FURTHER: dict[Kind, tuple[Metric, ...]] = {
     "classes": (
         Metric("top_5_error", top_5_error),
-        Metric("perplexity", perplexity, perfect=1.0),
+        Metric("perplexity", class_loss, finish=jnp.exp),  # of exp(loss) classes alike
         Metric("calibration_error", calibration_error),
         Metric("balanced_accuracy", balanced_accuracy, perfect=1.0),
         Metric("f1", f1, perfect=1.0),
         Metric("auc", auc, perfect=1.0),
     ),
-    "targets": (Metric("rmse", rmse),),
+    "targets": (Metric("rmse", target_loss, finish=jnp.sqrt),),
     "labels": (Metric("f1", label_f1, perfect=1.0), Metric("auc", label_auc, perfect=1.0)),
 }
 

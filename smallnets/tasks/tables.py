@@ -107,10 +107,8 @@ def gaps(part: Examples) -> dict[str, np.ndarray]:
     }
 
 
-def encoded(
-    path: Path, parts: Mapping[str, Examples]
-) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
-    """Float32 ``[n, inputs]`` of each split, which of the inputs are numbers, and their names.
+def encoded(path: Path, parts: Mapping[str, Examples]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Float32 ``[n, inputs]`` of each split, and which of the inputs are numbers.
 
     Numbers and truth values are one input each. Words are one for each category of the train split:
     1 where a row has it, 0 elsewhere, so all zeros for a category that the train split has not.
@@ -118,7 +116,7 @@ def encoded(
     ``LIMIT`` categories.
     """
     blocks: dict[str, list[np.ndarray]] = {name: [] for name in parts}
-    numbers, names = [], []
+    numbers = []
     for column in parts["train"].inputs.columns:
         kind = parts["train"].inputs[column].dtype
         series = {name: part.inputs[column] for name, part in parts.items()}
@@ -127,20 +125,18 @@ def encoded(
                 values = each.cast(pl.Float64).to_numpy().astype(np.float32)
                 blocks[name].append(values[:, None])
             numbers.append(True)
-            names.append(column)
         elif kind in (pl.String, pl.Categorical, pl.Enum):
             categories = _categories(path, series["train"])
             for name, each in series.items():
                 blocks[name].append(_one_hot(path, name, each, categories))
             numbers += [False] * len(categories)
-            names += [f"{column}={category}" for category in categories]
         else:
             raise ValueError(
                 f"{path}: a column is of numbers or words, but {column} is {kind}: convert it, or "
                 "leave it out of task.inputs"
             )
     matrices = {name: np.concatenate(block, axis=1) for name, block in blocks.items()}
-    return matrices, np.asarray(numbers), names
+    return matrices, np.asarray(numbers)
 
 
 def _categories(path: Path, column: Any) -> np.ndarray:

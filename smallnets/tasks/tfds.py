@@ -123,7 +123,7 @@ def _table(
     stratify = answers.kind == "classes"
     ready = parted(directory, ready, validation=validation, test=0, seed=0, stratify=stratify)
     ready = without_gaps(directory, ready, tables.gaps, None)
-    matrices, numbers, _ = tables.encoded(directory, ready)
+    matrices, numbers = tables.encoded(directory, ready)
     return assembled(directory, matrices, ready, answers, metrics=metrics, numbers=numbers)
 
 

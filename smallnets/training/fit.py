@@ -160,6 +160,8 @@ class Fit:
         def loss(trained: tuple[Any, Any], batch: Arrays, index: jax.Array) -> jax.Array:
             key = jax.random.fold_in(key_objective, index)
             key_view, key = jax.random.split(key)
+            if self.prepare is not None:
+                batch = replace(batch, inputs=self.prepare(batch.inputs))
             if self.augment is not None:
                 batch = self.augment(jax.random.fold_in(key_view, 1), batch)
             return self.loss(whole(*trained), batch, key_view, key)
@@ -215,11 +217,9 @@ class Fit:
         return state, curves
 
     def loss(self, model: Any, batch: Arrays, key_view: jax.Array, key: jax.Array) -> jax.Array:
-        """The objective of a model on one batch, both as training sees them."""
+        """The objective of a model as training sees it, on one batch, prepared and augmented."""
         model = training(model, jax.random.fold_in(key_view, 0))
         model = self._viewed(model, training=True, key=key_view)
-        if self.prepare is not None:
-            batch = replace(batch, inputs=self.prepare(batch.inputs))
         return self.objective(computed_in(self.precision, model), batch, key)
 
     def _answers(self, model: Any) -> Callable[[Any], jax.Array]:
@@ -295,7 +295,7 @@ def evaluate(
             answers = jnp.concatenate(
                 [parts[:-1].reshape(-1, *parts.shape[2:]), parts[-1][surplus:]]
             )
-        return {each.name: jnp.mean(each.function(answers, split.labels)) for each in metrics}
+        return {each.name: each(answers, split.labels) for each in metrics}
 
     def call(start: jax.Array) -> dict[str, jax.Array]:
         labels = part(split.labels, start)
@@ -304,17 +304,18 @@ def evaluate(
         given = (labels >= 0) & new[:, None]
         found = {}
         for each in metrics:
-            scores = each.function(logits, labels)
-            if scores.shape != labels.shape:
+            scores = each.function(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+            if scores.shape != (labels.size,):
                 raise ValueError(
                     f"a metric of text is a mean over its tokens, but {each.name} is not: leave it "
                     "out of metrics"
                 )
-            found[each.name] = jnp.sum(scores, where=given, dtype=float)
+            found[each.name] = jnp.sum(scores.reshape(labels.shape), where=given, dtype=float)
         return found
 
     given = jnp.sum(split.labels >= 0).astype(float)
-    return {name: parts.sum() / given for name, parts in jax.lax.map(call, starts).items()}
+    sums = jax.lax.map(call, starts)
+    return {each.name: each.finish(sums[each.name].sum() / given) for each in metrics}
 
 
 def _of_tokens(split: Arrays) -> bool:

@@ -10,11 +10,11 @@ import optax
 from flax import nnx
 
 from smallnets.nn.embedding import Embedding
-from smallnets.nn.parameter import partition, training
+from smallnets.nn.parameter import partition
 from smallnets.tasks.data import Data, check_whole
 from smallnets.traced import TracedInt
 from smallnets.training.augmentation import Augmentation, augmented
-from smallnets.training.fit import Arrays, Fit, Precision, View, computed_in
+from smallnets.training.fit import Arrays, Fit, Precision, View, evaluate
 from smallnets.training.objective import Objective, balanced
 from smallnets.training.optimizer import Parametrization, with_rates
 
@@ -110,7 +110,13 @@ class Trainer:
 
         See :meth:`smallnets.training.fit.Fit.run`.
         """
-        fit = Fit(
+        held_out = {name: split for name, split in arrays.items() if name != "train"}
+        return self._fit(data).run(
+            self.network(data), arrays["train"], held_out, seed=self.seed, start=start
+        )
+
+    def _fit(self, data: Data) -> Fit:
+        return Fit(
             optimizer=self.optimizer,
             objective=self._objective(data),
             steps=self.steps,
@@ -125,8 +131,6 @@ class Trainer:
             metrics=data.scores,
             precision=self.precision,
         )
-        held_out = {name: split for name, split in arrays.items() if name != "train"}
-        return fit.run(self.network(data), arrays["train"], held_out, seed=self.seed, start=start)
 
     def check(self, data: Data, start: Any = None) -> Any:
         """Build and call all parts without computing; return the network, its arrays abstract.
@@ -171,6 +175,9 @@ class Trainer:
                 f"the objective must return one float, but returns {loss}: take a mean over the "
                 "batch"
             )
+        if data.metrics:  # of text some are refused
+            score = partial(evaluate, batch_size=self.batch_size, metrics=data.scores)
+            jax.eval_shape(score, network, Arrays(self.batch(data), labels))
         jax.eval_shape(self._first_update, network)
         return network
 
@@ -181,10 +188,7 @@ class Trainer:
     def loss(self, data: Data, network: Any, batch: Arrays) -> jax.Array:
         """The objective of a network as training sees it, on one prepared batch."""
         key = jax.random.key(0)
-        network = training(network, key)
-        if self.view is not None:
-            network = self.view(network, training=True, key=key)
-        return self._objective(data)(computed_in(self.precision, network), batch, key)
+        return self._fit(data).loss(network, batch, key, key)
 
     def _objective(self, data: Data) -> Objective:
         """The objective, with what it asks of the train split."""

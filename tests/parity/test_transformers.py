@@ -194,7 +194,10 @@ def test_albert(torch):
     from transformers.models.albert.modeling_albert import AlbertLayer  # pyright: ignore[reportMissingImports]
 
     config = AlbertConfig(
-        hidden_size=32, num_attention_heads=4, intermediate_size=64, attn_implementation="eager"
+        hidden_size=32,
+        num_attention_heads=4,
+        intermediate_size=64,
+        attn_implementation="eager",  # pyright: ignore[reportCallIssue]
     )
     theirs = draw(torch, AlbertLayer(config))
     attention = partial(Attention, linear=AFFINE, head_dim=8, causal=False, rotary_base=None)

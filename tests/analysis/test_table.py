@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from smallnets.analysis.report import build
 from smallnets.analysis.study import analyse
-from smallnets.analysis.table import from_rows, read, short_labels
+from smallnets.analysis.table import from_rows, lower_is_better, read, short_labels
 from smallnets.rows import DamagedRow
 
 
@@ -126,3 +126,12 @@ def test_rows_of_before_are_read_and_reported(tmp_path):
     assert [curve.family for curve in study.curves] == ["dense", "monarch"]
     assert all(set(curve.runs["config.model.width"]) == {16, 32} for curve in study.curves)
     assert build(BEFORE, tmp_path).stat().st_size > 1e6
+
+
+def test_of_a_metric_of_which_more_is_better_the_distance_from_its_best_is_taken():
+    table = pl.DataFrame({"test_auc": [0.9, 0.75], "perfect.auc": [1.0, 1.0], "test_loss": [2, 1]})
+    found, score = lower_is_better(table, "test_auc")
+    assert score == "1 - test_auc"
+    assert found[score].to_list() == pytest.approx([0.1, 0.25])
+    assert lower_is_better(table, "test_loss")[1] == "test_loss"
+    assert lower_is_better(table, "test_error")[1] == "test_loss"  # of targets there is no error

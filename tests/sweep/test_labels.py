@@ -172,6 +172,7 @@ def test_a_task_is_its_choice_and_what_was_changed(one):
         ("task=fashion_mnist task.source=/a/b/idx", "fashion_mnist source=idx"),
         ("task=fashion_mnist task.source=/a/b/idx/", "fashion_mnist source=idx"),
         ("task=tfds task.directory=/a/b/name/1.0.0", "tfds directory=name/1.0.0"),
+        ("task=images task.source=/a/b/x task.metrics=[auc]", "images source=x"),
         ("cache=/another", "mnist1d"),
         ("task.cache=/another", "mnist1d"),
     ],

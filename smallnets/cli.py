@@ -50,8 +50,9 @@ def _app(config: "DictConfig") -> float:
     """One job of a sweep under another launcher than ours, which starts none: train it alone."""
     from hydra.core.hydra_config import HydraConfig
 
-    from smallnets.sweep.execute import score, train
+    from smallnets.sweep.execute import train
     from smallnets.sweep.plan import plan
+    from smallnets.sweep.result import score
 
     del config
     hydra = HydraConfig.get()

@@ -14,7 +14,7 @@ from command import smallnets as command
 
 import smallnets
 from smallnets import rows
-from smallnets.sweep.execute import _best
+from smallnets.sweep.result import best_metrics
 from smallnets.training import cross_entropy
 from smallnets.training.fit import Fit
 
@@ -133,9 +133,9 @@ def test_the_best_metrics_of_a_row_are_those_of_the_model_that_is_kept(patience:
         best = (jnp.inf, jnp.zeros((), int), jnp.zeros(()), ())
         for place, loss in enumerate(losses):
             now = (jnp.full((), float(place)), ())
-            best = fit._best(best, {"validation_loss": loss}, now, jnp.asarray(place == 0))
+            best = fit.best(best, {"validation_loss": loss}, now, jnp.asarray(place == 0))
         curves = {"validation_loss": losses.tolist()}
-        assert _best(curves, list(range(8)), patience)["best_step"] == float(best[2])
+        assert best_metrics(curves, list(range(8)), patience)["best_step"] == float(best[2])
 
 
 @pytest.mark.slow

@@ -1,16 +1,14 @@
 """A plan, trained: programs compiled and run on a few threads, and each run's row written."""
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import numpy as np
 from hydra.core.utils import run_job
 from omegaconf import DictConfig, OmegaConf, read_write
 from rich.console import Console
@@ -21,12 +19,12 @@ from smallnets.measure import machine
 from smallnets.measure.energy import Energy, SharedClock, format_energy, measure
 from smallnets.measure.meter import find_meter
 from smallnets.models import Model
-from smallnets.nn.mixture import has_capacity
 from smallnets.rows import Row
 from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.plan import Plan, Program
 from smallnets.sweep.progress import Training, progress_bars
+from smallnets.sweep.result import Result, runs_of, score
 from smallnets.sweep.study import Account, found_run, opened
 from smallnets.tasks.data import Data
 from smallnets.training.batch import EXECUTIONS, Execution, compile_runs, fastest_execution
@@ -86,18 +84,6 @@ def settings_of(config: DictConfig) -> Settings:
     said = OmegaConf.select(config, "hydra.launcher") or {}
     names = [each.name for each in fields(Settings)]
     return Settings(**{name: said[name] for name in names if name in said})
-
-
-@dataclass(frozen=True)
-class Result:
-    """What training a program gave; models and curves have a leading axis of runs."""
-
-    models: Any
-    curves: dict[str, np.ndarray]
-    chunk: int
-    compile_seconds: float
-    run_seconds: float
-    energy: Energy
 
 
 class Run(NamedTuple):
@@ -269,103 +255,6 @@ def train_program(
     (trained, curves), energy = measure_energy(compiled.run)
     seconds = time.perf_counter() - started
     return Result(trained, curves, compiled.chunk, compiled.compile_seconds, seconds, energy)
-
-
-def runs_of(
-    program: Program, result: Result, execution: str, commit: str
-) -> Iterator[tuple[Job, Row, Model | None]]:
-    """Each job of a program with its row and the model that is to be kept."""
-    trainer, jobs, data = program.trainer, program.group.jobs, program.data
-    stride = trainer.steps // trainer.evaluations
-    steps = [float(stride * (index + 1)) for index in range(trainer.evaluations)]
-    device, versions = machine.device_name(jax.devices()[0]), machine.versions()
-    energy = asdict(result.energy.times(1 / len(jobs)))
-    for index, job in enumerate(jobs):
-        curves = {name: array[index].tolist() for name, array in result.curves.items()}
-        curves |= _bits_per_byte(data, curves)
-        # The last update is in no training loss. A metric alone may be no number in a sound run: an
-        # AUC where a split has one class.
-        ends = [curve[-1] for name, curve in curves.items() if name.endswith("_loss")]
-        diverged = not all(map(math.isfinite, [*curves["train_loss"], *ends]))
-        metrics = {name: curve[-1] for name, curve in curves.items()}
-        row = Row(
-            family=program.families[index],
-            task=program.task,
-            seed=int(program.group.values["seed"][index]),
-            parameters=program.parameters,
-            costs=program.costs,
-            status="diverged" if diverged else "finished",
-            metrics={**metrics, **_best(curves, steps, trainer.patience)},
-            curves={"step": steps, **curves},
-            seconds=result.run_seconds / len(jobs),
-            energy=energy,
-            compile_seconds=result.compile_seconds,
-            execution=execution,
-            members=result.chunk,
-            device=device,
-            commit=commit,
-            versions=versions,
-            config={**job.resolved, "model": {**job.resolved["model"], **program.sizes}},
-            key=program.keys[index],
-            parent=job.parent.key if job.parent else "",
-            saved=trainer.save,
-            perfect={each.name: each.perfect for each in data.scores if each.perfect},
-            dropless=has_capacity(program.network),
-        )
-        if trainer.save == "none":
-            yield job, row, None
-            continue
-        network = jax.tree.map(lambda leaf, index=index: leaf[index], result.models)
-        yield (
-            job,
-            row,
-            Model(
-                network,
-                data.preparation,
-                classes=data.names,
-                kind=data.kind,
-                targets=data.targets,
-            ),
-        )
-
-
-def score(row: Row) -> float:
-    """What a sweeper may minimise: the validation error at the last step, never a test score.
-
-    Where there is no error it is the loss.
-    """
-    loss = row.metrics.get("validation_loss", math.nan)
-    return row.metrics.get("validation_error", loss)
-
-
-def _bits_per_byte(data: Data, curves: dict[str, list[float]]) -> dict[str, list[float]]:
-    """The loss of each held-out split of text in bits per byte, as ``<split>_bits_per_byte``."""
-    return {
-        f"{name}_bits_per_byte": [split.bits_per_byte(nats) for nats in curves[f"{name}_loss"]]
-        for name, split in (("validation", data.validation), ("test", data.test))
-        if split.bytes and len(split)
-    }
-
-
-def _best(
-    curves: dict[str, list[float]], steps: list[float], patience: int | None
-) -> dict[str, float]:
-    """The metrics at the lowest validation loss, as ``best_...``; none without validation.
-
-    With ``patience`` what came after so many evaluations without a lower one does not count: it is
-    the model that :class:`smallnets.training.fit.Fit` keeps.
-    """
-    if "validation_loss" not in curves:
-        return {}
-    finite = [value if math.isfinite(value) else math.inf for value in curves["validation_loss"]]
-    index = 0
-    for place, value in enumerate(finite):
-        if patience is not None and place - index > patience:
-            break
-        if value < finite[index]:
-            index = place
-    best = {f"best_{name}": curve[index] for name, curve in curves.items()}
-    return {"best_step": steps[index], **best}
 
 
 def _write(plan: Plan, job: Job, row: Row, model: Model | None) -> Run:

@@ -11,9 +11,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from smallnets import rows
-from smallnets.sweep.execute import score, train
+from smallnets.sweep.execute import train
 from smallnets.sweep.plan import plan_jobs
 from smallnets.sweep.progress import progress_bars
+from smallnets.sweep.result import score
 
 
 def launch(

@@ -13,7 +13,7 @@ from command import TINY, folders, smallnets
 from omegaconf import OmegaConf
 
 from smallnets.rows import Row, load
-from smallnets.sweep.execute import score
+from smallnets.sweep.result import score
 
 SWEEP = [
     "-m",

@@ -133,7 +133,7 @@ def test_the_best_metrics_of_a_row_are_those_of_the_model_that_is_kept(patience:
         best = (jnp.inf, jnp.zeros((), int), jnp.zeros(()), ())
         for place, loss in enumerate(losses):
             now = (jnp.full((), float(place)), ())
-            best = fit.best(best, {"validation_loss": loss}, now, jnp.asarray(place == 0))
+            best = fit._best(best, {"validation_loss": loss}, now, jnp.asarray(place == 0))
         curves = {"validation_loss": losses.tolist()}
         assert best_metrics(curves, list(range(8)), patience)["best_step"] == float(best[2])
 

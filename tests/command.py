@@ -12,10 +12,14 @@ QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]  # the test runne
 TINY = ["steps=20", "evaluations=2", "batch_size=16"]
 
 
-def smallnets(*arguments: object) -> None:
-    """What a user would type; raises SystemExit as the command would end."""
+def smallnets(*arguments: object, report: bool = False) -> None:
+    """What a user would type; raises SystemExit as the command would end.
+
+    The report of a sweep takes seconds, so that it is left out but where it is asked for.
+    """
     words = [str(argument) for argument in arguments]
-    quiet = [] if words[0] in (*cli.VERBS, "--version") else QUIET
+    trains = words[0] not in (*cli.VERBS, "--version")
+    quiet = [*QUIET, *([] if report else ["~hydra.callbacks.report"])] if trains else []
     GlobalHydra.instance().clear()
     with (
         mock.patch.object(sys, "argv", ["smallnets", *words, *quiet]),

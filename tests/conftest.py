@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-# Most of the time goes into compiling what runs once. The launcher compiles its programs by an
-# option of its own, in tests too.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Most of the time would go into compiling what runs once. The launcher compiles its programs by
+# options of its own, which are replaced by these but where the marker users_options stands.
+QUICKLY = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": False}
+os.environ.setdefault("XLA_FLAGS", " ".join(f"--{name}={QUICKLY[name]}" for name in QUICKLY))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,6 +26,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = sorted(items, key=lambda item: drawn[item])[: max(1, len(items) // 10)]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiler_options(request: pytest.FixtureRequest):
+    if "analysis" in request.path.parts:
+        yield
+        return
+    from smallnets.training.batch import COMPILER_OPTIONS
+
+    options = QUICKLY
+    if request.node.get_closest_marker("users_options"):
+        options = {"xla_cpu_use_fusion_emitters": True, **COMPILER_OPTIONS["cpu"]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(COMPILER_OPTIONS, "cpu", options)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -74,7 +74,7 @@ def test_the_report_of_targets_fits_the_loss_and_of_any_metric_the_distance_from
 ):
     words = [*of("targets", tmp_path), "objective=squared_error", "model=perceptron", *TINY]
     words += ["model.widths=[2,2],[4,4],[8,8]", "seed=0,1", *folders(cache, tmp_path / "out")]
-    command("-m", *words)
+    command("-m", *words, report=True)
     assert "report: " in capsys.readouterr().out
     command("analyse", tmp_path / "out", "--score", "test_r2", "--validation", "validation_r2")
     assert "report: " in capsys.readouterr().out

@@ -19,6 +19,8 @@ from command import folders, smallnets
 from smallnets.measure.machine import device_name
 from smallnets.rows import load
 
+pytestmark = pytest.mark.users_options
+
 
 def processor() -> str:
     """A digest of what the processor can do: machines of one name may round otherwise."""

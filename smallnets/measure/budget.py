@@ -7,27 +7,20 @@ Where no width is near enough, the hidden width of the feed-forward maps closes 
 """
 
 import contextlib
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from smallnets.measure import flops
-from smallnets.measure.latency import latencies
-from smallnets.measure.parameters import parameter_bytes, parameters
+from smallnets.measure.costs import AXES, Cost
+from smallnets.measure.search import START, Candidate, Sizes, candidates, crossing, outwards
 
 Network = Callable[..., nnx.Module]  # (*, rngs) -> network
-Sizes = dict[str, int]
 
-START = 32  # the first width tried
-LARGEST = 2**20  # no wider network is tried
-AROUND = 3  # values on either side whose gap to the budget the next knob may also close
-REACH = 512  # how many widths in a row may be refused before the search upwards gives up
-TIMED_BYTES = 2**30  # no larger network is put on the device to be timed
+TOGETHER = 12  # values on either side of where a second axis is met at which both are tried
 NOISE = 0.25  # a timing whose quartiles lie further from the median, as a share of it, is refused
 
 
@@ -42,9 +35,9 @@ class Budget:
     also within the quartiles of its timing. With ``at_most`` it is met from below alone,
     and where nothing lies within the tolerance, by the largest candidate below a single budget.
 
-    ``knobs`` names the keywords of the model that are chosen: the first meets the budget as nearly
-    as it can, or nearly so, and the next one closes the gap. Raises ValueError for a budget that is
-    no number above 0 and for a tolerance outside [0, 1).
+    ``knobs`` names the keywords of the model that are chosen, such as ``width`` or ``linear.rank``:
+    the first meets the budget as nearly as it can, or nearly so, and the next one closes the gap.
+    Raises ValueError for a budget that is no number above 0 and for a tolerance outside [0, 1).
     """
 
     params: float | None = None
@@ -84,32 +77,6 @@ class Budget:
         return {axis: getattr(self, axis) for axis in AXES if getattr(self, axis) is not None}
 
 
-class Cost(NamedTuple):
-    """What a network costs by one axis, and half the range of the quartiles if it was timed."""
-
-    amount: float
-    spread: float = 0.0
-
-    def meets(self, target: float, budget: Budget) -> bool:
-        if budget.at_most and self.amount > target:
-            return False
-        return abs(self.amount - target) <= max(budget.tolerance * target, self.spread)
-
-
-class Point(NamedTuple):
-    """One value of a knob and what the network costs there."""
-
-    value: int
-    cost: Cost
-
-
-class Candidate(NamedTuple):
-    """Sizes of a network and what it costs by the axis that is searched."""
-
-    sizes: Sizes
-    cost: Cost
-
-
 def solve(
     budget: Budget,
     network: Callable[[Sizes], Network],
@@ -130,202 +97,117 @@ def solve(
     neighbours by the next knob; the first candidate that meets the budget is taken, so that
     proportions change as little as possible.
 
+    Of several axes the last is met by the first knob, at each of whose values the other knobs meet
+    the other axes: equal parameters and equal FLOPs take a width and a hidden width.
+
     Raises ValueError where nothing meets the budget (it names the nearest costs below and above),
     where budgets contradict each other, and where this machine can't measure the axis.
     """
-    (axis, target), *others = budget.targets.items()
+    *others, (axis, target) = budget.targets.items()
+    if not others:
+        return _met_alone(budget, axis, target, network, batch, knobs)
+    without = replace(budget, **{axis: None})
+    sizes = solve(without, network, batch, knobs=knobs)
+    first = Candidate(sizes, AXES[axis](_built(network(sizes)), batch))
+    if _meets(first.cost, target, budget):
+        return sizes
+    outer, *inner = knobs
 
-    def built(sizes: Sizes) -> nnx.Module:
-        return jax.eval_shape(lambda: network(sizes)(rngs=nnx.Rngs(params=jax.random.key(0))))
+    def fixed(value: int) -> Callable[[Sizes], Network]:
+        return lambda sizes: network({outer: value, **sizes})
+
+    def along(value: int) -> float | None:
+        """The last axis where the first is met exactly, between the two networks around it."""
+        name, amount = others[0]
+        cost = _cost_of(name, fixed(value), batch)
+        found = [*itertools.islice(candidates(cost, amount, inner, {}, max_growth=math.inf), 2)]
+        by = [candidate.cost.amount for candidate in found]
+        if len(found) < 2 or (by[0] < amount) == (by[1] < amount):
+            return None
+        ends = [AXES[axis](_built(fixed(value)(each.sizes)), batch).amount for each in found]
+        return ends[0] + (ends[1] - ends[0]) * (amount - by[0]) / (by[1] - by[0])
+
+    tried = [first]
+    if inner and axis != "latency_ms" and along(sizes[outer]) is not None:
+        for value in outwards(crossing(along, sizes[outer], target), TOGETHER):
+            with contextlib.suppress(ValueError):
+                sizes = {outer: value, **solve(without, fixed(value), batch, knobs=inner)}
+                there = Candidate(sizes, AXES[axis](_built(network(sizes)), batch))
+                if _meets(there.cost, target, budget):
+                    return sizes
+                tried.append(there)
+    nearest = min(tried, key=lambda candidate: abs(candidate.cost.amount - target))
+    said = ", ".join(f"budget.{name}={format_number(amount)}" for name, amount in others)
+    raise ValueError(
+        f"budgets must be met together, but where {said} is met, {axis} is nearest to "
+        f"{format_number(target)} at {_named(nearest.sizes)}, where it is "
+        f"{format_number(nearest.cost.amount)}: set that, raise budget.tolerance, or put a size "
+        f"that changes their ratio first in budget.knobs={list(knobs)}"
+    )
+
+
+def _met_alone(
+    budget: Budget,
+    axis: str,
+    target: float,
+    network: Callable[[Sizes], Network],
+    batch: jax.ShapeDtypeStruct,
+    knobs: Sequence[str],
+) -> Sizes:
+    """The sizes that meet one axis."""
+
+    max_growth = math.inf
+    if axis == "latency_ms":  # no network is timed far beyond its budget, nor timings told apart
+        max_growth, knobs = 2, knobs[:1]  # that differ by less than they scatter
+    seen: list[Candidate] = []
+    for candidate in candidates(
+        _cost_of(axis, network, batch), target, knobs, {}, max_growth=max_growth
+    ):
+        if _meets(candidate.cost, target, budget):
+            _check_noise(axis, candidate)
+            return candidate.sizes
+        seen.append(candidate)
+    under = [candidate for candidate in seen if candidate.cost.amount <= target]
+    if budget.at_most and under:
+        return max(under, key=lambda candidate: candidate.cost.amount).sizes
+    if not seen:
+        _built(network({knobs[0]: START}))  # raises what is wrong with every network
+    raise ValueError(_refusal(axis, target, budget.tolerance, seen))
+
+
+def _cost_of(
+    axis: str, network: Callable[[Sizes], Network], batch: jax.ShapeDtypeStruct
+) -> Callable[[Sizes], Cost | None]:
+    """What sizes cost, None where they are not admissible.
+
+    Raises ValueError for the second of two sizes of which the same is wrong, where none was
+    admissible before: it is not the size, and no other will do.
+    """
+    refused: dict[str, Sizes] = {}
+    admitted: list[Sizes] = []
 
     def cost(sizes: Sizes) -> Cost | None:
         try:
-            model = built(sizes)
+            model = _built(network(sizes))
         except ValueError as error:
-            # Of the first two sizes the same is wrong: it is not the size, and no other will do.
             if refused.setdefault(str(error), sizes) != sizes and not admitted:
                 raise
             return None
         admitted.append(sizes)
         return AXES[axis](model, batch)
 
-    max_growth = math.inf
-    if axis == "latency_ms":  # no network is timed far beyond its budget, nor timings told apart
-        max_growth, knobs = 2, knobs[:1]  # that differ by less than they scatter
-    refused: dict[str, Sizes] = {}
-    admitted: list[Sizes] = []
-    seen: list[Candidate] = []
-    for candidate in _candidates(cost, target, knobs, {}, max_growth=max_growth):
-        if candidate.cost.meets(target, budget):
-            _check_noise(axis, candidate)
-            for other, wanted in others:
-                found = AXES[other](built(candidate.sizes), batch)
-                if not found.meets(wanted, budget):
-                    raise ValueError(
-                        f"budgets must be met together, but budget.{axis}={format_number(target)} "
-                        f"is met at {_named(candidate.sizes)}, where {other} is "
-                        f"{format_number(found.amount)}, not {format_number(wanted)}: set one of "
-                        "the two"
-                    )
-            return candidate.sizes
-        seen.append(candidate)
-    under = [candidate for candidate in seen if candidate.cost.amount <= target]
-    if budget.at_most and under and not others:
-        return max(under, key=lambda candidate: candidate.cost.amount).sizes
-    if not seen:
-        built({knobs[0]: START})  # raises what is wrong with every network
-    raise ValueError(_refusal(axis, target, budget.tolerance, seen))
+    return cost
 
 
-def counted_costs(model: nnx.Module, batch: jax.ShapeDtypeStruct) -> dict[str, float]:
-    """What ``model``, abstract or not, costs by every axis that is counted and not timed.
-
-    Without ``flops`` where it holds an operation whose FLOPs have no rule.
-    """
-    costs = {axis: AXES[axis](model, batch).amount for axis in ("params", "active_params", "bytes")}
-    with contextlib.suppress(ValueError):
-        costs["flops"] = _flops(model, batch).amount
-    return costs
+def _built(network: Network) -> nnx.Module:
+    """The network, its arrays abstract."""
+    return jax.eval_shape(lambda: network(rngs=nnx.Rngs(params=jax.random.key(0))))
 
 
-def _params(model: nnx.Module, batch: jax.ShapeDtypeStruct) -> Cost:
-    return Cost(parameters(model).stored)
-
-
-def _active_params(model: nnx.Module, batch: jax.ShapeDtypeStruct) -> Cost:
-    return Cost(parameters(model).active)
-
-
-def _flops(model: nnx.Module, batch: jax.ShapeDtypeStruct) -> Cost:
-    forward = flops.count(lambda model, inputs: model(inputs), model, batch)
-    return Cost(forward.per(batch.shape[0]).products)
-
-
-def _bytes(model: nnx.Module, batch: jax.ShapeDtypeStruct) -> Cost:
-    return Cost(parameter_bytes(model))
-
-
-def _latency_ms(model: nnx.Module, batch: jax.ShapeDtypeStruct) -> Cost:
-    needed = parameter_bytes(model)
-    if needed > TIMED_BYTES:
-        raise ValueError(
-            f"budget.latency_ms needs a network larger than is timed here: {needed:,} bytes of "
-            f"parameters are not yet slow enough, {TIMED_BYTES:,} are the most: lower the budget"
-        )
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), model)
-    example = jnp.zeros((1, *batch.shape[1:]), batch.dtype)
-    [timing] = latencies({"network": zeros}, example, batch_sizes=(1,), rounds=25)
-    spread = (timing.upper_quartile_seconds - timing.lower_quartile_seconds) / 2
-    return Cost(1e3 * timing.median_seconds, 1e3 * spread)
-
-
-AXES: Mapping[str, Callable[[nnx.Module, jax.ShapeDtypeStruct], Cost]] = {
-    "params": _params,
-    "active_params": _active_params,
-    "flops": _flops,
-    "bytes": _bytes,
-    "latency_ms": _latency_ms,
-}
-
-
-def _candidates(
-    cost: Callable[[Sizes], Cost | None],
-    target: float,
-    knobs: Sequence[str],
-    fixed: Sizes,
-    *,
-    max_growth: float,
-) -> Iterator[Candidate]:
-    """The neighbours of the target by the first knob, then, at each, by the next ones."""
-    knob, *finer = knobs
-
-    def at(value: int) -> Cost | None:
-        return cost({**fixed, knob: value})
-
-    start = list(fixed.values())[-1] if fixed else START
-    neighbours = _neighbours(at, target, start, max_growth=max_growth)
-    neighbours.sort(key=lambda point: abs(point.cost.amount - target))
-    found = [Candidate({**fixed, knob: point.value}, point.cost) for point in neighbours]
-    yield from found
-    if not finer:
-        return
-    if len(neighbours) == 2:
-        found += [
-            Candidate({**fixed, knob: value}, further)
-            for value in _around(*(point.value for point in neighbours))
-            if (further := at(value)) is not None
-        ]
-    for candidate in found:
-        yield from _candidates(cost, target, finer, candidate.sizes, max_growth=max_growth)
-
-
-def _around(one: int, other: int) -> Iterator[int]:
-    """Values beyond two neighbours of the target, in their steps, the nearest first."""
-    low, high = sorted((one, other))
-    for steps in range(1, AROUND + 1):
-        yield from (
-            value
-            for value in (low - steps * (high - low), high + steps * (high - low))
-            if value >= 1
-        )
-
-
-def _neighbours(
-    at: Callable[[int], Cost | None], target: float, start: int, *, max_growth: float
-) -> list[Point]:
-    """The last admissible value that costs less than the target, and the next one, if they exist.
-
-    Admissible values are taken to be an arithmetic progression, as multiples of some number of
-    blocks are, from some least value up; its step is looked for when a value is first refused.
-    Beyond what is known, a guess is at most ``max_growth`` times the largest value so far.
-    """
-    first = _first(at, range(start, start + REACH)) or _first(at, range(start - 1, 0, -1))
-    if first is None:
-        return []
-    low, high, step = 0, LARGEST + 1, 1  # exclusive bounds, and the step of the progression
-    known: list[Point] = []
-    value, cost = first.value, first.cost
-    while True:
-        if cost is not None:
-            known.append(Point(value, cost))
-            low, high = (value, high) if cost.amount < target else (low, value)
-        elif step == 1 and (second := _first(at, range(first.value + 1, first.value + REACH))):
-            step = second.value - first.value
-        if cost is None and (value - first.value) % step == 0:
-            low, high = (value, high) if value < first.value else (low, value)
-        least = low + 1 + (first.value - low - 1) % step
-        if least >= high:
-            return [point for point in known if point.value in (low, high)]
-        guess = _guess(known, target, max_growth)
-        if high <= LARGEST and (cost is None or len(known) % 4 == 3):
-            guess = (low + high) // 2  # so that the search ends, whatever the cost's shape
-        value = least + max(0, min(guess, high - 1) - least) // step * step
-        cost = at(value)
-
-
-def _guess(known: list[Point], target: float, max_growth: float) -> int:
-    """Where the target lies if the root of the cost is a line: costs are nearly quadratics.
-
-    The line goes through the nearest points on either side, or through the nearest two.
-    """
-    nearest = sorted(known, key=lambda point: abs(point.cost.amount - target))
-    one = nearest[0]
-    side = one.cost.amount < target
-    others = [point for point in nearest if (point.cost.amount < target) != side] or nearest[1:]
-    if others and others[0].cost.amount != one.cost.amount:
-        (value, root), (other, other_root) = (
-            (point.value, math.sqrt(point.cost.amount)) for point in (one, others[0])
-        )
-        guess = value + (math.sqrt(target) - root) / (other_root - root) * (other - value)
-    else:
-        guess = one.value * math.sqrt(target / one.cost.amount)
-    return round(min(guess, max_growth * max(point.value for point in known)))
-
-
-def _first(at: Callable[[int], Cost | None], values: Iterable[int]) -> Point | None:
-    """The first of ``values`` that is admissible."""
-    points = (Point(value, cost) for value in values if (cost := at(value)) is not None)
-    return next(points, None)
+def _meets(cost: Cost, target: float, budget: Budget) -> bool:
+    if budget.at_most and cost.amount > target:
+        return False
+    return abs(cost.amount - target) <= max(budget.tolerance * target, cost.spread)
 
 
 def _check_noise(axis: str, candidate: Candidate) -> None:

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from smallnets.measure import flops
-from smallnets.measure.budget import AXES, format_number
+from smallnets.measure.budget import format_number
 from smallnets.measure.by_module import Part, parts
+from smallnets.measure.costs import AXES
 from smallnets.measure.energy import Energy, format_energy, thousand_inferences
 from smallnets.measure.latency import latencies
 from smallnets.measure.memory import memory

@@ -110,7 +110,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         hydra.cfg = before
 
 
-def searching(loader: ConfigLoader, places: Iterable[str]) -> ConfigLoader:
+def searching(loader: ConfigLoader, places: Iterable[str]) -> ConfigLoaderImpl:
     """A loader that looks into ``places`` too, such as ``file:///a/folder``, after its own.
 
     Hydra's ``hydra.searchpath`` serves the composing of one config; a loader that has it lists the

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from hydra.core.config_loader import ConfigLoader
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -32,7 +32,7 @@ ABSENT = object()
 class Labels:
     """The labels of jobs, by what the configs of ``loader`` offer; each is composed once."""
 
-    def __init__(self, loader: ConfigLoader):
+    def __init__(self, loader: ConfigLoaderImpl):
         self._loader = loader
         self._composed: dict[tuple[str, ...], partial[Trainer]] = {}
 
@@ -42,18 +42,21 @@ class Labels:
         Where the chosen network and family are not what the job's tree makes, all families of all
         networks of its class are compared, and the first of the nearest is taken.
         """
-        sizes, allow = {*SIZES, *tree.keywords["budget"]().knobs}, _allowing(tree)
+        knobs = tree.keywords["budget"]().knobs
+        sizes = {*SIZES, *(path.rpartition(".")[2] for path in knobs)}
+        choices = job.config.hydra.runtime.choices
 
         def network(model: str, family: str) -> dict[str, Any]:
-            return _network(self._tree(f"model={model}", f"family={family}", allow), sizes)
+            return _network(self._tree(model, family, choices.task, tree), sizes)
 
         said = _network(tree, sizes)
-        choices = job.config.hydra.runtime.choices
         nearest = choices.model, choices.family
         changed = _differences(said, network(*nearest))
         if changed:
             of_its_class = []  # composing all families of the others takes long
             for model in self._loader.get_group_options("model"):
+                if not self._may_be(model, said["model"]):
+                    continue
                 with contextlib.suppress(ValueError):  # of a package that is not allowed here
                     if network(model, PLAIN)["model"] is said["model"]:
                         of_its_class.append(model)
@@ -71,16 +74,24 @@ class Labels:
         Of a path on this machine the last name is said, and the last two of a version; what is
         scored besides makes no other task.
         """
-        chosen = job.config.hydra.runtime.choices.task
-        said = _leaves(tree.keywords["task"], "")
-        own = _leaves(self._tree(f"task={chosen}", _allowing(tree)).keywords["task"], "")
-        return " ".join([chosen, *_differences(said, own, leave_out=("cache", "metrics"))])
+        choices = job.config.hydra.runtime.choices
+        own = self._tree(choices.model, choices.family, choices.task, tree)
+        said, own = (_leaves(each.keywords["task"], "") for each in (tree, own))
+        return " ".join([choices.task, *_differences(said, own, leave_out=("cache", "metrics"))])
 
-    def _tree(self, *choices: str) -> partial[Trainer]:
+    def _may_be(self, model: str, said: Any) -> bool:
+        """Whether the YAML of a model names a class of that name, or none, as its parent's may."""
+        found = self._loader.repository.load_config(f"model/{model}")
+        target = OmegaConf.select(found.config, "_target_", default="") if found else ""
+        return not target or target.rpartition(".")[2] == public_name(said).rpartition(".")[2]
+
+    def _tree(self, model: str, family: str, task: str, tree: partial[Trainer]) -> partial[Trainer]:
         """The calls of a config with these choices; what it leaves to be given is None.
 
-        Raises ValueError where they name code that is not allowed.
+        It allows what ``tree`` does. Raises ValueError where it names code that is not allowed.
         """
+        allowed = f"allow=[{','.join(tree.keywords['allow'])}]"
+        choices = (f"model={model}", f"family={family}", f"task={task}", allowed)
         if choices not in self._composed:
             config = self._loader.load_configuration("config", [*choices], RunMode.RUN)
             resolved = OmegaConf.create(resolve(config))
@@ -90,11 +101,6 @@ class Labels:
             check_targets(plain, plain["allow"])
             self._composed[choices] = instantiate(resolved, _convert_="all")
         return self._composed[choices]
-
-
-def _allowing(tree: partial[Trainer]) -> str:
-    """The word by which a config allows what the tree's does."""
-    return f"allow=[{','.join(tree.keywords['allow'])}]"
 
 
 def _network(tree: partial[Trainer], sizes: set[str]) -> dict[str, Any]:

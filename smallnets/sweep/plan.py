@@ -20,7 +20,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from smallnets.measure.budget import Network, Sizes, counted_costs, solve
+from smallnets.measure.budget import Network, solve
+from smallnets.measure.costs import counted_costs
+from smallnets.measure.search import Sizes
 from smallnets.sweep import CONF, forget_an_empty_cache
 from smallnets.sweep.build import build, check, load, one_line
 from smallnets.sweep.jobs import (
@@ -227,7 +229,7 @@ def _resize(
     if not budget.targets:
         return tree, {}
     known = tree.keywords["model"].keywords
-    knobs = [name for name in budget.knobs if name in known]
+    knobs = [name for name in budget.knobs if _has(tree.keywords["model"], name)]
     if not knobs:
         raise ValueError(
             f"{label}: a budget needs one of {', '.join(budget.knobs)}, but the model has "
@@ -247,6 +249,14 @@ def _resize(
         warnings.simplefilter("ignore")  # of networks that are only tried; check() says its own
         sizes = solve(budget, network, trainer.batch(data), knobs=knobs)
     return _resized(tree, sizes), sizes
+
+
+def _has(tree: Any, path: str) -> bool:
+    """Whether a tree of calls has a keyword at a dotted path."""
+    name, _, rest = path.partition(".")
+    if not isinstance(tree, partial) or name not in tree.keywords:
+        return False
+    return not rest or _has(tree.keywords[name], rest)
 
 
 def _resized(tree: partial[Trainer], sizes: Sizes) -> partial[Trainer]:

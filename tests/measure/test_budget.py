@@ -13,8 +13,9 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smallnets.measure import budget as module
-from smallnets.measure.budget import AXES, Budget, counted_costs, solve
+from smallnets.measure import costs as module
+from smallnets.measure.budget import Budget, solve
+from smallnets.measure.costs import AXES, counted_costs
 from smallnets.nn.linear import Dense
 from smallnets.sweep.plan import plan
 
@@ -154,8 +155,26 @@ def test_budgets_that_agree_are_met_together():
 
 
 def test_budgets_that_contradict_each_other():
-    with pytest.raises(ValueError, match="where bytes is 40,600, not 20,000: set one of the two"):
+    message = "params=10,150 is met, bytes is nearest to 20,000 at width=50, where it is 40,600"
+    with pytest.raises(ValueError, match=message):
         find(Budget(params=size(50), bytes=20_000))
+
+
+def test_two_axes_take_two_knobs():
+    """Calls of a shared block cost FLOPs and no parameters: the widths set both."""
+    words = ["family=shared", "model.depth=4", "budget.params=20_000", "budget.flops=100_000"]
+    (program,) = plan(*words).programs
+    assert set(program.sizes) == {"width", "hidden"}
+    assert program.costs["params"] == pytest.approx(20_000, rel=0.005)
+    assert program.costs["flops"] == pytest.approx(100_000, rel=0.005)
+
+
+@pytest.mark.slow  # the search is that of any knob
+def test_a_knob_may_be_a_layer_s():
+    words = ["family=low_rank", "model.linear.ratio=null", "model.width=64", "budget.params=15_000"]
+    (program,) = plan(*words, "budget.knobs=[linear.rank,hidden]").programs
+    assert program.sizes["linear.rank"] > 1
+    assert program.costs["params"] == pytest.approx(15_000, rel=0.005)
 
 
 def test_at_most_is_met_from_below_alone():

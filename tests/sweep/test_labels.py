@@ -69,7 +69,8 @@ class Labelled(NamedTuple):
 def one(cache: Path) -> tuple[Plan, Labels]:
     """A plan, whose configs others are composed of, and labels that remember what they compared."""
     made = plan(f"cache={cache}")
-    return made, Labels(made.context.config_loader)
+    loader: Any = made.context.config_loader
+    return made, Labels(loader)
 
 
 def label(one: tuple[Plan, Labels], *words: str) -> Labelled:

@@ -46,7 +46,7 @@ def sweep(cache: Path, folder: Path) -> Study:
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         with redirect_stdout(said):
-            smallnets(*SWEEP, *folders(cache, folder))
+            smallnets(*SWEEP, *folders(cache, folder), report=True)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     return Study(folder, " ".join(said.getvalue().split()), len(compiled), list(load(folder)))

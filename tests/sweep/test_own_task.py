@@ -57,7 +57,7 @@ def test_programs_of_one_call_share_its_data(folder: Path, cache: Path):
 def test_it_is_found_beside_and_loaded_once_for_all_programs(folder: Path, cache: Path):
     smallnets(
         "-m", "--config-dir", folder, "task=own", ALLOW, "model=perceptron", "model.widths=[4],[8]",
-        "save=none", "~hydra.callbacks.report", *TINY, *folders(cache, folder / "out"),
+        "save=none", *TINY, *folders(cache, folder / "out"),
     )  # fmt: skip
     assert len(list(rows.load(folder / "out"))) == 2
     assert (folder / "loads").read_text() == "once "

@@ -15,6 +15,7 @@ from smallnets.traced import assign
 from smallnets.training.batch import compile_program, compile_runs, fastest_execution
 from smallnets.training.trainer import splits
 
+pytestmark = pytest.mark.users_options
 SMALL = {  # a network's words that make it small
     "residual": "model.width=16",
     "encoder": "model.width=16",

@@ -1,5 +1,6 @@
 """Strict everywhere: ranks are not promoted silently, nor are types."""
 
+import gc
 import hashlib
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 # options of its own, which are replaced by these but where the marker users_options stands.
 QUICKLY = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": False}
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--{name}={QUICKLY[name]}" for name in QUICKLY))
+gc.set_threshold(100_000)  # tracing leaves few cycles: looking for them took 7 % of the time
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

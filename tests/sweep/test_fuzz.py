@@ -61,9 +61,9 @@ def drawn(number: int) -> list[str]:
 
 
 def marks(number: int) -> list[pytest.MarkDecorator]:
-    """One in ten is quick."""
+    """One in forty is quick."""
     known = pytest.mark.xfail(reason="a list where Optax's own annotation takes any array")
-    return [pytest.mark.slow] * bool(number % 10) + [known] * (number == 388)
+    return [pytest.mark.slow] * bool(number % 40) + [known] * (number == 388)
 
 
 @pytest.mark.parametrize(

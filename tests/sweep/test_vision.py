@@ -86,3 +86,12 @@ def test_every_lenet_and_map_trains(model, family, images, cache, tmp_path):
     [row] = train(images, cache, tmp_path, f"model={model}", f"family={family}")
     first, last = row.curves["train_loss"]
     assert last < first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("convolution", "family"), [*itertools.product(CONVOLUTIONS, FAMILIES)])
+@pytest.mark.filterwarnings("ignore::smallnets.nn.LargerThanDense")  # a Monarch map of 4 channels
+def test_every_convolution_and_map_meets_a_budget(convolution, family, cache):
+    words = ["model=residual_convolutional", f"model/convolution={convolution}", f"family={family}"]
+    (program,) = library.plan(*words, "budget.params=20_000", f"cache={cache}").programs
+    assert program.costs["params"] == pytest.approx(20_000, rel=0.005)

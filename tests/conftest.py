@@ -10,12 +10,20 @@ import pytest
 # Most of the time would go into compiling what runs once. The launcher compiles its programs by
 # options of its own, which are replaced by these but where the marker users_options stands.
 QUICKLY = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": False}
+USERS = {"xla_backend_optimization_level": "1", "xla_cpu_use_fusion_emitters": True}
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--{name}={QUICKLY[name]}" for name in QUICKLY))
 gc.set_threshold(100_000)  # tracing leaves few cycles: looking for them took 7 % of the time
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--sample", metavar="COMMIT", help="run a tenth of the tests, drawn by this")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Of a test that carries ``breadth`` a third of the cases is quick, drawn by their names."""
+    if item.get_closest_marker("breadth") and hashlib.sha256(item.name.encode()).digest()[0] % 3:
+        item.add_marker("slow")
 
 
 @pytest.hookimpl(trylast=True)  # after the markers have chosen
@@ -37,11 +45,22 @@ def _compiler_options(request: pytest.FixtureRequest):
         return
     from smallnets.training.batch import COMPILER_OPTIONS
 
-    options = QUICKLY
-    if request.node.get_closest_marker("users_options"):
-        options = {"xla_cpu_use_fusion_emitters": True, **COMPILER_OPTIONS["cpu"]}
+    users = request.node.get_closest_marker("users_options")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(COMPILER_OPTIONS, "cpu", options)
+        patch.setitem(COMPILER_OPTIONS, "cpu", USERS if users else QUICKLY)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_compiler_options(request: pytest.FixtureRequest):
+    """For a single test that carries ``users_options``."""
+    if all(mark.name != "users_options" for mark in getattr(request.node, "own_markers", ())):
+        yield
+        return
+    from smallnets.training.batch import COMPILER_OPTIONS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(COMPILER_OPTIONS, "cpu", USERS)
         yield
 
 

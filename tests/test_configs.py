@@ -56,6 +56,7 @@ def data(config: dict) -> Data:
     return Data(split, split, split, outputs=10)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
 def test_it_says_what_it_is_and_its_commands_build_and_shape_check(path: Path):
     assert opening(path)[0].strip()

@@ -76,6 +76,7 @@ def test_a_name_that_no_package_can_have(name: str, tmp_path: Path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_it_is_described_by_either_way_to_its_configs(conf: Path, cache: Path, capsys):
     found = []
     for way in (["--config-dir", conf], [f"hydra.searchpath=[file://{conf}]"]):
@@ -103,6 +104,7 @@ def test_it_is_trained_and_kept_by_each_door(conf: Path, cache: Path, tmp_path: 
     assert score["error"] == pytest.approx(found[folder.name].metrics["test_error"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_flops_without_a_rule_cost_the_flops_alone(conf: Path, cache: Path, capsys, monkeypatch):
     from layers_of_mine.layers import Circulant  # pyright: ignore[reportMissingImports]
 

@@ -53,7 +53,7 @@ def find(budget, knobs=("width",), **options):
     return solve(budget, network, batch, knobs=knobs), len(built)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(target=st.integers(1, 300_000), blocks=st.integers(1, 7), least=st.sampled_from([1, 20, 60]))
 def test_it_finds_what_brute_force_finds(target, blocks, least):
     sizes = [size(width) for width in range(1, 400) if width % blocks == 0 and width >= least]
@@ -75,7 +75,7 @@ def _plain(refusal):
     return str(refusal.value).replace(",", "")
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=4)
 @given(target=st.integers(12_000, 300_000))
 def test_the_next_knob_closes_the_gap_near_the_width(target):
     """One more hidden unit is 1 / (2 width) of the parameters: from 12,000 on, less than 1 %."""
@@ -107,6 +107,7 @@ def models(cache: Path) -> dict[str, Any]:
     return dict(zip((*FAMILIES, "convolutional"), models, strict=True))
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("axis", [axis for axis in AXES if axis != "latency_ms"])
 @pytest.mark.parametrize("family", [*FAMILIES, "convolutional"])
 def test_every_family_meets_what_one_of_its_widths_costs(models, family, axis):
@@ -189,9 +190,9 @@ def test_at_most_is_met_from_below_alone():
 
 
 def test_a_model_of_at_most_ten_kilobytes_is_not_larger(cache: Path):
-    words = ["family=dense,monarch", "budget.bytes=10_000", "budget.at_most=true", f"cache={cache}"]
-    for program in plan(*words).programs:
-        assert 9_900 <= program.costs["bytes"] <= 10_000
+    words = ["family=monarch", "budget.bytes=10_000", "budget.at_most=true", f"cache={cache}"]
+    (program,) = plan(*words).programs
+    assert 9_900 <= program.costs["bytes"] <= 10_000
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def family(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(("d_in", "d_out"), WIDTHS)
 def test_shapes_with_any_leading_axes_and_no_parameter_held_twice(
     family: str, d_in: int, d_out: int
@@ -56,6 +57,7 @@ def test_shapes_with_any_leading_axes_and_no_parameter_held_twice(
     check_shapes(factory(family), d_in, d_out)
 
 
+@pytest.mark.breadth
 def test_two_keys_give_equal_trees_and_other_numbers(family: str):
     one, other = abstract(family, seed=0), abstract(family, seed=1)
     assert jax.tree.structure(one) == jax.tree.structure(other)
@@ -65,15 +67,18 @@ def test_two_keys_give_equal_trees_and_other_numbers(family: str):
             assert not np.array_equal(leaf[first], leaf[second])
 
 
+@pytest.mark.breadth
 def test_models_side_by_side_equal_each_alone(family: str):
     check_side_by_side(three(family), normal(5, 16))
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("family", LINEAR)  # in a mixture, products of stacked experts
 def test_a_weight_array_notes_the_fans_of_its_product(family: str):
     check_fans(at(three(family), 0), normal(5, 16))
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(
     "family",
     [pytest.param(each, marks=pytest.mark.slow if each in MIXTURES else ()) for each in FAMILIES],
@@ -83,6 +88,7 @@ def test_compiled_equals_eager(family: str):
     np.testing.assert_allclose(call(model, x), model(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(
     ("family", "d_in", "d_out"),
     [
@@ -103,6 +109,7 @@ def test_variance_at_initialisation_is_about_one(family: str, d_in: int, d_out: 
     assert low <= mean(jnp.arange(200)) / x.var() <= high
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(("d_in", "d_out"), WIDTHS)
 def test_parameters_are_as_the_docstring_says(family: str, d_in: int, d_out: int):
     model = abstract(family, d_in=d_in, d_out=d_out)
@@ -113,6 +120,7 @@ def test_parameters_are_as_the_docstring_says(family: str, d_in: int, d_out: int
     assert sum(leaf.size for leaf in parameters(model)) == stated
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("family", LINEAR)  # mixtures: tests/measure
 @pytest.mark.parametrize(("d_in", "d_out"), WIDTHS)
 def test_products_are_as_the_docstring_says(family: str, d_in: int, d_out: int):
@@ -122,10 +130,12 @@ def test_products_are_as_the_docstring_says(family: str, d_in: int, d_out: int):
     assert counted == 7 * eval(formula(model, "FLOPs"), {}, names)
 
 
+@pytest.mark.breadth
 def test_gradient_equals_finite_differences(family: str):
     check_gradient(at(three(family), 0), normal(4, 16))
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(("family", "path"), TRACED, indirect=["family"])
 def test_a_number_that_is_declared_so_may_be_traced(family: str, path: str):
     def output(value: jax.Array) -> jax.Array:

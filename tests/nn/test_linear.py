@@ -27,6 +27,7 @@ def whole_and_merged(network: nnx.Module, x: jax.Array) -> tuple[jax.Array, jax.
     return network(x), merged(network)(x)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(("d_in", "d_out"), [(16, 16), (16, 32), (32, 16)])
 def test_a_merged_layer_equals_the_layer(linear, d_in: int, d_out: int):
     layer, x = drawn(partial(linear, d_in, d_out)), normal(7, d_in)
@@ -37,6 +38,7 @@ def test_a_merged_layer_equals_the_layer(linear, d_in: int, d_out: int):
     np.testing.assert_allclose(x @ dense.kernel[...], call(layer, x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.breadth
 def test_stacked_layers_merge_together(linear):
     def row(seed: int) -> nnx.Module:
         return side_by_side(*(drawn(partial(linear, 16, 32), seed + each) for each in range(3)))
@@ -57,6 +59,7 @@ def abstract(linear, **options) -> nnx.Module:
     return jax.eval_shape(lambda: NETWORK(linear=linear, **options, rngs=nnx.Rngs(0)))
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(
     "options",
     [{}, SHARED_MIXTURE, {"unique": 2, "relaxation": 2}, {**SHARED_MIXTURE, "relaxation": 2}],
@@ -70,6 +73,7 @@ def test_a_merged_network_is_the_dense_network_in_tree_and_size(linear, options)
     assert jax.tree.leaves(whole) == jax.tree.leaves(dense)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(
     ("family", "options"),
     [
@@ -84,6 +88,7 @@ def test_a_merged_network_equals_the_network(family: str, options):
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.breadth
 def test_a_merged_convolution_equals_the_convolution(linear):
     network = drawn(
         partial(

@@ -70,6 +70,7 @@ def test_it_is_the_network_written_out_by_hand():
     np.testing.assert_allclose(call(model, x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.breadth
 @pytest.mark.filterwarnings("ignore:.*more than the:smallnets.nn.linear.LargerThanDense")
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
 @pytest.mark.parametrize("linear", LINEAR)

@@ -80,6 +80,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_every_variant_gives_logits_of_each_position_and_holds_each_parameter_once(options):
     def build_and_call(x: jax.Array) -> jax.Array:

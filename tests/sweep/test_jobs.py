@@ -24,7 +24,7 @@ RATES = ["1", "1e-3", "0.003", "3E-3", "1.", ".5", "1e30", "+2", "${optimizer.sc
 def sweep_of(generator: random.Random) -> list[list[str]]:
     """Some choices, and under each a few jobs with numbers written in many ways."""
     jobs = []
-    for _ in range(5):
+    for _ in range(4):
         choices = [
             f"family={generator.choice(['dense', 'mixture'])}",
             f"model.width={generator.choice([8, 16])}",
@@ -34,7 +34,7 @@ def sweep_of(generator: random.Random) -> list[list[str]]:
         chosen = generator.sample(choices, generator.randrange(1, 5))
         names = ["seed", "optimizer.learning_rate", "optimizer.weight_decay"]
         varied = generator.sample(names, generator.randrange(1, 4))
-        for _ in range(5):
+        for _ in range(4):
             numbers = [
                 f"{name}={generator.randrange(99) if name == 'seed' else generator.choice(RATES)}"
                 for name in varied

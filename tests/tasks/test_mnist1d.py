@@ -44,6 +44,7 @@ def test_a_tenth_is_held_out_and_the_test_split_stays(cache):
     np.testing.assert_array_equal(whole.test.inputs, parted.test.inputs)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("damage", ["records", "features.json", "dataset_info.json", "folder"])
 def test_what_is_damaged_in_the_cache_is_made_anew(damage, cache, tmp_path):
     whole = mnist1d.load(cache=cache, validation=0)

@@ -87,6 +87,7 @@ def test_rates_of_one_program_train_and_a_rate_of_zero_does_not(name: str):
         assert (found[1] != start).any()
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(
     ("choice", "share"),
     [
@@ -124,6 +125,7 @@ def formula(name: str, step: int, steps: int, warm: int) -> float:
     return {"constant": 1.0, "cosine": (1 - np.cos(np.pi * left)) / 2, "linear": left}[name]
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(("steps", "warmup"), [(20, 0), (20, 0.25), (7, 0.5), (4, 0.99), (1, 0)])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_schedule_is_its_formula_at_every_step(name: str, steps: int, warmup: float):
@@ -134,6 +136,7 @@ def test_a_schedule_is_its_formula_at_every_step(name: str, steps: int, warmup: 
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("warmup", [-0.1, 1, 2, float("nan")])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_warmup_that_is_no_share_gets_one_line(name: str, warmup: float):
@@ -197,6 +200,7 @@ def test_muon_makes_each_matrix_of_a_stack_orthogonal_by_itself():
         )
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("family", LINEAR)
 def test_muon_takes_matrices_and_leaves_cores_of_tensor_trains_to_adam(family: str):
     linear = partial(factory(family), 16, 16)

@@ -16,8 +16,6 @@ from smallnets.training.batch import COMPILER_OPTIONS
 from smallnets.training.fit import Arrays, Fit, TrainingState
 from smallnets.training.objective import label_loss
 
-pytestmark = pytest.mark.users_options
-
 random = np.random.default_rng(0)
 TRAIN = Arrays(
     random.normal(size=(64, 6)).astype(np.float32),
@@ -65,6 +63,7 @@ def equal(one, other) -> bool:
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
 
 
+@pytest.mark.users_options
 @pytest.mark.parametrize(
     ("keep", "network"),
     [
@@ -193,6 +192,7 @@ def test_a_view_has_a_new_key_in_each_step_and_none_in_evaluations():
     assert len(set(seen)) == 24
 
 
+@pytest.mark.users_options
 def test_the_best_is_the_earlier_on_ties_and_the_first_where_none_is_a_number():
     """A binary loss that training can't change, by which every evaluation is a tie."""
     fit = described(keep="best")

@@ -21,18 +21,23 @@ Traced = Annotated[float, _MARK]
 TracedInt = Annotated[int, _MARK]
 
 
-class Share(float):
+class Fraction(float):
+    """The kind of a :data:`TracedFraction`: in [0, 1)."""
+
+
+class Share(Fraction):
     """The kind of a :data:`TracedShare`: in [0, 1), and 0 leaves out what it is a share of.
 
     So 0 is a constant of a program, and another value may vary.
     """
 
 
+TracedFraction = Annotated[float, _MARK, Fraction]
 TracedShare = Annotated[float, _MARK, Share]
 
 
 def declared(tree: Any, path: str = "") -> Iterator[tuple[str, type]]:
-    """Dotted path and type (``float``, ``int``, ``Share``) of every traced number of a tree.
+    """Dotted path and type (such as ``float`` or ``Share``) of every traced number of a tree.
 
     ``tree`` is a partial or a mapping of them; a number counts also where the partial leaves it at
     its default.
@@ -65,7 +70,9 @@ def annotations(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _marked(function: Callable[..., Any]) -> dict[str, type]:
     return {
-        name: Share if Share in part.__metadata__ else part.__origin__
+        name: next(
+            (kind for kind in (Share, Fraction) if kind in part.__metadata__), part.__origin__
+        )
         for name, hint in annotations(function).items()
         for part in (hint, *get_args(hint))  # a number, or such a number or None
         if _MARK in getattr(part, "__metadata__", ())

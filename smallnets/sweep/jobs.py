@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from smallnets.rows import Row
 from smallnets.sweep.build import build
-from smallnets.traced import Share, declared
+from smallnets.traced import Fraction, Share, declared
 
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\d*\.\d+|\d+(\.\d*)?[eE][+-]?\d+)")
@@ -259,13 +259,13 @@ def _number(path: str, value: Any, kind: type) -> np.ndarray:
     if not whole and not (kind is not int and isinstance(value, float)):
         wanted = "a whole number" if kind is int else "a number"
         raise ValueError(f"{path} must be {wanted}, but is {value!r}: give one")
-    if kind is Share and not 0 <= value < 1:
+    if issubclass(kind, Fraction) and not 0 <= value < 1:
         raise ValueError(f"{path} must lie in [0, 1), but is {value}: it is a share")
     if kind is not int and not abs(value) <= float(np.finfo(np.float32).max):
         raise ValueError(f"{path} must be a finite 32-bit number, but is {value}: choose one")
     if value < 0:
         raise ValueError(f"{path} must not be below 0, but is {value}: choose 0 or more")
-    if kind is float and 0 < value < float(np.finfo(np.float32).tiny):
+    if kind is not int and 0 < value < float(np.finfo(np.float32).tiny):
         raise ValueError(
             f"{path} must be 0 or from 1.2e-38 on, which 32 bits tell from 0, but is {value}: "
             "choose one"

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smallnets.tasks.metrics import label_losses
-from smallnets.traced import Traced
+from smallnets.traced import Traced, TracedFraction
 
 Objective = Callable[[Any, Any, jax.Array], jax.Array]  # (model, batch, key) -> loss
 
@@ -18,7 +18,7 @@ def cross_entropy(
     batch: Any,
     key: jax.Array,
     *,
-    label_smoothing: Traced = 0.0,
+    label_smoothing: TracedFraction = 0.0,
     class_weights: Sequence[float] | str | None = None,
 ) -> jax.Array:
     """The cross-entropy of a model's logits with the labels of a batch: :func:`label_loss`.

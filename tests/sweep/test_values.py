@@ -28,6 +28,7 @@ WRONG = [
     ("family=mixture model.mixture.capacity_factor=nan", "a finite number or null, but is nan"),
     ("save=3", "save must be text, but is 3"),
     ("optimizer.learning_rate=-1", "optimizer.learning_rate must not be below 0, but is -1"),
+    ("objective.label_smoothing=1.5", "label_smoothing must lie in [0, 1), but is 1.5"),
     ("optimizer.learning_rate=1e-46", "learning_rate must be 0 or from 1.2e-38 on"),
     ("optimizer.weight_decay=-0.1", "optimizer.weight_decay must not be below 0, but is -0.1"),
     ("family=mixture model.mixture.balance_weight=-1", "balance_weight must not be below 0"),

@@ -78,8 +78,6 @@ class Checkpoints:
     def remove(self) -> None:
         """Remove all of them: their runs are done."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
-            self.folder.parent.rmdir()
 
     def _paths(self) -> list[Path]:
         if not self.folder.is_dir():

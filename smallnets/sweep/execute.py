@@ -26,7 +26,7 @@ from smallnets.measure.meter import find_meter
 from smallnets.models import Model
 from smallnets.rows import Row
 from smallnets.sweep import FailedRunsError, StoppedError
-from smallnets.sweep.checkpoint import Checkpoints
+from smallnets.sweep.checkpoint import FOLDER, Checkpoints
 from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.plan import Plan, Program, refused_key
@@ -79,6 +79,8 @@ def train(plan: Plan) -> list[Run]:
                 stop_asked(said.time_limit) as stopping,
             ):
                 sweep.train(missing, progress, stopping)
+        with suppress(OSError):  # there is none, or it holds those of other runs
+            (plan.folder / FOLDER).rmdir()
     message = f"{plan.runs} runs in {plan.folder}"
     if account.found:
         message += f", {account.found} of them there before"

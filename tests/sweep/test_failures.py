@@ -28,7 +28,7 @@ def check(x):
 
 def loss(model, batch, key):
     value = cross_entropy(model, batch, key)
-    return value + jax.pure_callback(check, value, value)
+    return value + jax.pure_callback(check, value, jax.lax.stop_gradient(value))
 """
 TASK = "_target_: own_code.load\n_partial_: true\nkind: sound\n"
 LOSS = "_target_: own_code.loss\n_partial_: true\n"

@@ -18,8 +18,16 @@ class BatchedLauncher(Launcher):
     See :mod:`smallnets.sweep.launcher`.
     """
 
-    def __init__(self, execution: Any, memory_limit: int | None, workers: int | None, carbon: bool):
-        del execution, memory_limit, workers, carbon  # read from the config, as by smallnets.train
+    def __init__(
+        self,
+        execution: Any,
+        memory_limit: int | None,
+        workers: int | None,
+        carbon: bool,
+        checkpoint_seconds: float | None,
+        time_limit: float | None,
+    ):  # all are read from the config, as by smallnets.train
+        del execution, memory_limit, workers, carbon, checkpoint_seconds, time_limit
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -46,13 +54,17 @@ class UncheckedSweeper(BasicSweeper):
 class BatchedLauncherConf:
     """``execution``: auto, vmap or map. ``memory_limit``: bytes for a program, null for half of
     what is free. ``workers``: programs under way at once, null for one a core on a CPU. ``carbon``:
-    say at the end what the energy was in CO2 and money, at the world's averages."""
+    say at the end what the energy was in CO2 and money, at the world's averages.
+    ``checkpoint_seconds``: between two checkpoints of runs in training, null for at most a fiftieth
+    of the time. ``time_limit``: seconds after which they are written and the sweep stops."""
 
     _target_: str = "hydra_plugins.smallnets.BatchedLauncher"
     execution: str = "auto"
     memory_limit: int | None = None
     workers: int | None = None
     carbon: bool = False
+    checkpoint_seconds: float | None = None
+    time_limit: float | None = None
 
 
 @dataclass

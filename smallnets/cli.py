@@ -16,7 +16,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from smallnets import __version__
-from smallnets.sweep import CONF, forget_an_empty_cache, with_hint
+from smallnets.sweep import (
+    CONF,
+    FailedRunsError,
+    StoppedError,
+    forget_an_empty_cache,
+    with_hint,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,6 +31,7 @@ _TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
 VERBS = {  # first word of a command: the function that takes the rest, and what it does
     "describe": ("smallnets.sweep.description:main", "what a config's network costs, part by part"),
     "analyse": ("smallnets.analysis.command:main", "fit laws to runs and write their report"),
+    "reproduce": ("smallnets.sweep.reproduce:main", "train a recorded run again and compare"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }
 _SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
@@ -63,7 +70,9 @@ def _app(config: "DictConfig") -> float:
 def main() -> None:
     """Console script: what goes wrong is one line on standard error, with status 2.
 
-    A full disk has a status of its own, 74 (EX_IOERR), since it is no mistake in the words.
+    What is no mistake in the words has a status of its own: 1 where runs failed and the others are
+    there, 74 (EX_IOERR) for a full disk, 75 (EX_TEMPFAIL) where a signal or the time limit ended
+    the sweep, which the same command takes up again.
 
     HYDRA_FULL_ERROR=1 in the environment shows the traceback instead.
     """
@@ -165,7 +174,11 @@ def _leave(error: Exception) -> NoReturn:
     if _TRACEBACK:
         raise error
     status = 2
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, FailedRunsError):
+        said, status = str(error), 1
+    elif isinstance(error, StoppedError):
+        said, status = f"stopped by {error}", 75
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" for {error.filename}" if error.filename else ""
         said = f"the disk is full{where}: what is whole stays; make room, and run it again"
         status = 74

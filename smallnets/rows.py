@@ -10,11 +10,12 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from smallnets.files import replacing
 
 NAME = "row.json"
+JOBS = "jobs.jsonl"  # beside the runs: a line for each job that a sweep was to train
 NUMBERS = ("metrics", "curves", "costs")  # fields whose null stands for a NaN
 
 
@@ -40,6 +41,7 @@ class Row:
     model lies beside the row: the ``last``, the ``best``, or ``none``. ``perfect`` is the best
     value of each metric of which more is better, such as 1 of an AUC, without the split's name;
     ``dropless`` is true where experts had a capacity in training, and none where it was scored.
+    A run that raised has status ``"failed"``, ``error``, one line, and no numbers.
     """
 
     family: str
@@ -64,6 +66,7 @@ class Row:
     saved: str = "none"
     perfect: dict[str, float] = field(default_factory=dict)
     dropless: bool = False
+    error: str = ""
 
 
 def write(row: Row, folder: Path) -> Path:
@@ -79,7 +82,7 @@ class DamagedRow(UserWarning):
 
 
 def load(folder: Path) -> Iterator[Row]:
-    """Every sound row below ``folder``, in the order of their paths.
+    """Every sound row below ``folder`` of a run that did not fail, in the order of their paths.
 
     Damaged ones are passed over: a :class:`DamagedRow` warning counts them, and names the first
     with what is wrong with it.
@@ -93,7 +96,9 @@ def found(folder: Path) -> list[tuple[Path, Row]]:
     sound, damaged = [], []
     for path in paths:
         try:
-            sound.append((path.parent, read(path.parent)))
+            row = read(path.parent)
+            if row.status != "failed":
+                sound.append((path.parent, row))
         except ValueError as error:
             damaged.append(str(error))
     if damaged:
@@ -103,6 +108,49 @@ def found(folder: Path) -> list[tuple[Path, Row]]:
             stacklevel=2,
         )
     return sound
+
+
+class Missing(NamedTuple):
+    """A job that was planned and has no numbers: its words, its key and, if it failed, why."""
+
+    words: list[str]
+    key: str
+    error: str
+
+
+def missing(folder: Path) -> list[Missing]:
+    """The jobs of a study's plan, ``jobs.jsonl``, whose rows are not there or say that they failed.
+
+    Of jobs with equal words the last counts. Empty where no plan is there. Raises ValueError where
+    it is damaged.
+    """
+    planned = {tuple(line["words"]): line["key"] for line in jobs(folder)}
+    found = []
+    for words, key in planned.items():
+        try:
+            row = read(Path(folder) / key)
+        except ValueError:
+            found.append(Missing(list(words), key, ""))
+        else:
+            if row.status == "failed":
+                found.append(Missing(list(words), key, row.error))
+    return found
+
+
+def jobs(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a study's plan, each with the ``number``, ``key`` and ``words`` of a job."""
+    path = Path(folder) / JOBS
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        _ = [(line["number"], line["key"], line["words"]) for line in lines]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{path} is damaged, so that what was planned is not known: remove it, and run the "
+            "sweep again"
+        ) from None
+    return lines
 
 
 def read(folder: Path) -> Row:

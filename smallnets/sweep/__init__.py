@@ -5,11 +5,24 @@ Only what the command itself needs is here, so that its help loads nothing heavy
 
 import os
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
 _HERE = Path(__file__).parents[1]
 CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
+
+
+class FailedRunsError(Exception):
+    """Some runs of a sweep failed; ``runs`` are the others, which are finished and stay."""
+
+    def __init__(self, message: str, runs: list[Any]):
+        super().__init__(message)
+        self.runs = runs
+
+
+class StoppedError(Exception):
+    """A sweep was asked to end, and has left checkpoints of what was under way."""
 
 
 def data_name(task: str, source: str | None) -> str:

@@ -1,89 +1,43 @@
 """A plan, trained: programs compiled and run on a few threads, and each run's row written."""
 
+import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 import jax
 from hydra.core.utils import run_job
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, read_write
 from rich.console import Console
 from rich.progress import Progress
 
 from smallnets import models, rows
 from smallnets.measure import machine
-from smallnets.measure.energy import Energy, SharedClock, format_energy, measure
+from smallnets.measure.energy import SharedClock, format_energy, measure
 from smallnets.measure.meter import find_meter
 from smallnets.models import Model
 from smallnets.rows import Row
+from smallnets.sweep import FailedRunsError, StoppedError
+from smallnets.sweep.checkpoint import FOLDER, Checkpoints
 from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
-from smallnets.sweep.plan import Plan, Program
+from smallnets.sweep.plan import Plan, Program, refused_key
+from smallnets.sweep.portion import Desk, Took, train_program
 from smallnets.sweep.progress import Training, progress_bars
-from smallnets.sweep.result import Result, runs_of, score
-from smallnets.sweep.study import Account, found_run, opened
+from smallnets.sweep.result import Origin, Result, failed_row, failures, origin, runs_of, score
+from smallnets.sweep.settings import Chosen, settings_of
+from smallnets.sweep.study import Account, failed_run, found_run, opened
 from smallnets.tasks.data import Data
-from smallnets.training.batch import EXECUTIONS, Execution, compile_runs, fastest_execution
 from smallnets.training.fit import Arrays
 from smallnets.training.trainer import splits
-
-MeasureEnergy = Callable[[Callable[[], Any]], tuple[Any, Energy]]  # work -> its result, its energy
-
-
-class Chosen(NamedTuple):
-    """What programs are run with; see :class:`Settings`."""
-
-    execution: Execution
-    memory_limit: int
-    workers: int
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How programs are run: what the launcher's config sets.
-
-    ``execution`` is vmap, map or auto (what is faster on the device); ``memory_limit`` the bytes
-    that a program may take (None: its share of half of what the device has, so that it does not
-    change from run to run); ``workers`` the programs under way at once (None: one a core on a CPU,
-    else one); ``carbon`` whether the end says CO2 and money beside joules. Raises ValueError for
-    another execution and for numbers below 1.
-    """
-
-    execution: Execution | Literal["auto"] = "auto"
-    memory_limit: int | None = None
-    workers: int | None = None
-    carbon: bool = False
-
-    def __post_init__(self):
-        known = ("auto", *EXECUTIONS)
-        if self.execution not in known:
-            raise ValueError(f"execution must be one of {', '.join(known)}, not {self.execution}")
-        for name in ("memory_limit", "workers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, but is {value}: or leave it null")
-
-    def here(self, *, programs: int) -> "Chosen":
-        """What they are on this machine for so many programs, with nothing left open."""
-        platform = jax.default_backend()
-        workers = self.workers or (machine.cores() if platform == "cpu" else 1)
-        workers = min(workers, programs)
-        return Chosen(
-            execution=fastest_execution(platform) if self.execution == "auto" else self.execution,
-            memory_limit=self.memory_limit or machine.memory() // 2 // workers,
-            workers=workers,
-        )
-
-
-def settings_of(config: DictConfig) -> Settings:
-    """What a config's launcher says; the defaults where it is another launcher."""
-    said = OmegaConf.select(config, "hydra.launcher") or {}
-    names = [each.name for each in fields(Settings)]
-    return Settings(**{name: said[name] for name in names if name in said})
 
 
 class Run(NamedTuple):
@@ -98,26 +52,35 @@ def train(plan: Plan) -> list[Run]:
 
     A run's folder is named by its key; a run whose key is there, with the model that is asked for,
     is kept as it is. On a CPU several programs are under way at once: while one trains, the next
-    compiles. A folder's row is written last, once its program is done, so what has a row is
-    finished. On Ctrl-C what is finished stays. How programs are run is the launcher's config.
+    compiles. A folder's row is written last, once its run is done, so what has a row is finished;
+    of long runs under way checkpoints are kept, from which the same call goes on. How programs are
+    run is the launcher's config.
 
     Raises ValueError where the folder is of another study, another sweep is writing into it, or a
-    network is too large for the memory.
+    network is too large for the memory. Where runs raised, each has a row with its error, and once
+    all others are trained FailedRunsError is raised; StoppedError where SIGTERM, SIGUSR1 or the
+    time limit ended the sweep, once checkpoints are written.
     """
-    commit, said = machine.commit(), settings_of(plan.config)
+    here, said = origin(), settings_of(plan.config)
     for program in plan.programs:
         check_memory(program, said.memory_limit or machine.memory())
     console = Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
-    with isolated_hydra(), opened(plan, commit) as account:
+    with isolated_hydra(), opened(plan, here.commit) as account:
         runs, missing = _split(plan, account)
         settings = said.here(programs=max(len(missing), 1))
+        sweep = Sweep(plan, settings, account, here, runs)
+        for job, key, error in plan.refused:
+            sweep.fail(job, failed_row(job, key, error, here))
         cache = Path(plan.programs[0].trainer.cache).expanduser()
         if missing:
             with (
                 progress_bars(console) as progress,
                 counting_compilations(cache) as compilations,
+                stop_asked(said.time_limit) as stopping,
             ):
-                runs |= _train_all(plan, missing, settings, progress, account, commit)
+                sweep.train(missing, progress, stopping)
+        with suppress(OSError):  # there is none, or it holds those of other runs
+            (plan.folder / FOLDER).rmdir()
     message = f"{plan.runs} runs in {plan.folder}"
     if account.found:
         message += f", {account.found} of them there before"
@@ -127,11 +90,19 @@ def train(plan: Plan) -> list[Run]:
     console.print(message)
     for note in account.notes:
         console.print(f"note: {note}")
-    return [runs[number] for number in sorted(runs)]
+    found = [runs[number] for number in sorted(runs)]
+    if account.failed:
+        console.print(failures(account.failed))
+        raise FailedRunsError(f"{len(account.failed)} of {plan.runs} runs failed: see above", found)
+    return found
 
 
 def _split(plan: Plan, account: Account) -> tuple[dict[int, Run], list[Program]]:
     """The runs that are there, by their jobs' numbers, and the programs of those that are not."""
+    for job, key in plan.jobs():
+        before = plan.folder / refused_key(job)
+        if before.name != key and failed_run(before):
+            shutil.rmtree(before)  # what it failed by is mended
     runs: dict[int, Run] = {}
     missing, keys = [], set()
     for program in plan.programs:
@@ -146,63 +117,175 @@ def _split(plan: Plan, account: Account) -> tuple[dict[int, Run], list[Program]]
         if places:
             missing.append(program.only(places))
     account.found = len(runs)
-    again = sum((plan.folder / key / rows.NAME).exists() for key in keys)
+    folders = [plan.folder / key for key in keys]
+    again = sum((each / rows.NAME).exists() and not failed_run(each) for each in folders)
     if again:
         account.notes.append(
-            f"{again} runs were there damaged, or without the model that save=... asks for: they "
-            "are trained again, and what was kept of them is replaced"
+            f"{again} runs were there damaged, or without the model that save=... asks for: "
+            "they are trained again, and what was kept of them is replaced"
         )
     return runs, missing
 
 
-def _train_all(
-    plan: Plan,
-    programs: list[Program],
-    settings: Chosen,
-    progress: Progress,
-    account: Account,
-    commit: str,
-) -> dict[int, Run]:
-    """Train programs on a few threads; write each one's runs here as soon as it is done."""
-    training = Training(progress, [each.work for each in programs])
-    data = {id(each.data): each.data for each in programs}
-    arrays = {key: on_device(each) for key, each in data.items()}
-    clock = SharedClock()  # a meter sees all programs, so it is asked only where there is one
-    meter = find_meter() if settings.workers == 1 else None
-    measure_energy = partial(measure, meter=meter, cpu_clock=clock)
+@contextmanager
+def stop_asked(time_limit: float | None) -> Iterator[Callable[[], str]]:
+    """Inside, a function that says what asks for the end: a signal, the time limit, or nothing.
 
-    def work(place: int, program: Program) -> Result:
-        training.start(place)
-        with clock.at_work():
-            return train_program(program, arrays[id(program.data)], settings, measure_energy)
+    The signals are SIGTERM and SIGUSR1, which Slurm sends before it kills; those that come in
+    another thread than the main one are not heard.
+    """
+    asked: list[str] = []
+    end = None if time_limit is None else time.monotonic() + time_limit
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            before[number] = signal.signal(
+                number, lambda number, frame: asked.append(signal.Signals(number).name)
+            )
 
-    runs: dict[str, Run] = {}
-    pool = ThreadPoolExecutor(settings.workers)
-    waiting = {pool.submit(work, *each): each for each in enumerate(programs)}
+    def stopping() -> str:
+        if not asked and end is not None and time.monotonic() > end:
+            asked.append(f"the time limit of {time_limit:g} s")
+        return asked[0] if asked else ""
+
     try:
-        while waiting:
-            training.show()
-            done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in done:
-                (place, program), result = waiting.pop(future), future.result()
-                account.energies.append(result.energy)
-                for job, row, model in runs_of(program, result, settings.execution, commit):
-                    runs[row.key] = _write(plan, job, row, model)
-                    account.trained += 1
-                training.finish(place)
-                progress.console.print(_message(program, result), highlight=False)
-    except BaseException:
-        total = sum(len(program.group.jobs) for program in programs)
-        progress.console.print(f"stopped: {len(runs)} of {total} runs are finished, and stay")
-        raise
-    finally:  # without waiting for programs under way, whose runs are lost in any case
-        pool.shutdown(wait=False, cancel_futures=True)
-    return {
-        job.number: runs[key]
-        for program in plan.programs
-        for job, key in zip(program.group.jobs, program.keys, strict=True)
-        if key in runs
-    }
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class Sweep:
+    """A plan while it is trained: ``runs`` are those that are finished, by their jobs' numbers."""
+
+    plan: Plan
+    settings: Chosen
+    account: Account
+    here: Origin
+    runs: dict[int, Run]
+
+    def train(
+        self, programs: list[Program], progress: Progress, stopping: Callable[[], str]
+    ) -> None:
+        """Train programs on a few threads; each run is written here as soon as it is done.
+
+        What the threads want written or said waits in a queue: neither Hydra nor the terminal is
+        made for several. Raises StoppedError where ``stopping`` says so, once all have stopped.
+        """
+        seen = Training(progress, [(each.work, len(each.group.jobs)) for each in programs])
+        data = {id(each.data): each.data for each in programs}
+        arrays = {key: on_device(each) for key, each in data.items()}
+        clock = SharedClock()  # a meter sees all programs, so it is asked only where there is one
+        meter = find_meter() if self.settings.workers == 1 else None
+        queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        over = threading.Event()
+
+        def say(line: str) -> None:
+            queue.put(partial(progress.console.print, line, highlight=False))
+
+        def work(place: int, program: Program) -> Took:
+            desk = Desk(
+                execution=self.settings.execution,
+                memory_limit=self.settings.memory_limit,
+                interval=self.settings.checkpoint_seconds,
+                publish=lambda *outcome: queue.put(partial(self.publish, *outcome)),
+                heard=partial(seen.hear, place),
+                say=say,
+                stopping=lambda: over.is_set() or bool(stopping()),
+                checkpoints=lambda portion: self.checkpoints_of(portion, say),
+                measure=partial(measure, meter=meter, cpu_clock=clock),
+            )
+            with clock.at_work():
+                return train_program(program, arrays[id(program.data)], desk)
+
+        def ended(place: int, future: Future[Took]) -> None:
+            under_way.remove(place)
+            with suppress(StoppedError):
+                took = future.result()
+                seen.finish(place)
+                progress.console.print(_message(programs[place], took), highlight=False)
+
+        pool = ThreadPoolExecutor(self.settings.workers)
+        under_way = set(range(len(programs)))
+        try:
+            for place, program in enumerate(programs):
+                future = pool.submit(work, place, program)
+                future.add_done_callback(
+                    lambda future, place=place: queue.put(partial(ended, place, future))
+                )
+            while under_way:
+                seen.show()
+                with suppress(Empty):
+                    queue.get(timeout=0.5)()
+            if why := stopping():
+                raise StoppedError(
+                    f"{why}: what is under way is kept, so run the same command again"
+                )
+        except BaseException:
+            total = self.plan.runs
+            progress.console.print(
+                f"stopped: {len(self.runs)} of {total} runs are finished, and stay"
+            )
+            raise
+        finally:  # programs under way are not waited for: they stop at their next cut
+            over.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def publish(self, portion: Program, outcome: Result | Exception) -> None:
+        """Write the rows and models of runs that were trained together, or that failed together."""
+        if isinstance(outcome, Exception):
+            error = " ".join(f"{type(outcome).__name__}: {outcome}".split())
+            for job, key in zip(portion.group.jobs, portion.keys, strict=True):
+                self.fail(job, failed_row(job, key, error, self.here, portion))
+            return
+        self.account.energies.append(outcome.energy)
+        for job, row, model in runs_of(portion, outcome, self.settings.execution, self.here):
+            self.runs[job.number] = self._write(job, row, model)
+            self.account.trained += 1
+        self.checkpoints_of(portion, print).remove()
+
+    def fail(self, job: Job, row: Row) -> None:
+        """Write the row of a job that raised, unless an earlier one, with numbers, is there."""
+        self.account.failed.append(row)
+        folder = self.plan.folder / row.key
+        if not (folder / rows.NAME).exists() or failed_run(folder):
+            self._write(job, row, None)
+
+    def checkpoints_of(self, portion: Program, say: Callable[[str], None]) -> Checkpoints:
+        """The checkpoints of a portion, which hold on the machine and versions that made them."""
+        identity = {
+            "keys": portion.keys,
+            "execution": self.settings.execution,
+            "device": self.here.device,
+            "versions": self.here.versions,
+        }
+        return Checkpoints(self.plan.folder, identity, say)
+
+    def _write(self, job: Job, row: Row, model: Model | None) -> Run:
+        """The run's folder, Hydra's files, the model and at last the row, by Hydra's own means."""
+        with read_write(job.config.hydra):
+            job.config.hydra.sweep.subdir = row.key
+
+        def write(config: DictConfig) -> float:
+            del config
+            folder = Path(job.config.hydra.runtime.output_dir)
+            if model is not None:
+                said = {"key": row.key, "saved": row.saved, "family": row.family, "task": row.task}
+                models.save(model, folder / models.NAME, notes=said)
+            rows.write(row, folder)
+            return score(row)
+
+        returned = run_job(
+            hydra_context=self.plan.context,
+            task_function=write,
+            config=job.config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+            configure_logging=False,
+        )
+        _ = returned.return_value  # raises what kept the row from being written
+        return Run(self.plan.folder / row.key, row)
 
 
 def check_memory(program: Program, limit: int) -> None:
@@ -223,69 +306,9 @@ def on_device(data: Data) -> dict[str, Arrays]:
     return jax.device_put(splits(data))
 
 
-def train_program(
-    program: Program,
-    arrays: dict[str, Arrays],
-    settings: Chosen,
-    measure_energy: MeasureEnergy,
-) -> Result:
-    """Train a program's runs together; ``arrays`` are its splits on the device.
-
-    ``measure_energy(work)`` runs the compiled program and says what energy that took.
-    Raises ValueError where not even one run fits into memory.
-    """
-    keep = program.trainer.save != "none"
-
-    def one(inputs: Any, arrays: dict[str, Arrays]) -> tuple[Any, dict[str, jax.Array]]:
-        values, start = inputs
-        model, curves = program.train_one(values, arrays, start)
-        return model if keep else None, curves
-
-    try:
-        compiled = compile_runs(
-            one,
-            (program.group.values, program.start),
-            arrays,
-            execution=settings.execution,
-            memory_limit=settings.memory_limit,
-        )
-    except ValueError as error:
-        raise ValueError(f"{program.label}: {error}") from error
-    started = time.perf_counter()
-    (trained, curves), energy = measure_energy(compiled.run)
-    seconds = time.perf_counter() - started
-    return Result(trained, curves, compiled.chunk, compiled.compile_seconds, seconds, energy)
-
-
-def _write(plan: Plan, job: Job, row: Row, model: Model | None) -> Run:
-    """The run's folder, Hydra's files, the model and at last the row, by Hydra's own means."""
-    with read_write(job.config.hydra):
-        job.config.hydra.sweep.subdir = row.key
-
-    def write(config: DictConfig) -> float:
-        del config
-        folder = Path(job.config.hydra.runtime.output_dir)
-        if model is not None:
-            said = {"key": row.key, "saved": row.saved, "family": row.family, "task": row.task}
-            models.save(model, folder / models.NAME, notes=said)
-        rows.write(row, folder)
-        return score(row)
-
-    returned = run_job(
-        hydra_context=plan.context,
-        task_function=write,
-        config=job.config,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-        configure_logging=False,
-    )
-    _ = returned.return_value  # raises what kept the row from being written
-    return Run(plan.folder / row.key, row)
-
-
-def _message(program: Program, result: Result) -> str:
+def _message(program: Program, took: Took) -> str:
     runs = len(program.group.jobs)
     return (
         f"{program.label}, {program.parameters:,} parameters: {runs} runs, compiled in "
-        f"{result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s"
+        f"{took.compiling:.1f} s, trained in {took.training:.1f} s"
     )

@@ -1,14 +1,16 @@
 """A plan: the programs that a sweep needs, each composed, sized and checked, and nothing run."""
 
 import functools
+import hashlib
 import json
+import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -34,7 +36,7 @@ from smallnets.sweep.jobs import (
     isolated_hydra,
     searching,
 )
-from smallnets.sweep.keys import fingerprint, run_key
+from smallnets.sweep.keys import LENGTH, fingerprint, run_key
 from smallnets.sweep.labels import Labels
 from smallnets.sweep.parents import Parents
 from smallnets.tasks.data import Data
@@ -90,34 +92,58 @@ class Program:
             start=jax.tree.map(lambda leaf: leaf[np.asarray(places)], self.start),
         )
 
-    def train_one(
-        self, values: dict[str, jax.Array], arrays: dict[str, Arrays], start: Any = None
-    ) -> tuple[Any, dict[str, jax.Array]]:
-        """The model and the curves of one run, whose numbers may be tracers: a pure function."""
+    def trainer_of(self, values: dict[str, jax.Array]) -> Trainer:
+        """The trainer of one run, whose numbers may be tracers."""
         tree = self.tree
         for path, value in values.items():
             tree = assign(tree, path, value)
-        return tree().fit(self.data, arrays, start)
+        return tree()
+
+    def train_one(
+        self, values: dict[str, jax.Array], arrays: dict[str, Arrays], start: Any = None
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """The model and the curves of one run: a pure function."""
+        return self.trainer_of(values).fit(self.data, arrays, start)
+
+
+class Refused(NamedTuple):
+    """A job whose own code, of a package that its config allows, raised before it was compiled."""
+
+    job: Job
+    key: str
+    error: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What :func:`smallnets.train` trains: programs, and the folder of the sweep's runs."""
+    """What :func:`smallnets.train` trains: programs, and the folder of the sweep's runs.
+
+    ``refused`` are the jobs that no program could be made of, while others could.
+    """
 
     programs: list[Program]
     folder: Path
     config: DictConfig
     context: HydraContext
+    refused: list[Refused]
 
     @property
     def runs(self) -> int:
-        return sum(len(program.group.jobs) for program in self.programs)
+        return sum(len(program.group.jobs) for program in self.programs) + len(self.refused)
+
+    def jobs(self) -> Iterator[tuple[Job, str]]:
+        """Every job with its key."""
+        for program in self.programs:
+            yield from zip(program.group.jobs, program.keys, strict=True)
+        for each in self.refused:
+            yield each.job, each.key
 
     def __repr__(self) -> str:
         lines = [f"{self.runs} runs in {len(self.programs)} programs, into {self.folder}"]
         for program in self.programs:
             runs = len(program.group.jobs)
             lines.append(f"  {program.label}, {program.parameters:,} parameters: {runs} runs")
+        lines += [f"  refused: {each.error}" for each in self.refused]
         return "\n".join(lines)
 
 
@@ -166,11 +192,35 @@ def plan_jobs(
     labels = Labels(searching(context.config_loader, config.hydra.searchpath or []))
     fingerprints = functools.cache(fingerprint)
     loaded: dict[str, Data] = {}
-    programs = [
-        _prepare(each, labels, fingerprints, loaded)
-        for each in track("checking", groups, len(groups))
-    ]
-    return Plan(programs, Path(config.hydra.sweep.dir), config, context)
+    programs, refused = [], []
+    first_error = None
+    for each in track("checking", groups, len(groups)):
+        try:
+            programs.append(_prepare(each, labels, fingerprints, loaded))
+        except ValueError as error:
+            if not raised_by_own_code(error, each.jobs[0].resolved["allow"]):
+                raise
+            first_error = first_error or error
+            refused += [Refused(job, refused_key(job), str(error)) for job in each.jobs]
+    if not programs and first_error is not None:
+        raise first_error
+    return Plan(programs, Path(config.hydra.sweep.dir), config, context, refused)
+
+
+def raised_by_own_code(error: BaseException | None, packages: Sequence[str]) -> bool:
+    """Whether an error came through code of ``packages``, those that a config allows."""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if str(frame.f_globals.get("__name__")).partition(".")[0] in packages:
+                return True
+        error = error.__cause__
+    return False
+
+
+def refused_key(job: Job) -> str:
+    """What stands for the key of a job whose data or network are not to be had."""
+    said = json.dumps(["refused", job.resolved], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:LENGTH]
 
 
 def _with_the_sweep(job: Job, config: DictConfig) -> Job:

@@ -1,17 +1,19 @@
 """What is seen of a sweep while it trains: a bar, or off a terminal a line now and then.
 
-A program under way says nothing of itself: a callback would keep it out of the cache of compiled
-programs. So how far it is comes from its work and from the rate of those that are done.
+A program under way is heard of at its cuts, about every second: how far it is, and the loss.
 """
 
 import time
 from collections.abc import Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from smallnets.sweep.plan import Program
+from smallnets.training.batch import Cut
+
 SECONDS_BETWEEN_LINES = 30.0
-MOST = 0.95  # of a program that takes longer than was estimated, the share that is shown as done
 
 
 def progress_bars(console: Console) -> Progress:
@@ -28,51 +30,48 @@ def progress_bars(console: Console) -> Progress:
 
 
 class Training:
-    """How far the programs of a sweep are; ``work`` is what each takes, in any unit."""
+    """How far the programs of a sweep are, each given as its work, in any unit, and its runs."""
 
-    def __init__(self, progress: Progress, work: Sequence[float]):
-        self._progress, self._work = progress, work
-        self._bar = progress.add_task("training", total=sum(work))
+    def __init__(self, progress: Progress, programs: Sequence[tuple[float, int]]):
+        self._progress, self._programs = progress, programs
+        self._bar = progress.add_task("training", total=sum(work for work, _ in programs))
         self._began = self._said = time.monotonic()
-        self._started: dict[int, float] = {}
-        self._took: dict[int, float] = {}
+        self._reached = dict.fromkeys(range(len(programs)), 0.0)  # in runs
+        self._finished: set[int] = set()
+        self._latest = self._label = ""
 
-    def start(self, place: int) -> None:
-        """A program begins to be compiled; may be called on any thread."""
-        self._started[place] = time.monotonic()
+    def hear(self, place: int, runs: float, portion: Program, cut: Cut) -> None:
+        """So many runs of a program are done, the last in part; called on any thread."""
+        trainer = portion.trainer
+        step = trainer.steps // trainer.evaluations * cut.done
+        loss = float(np.mean(np.asarray(cut.curves["train_loss"])[:, cut.done - 1]))
+        self._latest = f"step {step:,} of {trainer.steps:,}, loss {loss:.3g}"
+        self._label = portion.label
+        self._reached[place] = runs
 
     def finish(self, place: int) -> None:
-        self._took[place] = time.monotonic() - self._started[place]
+        self._finished.add(place)
+        self._reached[place] = self._programs[place][1]
         self.show()
 
     def show(self) -> None:
         """Move the bar; where there is none, print a line if the last is long ago."""
         now = time.monotonic()
-        under_way = [
-            (self._work[place], now - begun)
-            for place, begun in self._started.copy().items()
-            if place not in self._took
-        ]
-        done = sum(self._work[place] for place in self._took)
-        reached = estimate(done, sum(self._took.values()), under_way)
-        self._progress.update(self._bar, completed=reached)
+        total = sum(work for work, _ in self._programs)
+        reached = sum(
+            work * self._reached[place] / runs for place, (work, runs) in enumerate(self._programs)
+        )
+        under_way = f"training: {self._latest}" if self._latest else "training"
+        self._progress.update(self._bar, completed=reached, description=under_way)
         self._progress.refresh()
         console = self._progress.console
         if not console.is_terminal and now - self._said >= SECONDS_BETWEEN_LINES:
             self._said = now
-            line = f"training for {now - self._began:.0f} s: {len(self._took)} of "
-            line += f"{len(self._work)} programs done"
+            line = f"training for {now - self._began:.0f} s: {len(self._finished)} of "
+            line += f"{len(self._programs)} programs done"
             if reached:
-                left = (now - self._began) * (sum(self._work) / reached - 1)
-                line += f", about {left:.0f} s left"
+                runs = sum(runs for _, runs in self._programs)
+                line += f", {sum(self._reached.values()):.1f} of {runs} runs"
+                line += f", {self._label} at {self._latest}"
+                line += f", about {(now - self._began) * (total / reached - 1):.0f} s left"
             console.print(line, highlight=False)
-
-
-def estimate(done: float, seconds: float, under_way: Sequence[tuple[float, float]]) -> float:
-    """The work that is done, with that of programs under way, each as (work, seconds so far).
-
-    ``done`` took so many ``seconds`` of all threads together. At that rate a program is taken to
-    go on, up to ``MOST`` of it; before any is done, nothing is known.
-    """
-    rate = done / seconds if seconds else 0.0
-    return done + sum(min(MOST * work, rate * so_far) for work, so_far in under_way)

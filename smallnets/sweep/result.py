@@ -1,12 +1,14 @@
 """What a trained program gave, and the row and the model of each of its runs."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from rich.table import Table
 
 from smallnets.measure import machine
 from smallnets.measure.energy import Energy
@@ -22,24 +24,72 @@ from smallnets.traced import assign
 
 @dataclass(frozen=True)
 class Result:
-    """What training a program gave; models and curves have a leading axis of runs."""
+    """What training runs together gave; models and curves have a leading axis of runs.
+
+    ``seconds`` and ``energy`` are of all of them, ``members`` and ``compile_seconds`` of the
+    program that they were trained by.
+    """
 
     models: Any
     curves: dict[str, np.ndarray]
-    chunk: int
+    members: int
     compile_seconds: float
-    run_seconds: float
+    seconds: float
     energy: Energy
 
 
+class Origin(NamedTuple):
+    """What the rows of one process have in common."""
+
+    commit: str
+    device: str
+    versions: dict[str, str]
+
+
+def origin() -> Origin:
+    return Origin(machine.commit(), machine.device_name(jax.devices()[0]), machine.versions())
+
+
+def failed_row(job: Job, key: str, error: str, here: Origin, program: Program | None = None) -> Row:
+    """The row of a job that raised, before or while ``program`` trained it."""
+    choices = job.config.hydra.runtime.choices
+    return Row(
+        family=program.label if program else f"{choices.get('model')} {choices.get('family')}",
+        task=program.task if program else str(choices.get("task")),
+        seed=job.resolved["seed"],
+        parameters=program.parameters if program else 0,
+        costs=program.costs if program else {},
+        status="failed",
+        metrics={},
+        curves={},
+        seconds=0.0,
+        compile_seconds=0.0,
+        execution="none",
+        members=0,
+        **here._asdict(),
+        config=job.resolved,
+        key=key,
+        parent=job.parent.key if job.parent else "",
+        error=error,
+    )
+
+
+def failures(failed: list[Row]) -> Table:
+    """What failed and why, a line for each error of a network."""
+    counts = Counter((row.family, row.parameters, row.error) for row in failed)
+    table = Table("runs", "of", "parameters", "why", title="failed", title_justify="left")
+    for (family, parameters, error), count in counts.items():
+        table.add_row(str(count), family, f"{parameters:,}" if parameters else "", error)
+    return table
+
+
 def runs_of(
-    program: Program, result: Result, execution: str, commit: str
+    program: Program, result: Result, execution: str, here: Origin
 ) -> Iterator[tuple[Job, Row, Model | None]]:
     """Each job of a program with its row and the model that is to be kept."""
     trainer, jobs, data = program.trainer, program.group.jobs, program.data
     stride = trainer.steps // trainer.evaluations
     steps = [float(stride * (index + 1)) for index in range(trainer.evaluations)]
-    device, versions = machine.device_name(jax.devices()[0]), machine.versions()
     energy = asdict(result.energy.times(1 / len(jobs)))
     for index, job in enumerate(jobs):
         curves = {name: array[index].tolist() for name, array in result.curves.items()}
@@ -58,14 +108,12 @@ def runs_of(
             status="diverged" if diverged else "finished",
             metrics={**metrics, **best_metrics(curves, steps, trainer.patience)},
             curves={"step": steps, **curves},
-            seconds=result.run_seconds / len(jobs),
+            seconds=result.seconds / len(jobs),
             energy=energy,
             compile_seconds=result.compile_seconds,
             execution=execution,
-            members=result.chunk,
-            device=device,
-            commit=commit,
-            versions=versions,
+            members=result.members,
+            **here._asdict(),
             config={**job.resolved, "model": _resized(job.resolved["model"], program.sizes)},
             key=program.keys[index],
             parent=job.parent.key if job.parent else "",

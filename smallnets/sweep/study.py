@@ -1,8 +1,9 @@
 """The folder of a study: whose it is, who writes in it now, and what each sweep left there.
 
 A run's folder is named by its key. Beside the runs lie ``study.json``, which says what the folder
-is of; ``jobs.jsonl``, a line for each job of each sweep with its number, words and key; and in the
-folder above ``ledger.jsonl``, a line for each sweep.
+is of, and ``jobs.jsonl``, the plan, which is there before the first run: a line for each job of
+each sweep with its number, words and key. In the folder above lies ``ledger.jsonl``, a line for
+each sweep.
 """
 
 import json
@@ -22,9 +23,10 @@ from smallnets.files import replacing
 from smallnets.measure import machine
 from smallnets.measure.energy import Energy
 from smallnets.rows import Row
+from smallnets.sweep import StoppedError
 from smallnets.sweep.plan import Plan
 
-STUDY, JOBS, LEDGER = "study.json", "jobs.jsonl", "ledger.jsonl"
+STUDY, LEDGER = "study.json", "ledger.jsonl"
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Account:
 
     trained: int = 0
     found: int = 0
+    failed: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what the user must be told
     energies: list[Energy] = field(default_factory=list)
 
@@ -58,7 +61,7 @@ def opened(plan: Plan, commit: str) -> Iterator[Account]:
         _list_jobs(plan)
         yield account
         status = "finished"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoppedError):
         status = "stopped"
         raise
     finally:
@@ -67,11 +70,16 @@ def opened(plan: Plan, commit: str) -> Iterator[Account]:
 
 
 def found_run(folder: Path, key: str, save: str) -> Row | None:
-    """The row of the run that is kept under ``key``; None where it, or the asked model, is not."""
+    """The row of the run that is kept under ``key``; None where it, or the asked model, is not.
+
+    A run that failed is none.
+    """
     run = folder / key
     try:
         row = rows.read(run)
     except ValueError:
+        return None
+    if row.status == "failed":
         return None
     if save != "none":
         try:
@@ -80,6 +88,14 @@ def found_run(folder: Path, key: str, save: str) -> Row | None:
         except ValueError:
             return None
     return row
+
+
+def failed_run(folder: Path) -> bool:
+    """Whether a run's folder holds the row of a job that raised."""
+    try:
+        return rows.read(folder).status == "failed"
+    except ValueError:
+        return False
 
 
 def _claim(plan: Plan, account: Account) -> None:
@@ -129,7 +145,7 @@ def _claim(plan: Plan, account: Account) -> None:
 
 def _ways(plan: Plan) -> dict[str, set[Any]]:
     """How a plan's runs are trained, by what a label does not say."""
-    jobs = [job for program in plan.programs for job in program.group.jobs]
+    jobs = [job for job, _ in plan.jobs()]
     ways = {
         name: {job.resolved[name] for job in jobs} for name in ("steps", "batch_size", "precision")
     }
@@ -152,13 +168,17 @@ def _known(path: Path) -> dict[str, Any]:
 
 
 def _list_jobs(plan: Plan) -> None:
+    """Write the plan down; lines of a sweep that is run again move to the end."""
     lines = [
         {"number": job.number, "key": key, "words": list(job.config.hydra.overrides.task)}
-        for program in plan.programs
-        for job, key in zip(program.group.jobs, program.keys, strict=True)
+        for job, key in plan.jobs()
     ]
     lines.sort(key=lambda line: line["number"])
-    _append(plan.folder / JOBS, lines)
+    unique = {json.dumps(line): None for line in lines}
+    before = [json.dumps(line) for line in rows.jobs(plan.folder)]
+    with replacing(plan.folder / rows.JOBS) as draft:
+        kept = [line for line in before if line not in unique]
+        draft.write_text("".join(f"{line}\n" for line in [*kept, *unique]))
 
 
 def _note(plan: Plan, account: Account, started: float, status: str, commit: str) -> None:
@@ -171,15 +191,12 @@ def _note(plan: Plan, account: Account, started: float, status: str, commit: str
         "runs": plan.runs,
         "trained": account.trained,
         "found": account.found,
+        "failed": len(account.failed),
         "seconds": round(time.time() - started, 1),
         "joules": sum(known) if len(known) == len(joules) else None,
         "machine": machine.device_name(jax.devices()[0]),
         "commit": commit,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
-    _append(plan.folder.absolute().parent / LEDGER, [line])
-
-
-def _append(path: Path, lines: list[dict[str, Any]]) -> None:
-    with path.open("a") as file:
-        file.write("".join(f"{json.dumps(line)}\n" for line in lines))
+    with (plan.folder.absolute().parent / LEDGER).open("a") as file:
+        file.write(f"{json.dumps(line)}\n")

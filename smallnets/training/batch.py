@@ -1,10 +1,16 @@
-"""Many runs that differ only in numbers, trained by one compiled program."""
+"""Many runs that differ only in numbers, trained by one compiled program that may be cut.
+
+A program trains from one evaluation to another, and which they are is a number of it: so a program
+that is cut is the one that isn't, compiled once, and gives the same bits.
+"""
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Execution = Literal["vmap", "map"]
@@ -17,15 +23,58 @@ COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
 Values = Any  # a pytree of arrays with a leading axis of runs
 
 
-class Compiled(NamedTuple):
-    """Runs compiled together: ``run()`` gives their results, each leaf with a leading axis of runs.
+class Stages(NamedTuple):
+    """One run in pure parts: ``begin() -> state``, ``advance(state) -> state, curves``, ``finish``.
 
-    ``chunk`` of them are trained at once. Compiling took ``compile_seconds``.
+    ``advance`` trains until the next evaluation and gives each of its numbers as ``[1]``;
+    ``finish(state)`` is the model.
     """
 
-    run: Callable[[], Any]
+    begin: Callable[[], Any]
+    advance: Callable[[Any], tuple[Any, dict[str, jax.Array]]]
+    finish: Callable[[Any], Any]
+
+
+class Cut(NamedTuple):
+    """Runs after ``done`` evaluations; every leaf has a leading axis of runs.
+
+    ``carry`` is all that their training needs to go on, plain arrays (keys as their data), and
+    with it the curves so far; ``model`` what training would give if it ended here. Training on
+    uses up the arrays on the device.
+    """
+
+    done: int
+    carry: tuple[Any, dict[str, Any]]  # state, curves
+    model: Any
+
+    @property
+    def curves(self) -> dict[str, Any]:
+        """``[runs, evaluations]`` each, of which the first ``done`` are there."""
+        return self.carry[1]
+
+
+class Compiled(NamedTuple):
+    """Runs compiled together, ``chunk`` of them at once.
+
+    ``program(values, (shared, first, last), carry)`` trains a chunk from evaluation ``first`` to
+    ``last``; ``blank`` is the carry of a chunk before it began. Compiling took ``compile_seconds``.
+    """
+
+    program: Callable[..., Any]
+    blank: Any
     chunk: int
     compile_seconds: float
+
+    def advance(self, values: Values, shared: Any, cut: Cut | None, last: int) -> Cut:
+        """The chunk of runs with these ``values`` trained on to evaluation ``last``.
+
+        None is the cut before the first step. Where there are fewer runs than a chunk has, the last
+        is repeated.
+        """
+        done, carry = (0, self.blank) if cut is None else (cut.done, cut.carry)
+        bounds = np.int32(done), np.int32(last)
+        carry, model = self.program(filled(values, self.chunk), (shared, *bounds), carry)
+        return Cut(last, *jax.block_until_ready((carry, model)))
 
 
 def fastest_execution(platform: str) -> Execution:
@@ -39,87 +88,134 @@ def fastest_execution(platform: str) -> Execution:
 
 
 def compile_runs(
-    train_one: Callable[[Any, Any], Any],
+    stages: Callable[[Any, Any], Stages],
     values: Values,
     shared: Any,
     *,
+    evaluations: int,
     execution: Execution,
     memory_limit: int,
+    at_most: int | None = None,
 ) -> Compiled:
-    """``train_one(values[i], shared)`` for all runs i, as one program, compiled and not yet run.
+    """The runs ``stages(values[i], shared)``, compiled as one program and not yet begun.
 
     ``values`` is a pytree of arrays with a leading axis of runs, ``shared`` is one that all see.
-    ``"map"`` trains one after another inside the program (``lax.map``): bit for bit what each gives
-    alone. ``"vmap"`` trains them side by side: equal to rounding, and for a given number of
-    runs, a run's bits depend neither on the others nor on its place.
+    ``"map"`` trains one run after another, each with the bits of training alone. ``"vmap"`` trains
+    up to ``at_most`` side by side: equal to rounding, and for a given number of runs, a run's bits
+    depend neither on the others nor on its place.
 
     Where XLA says that the program needs more than ``memory_limit`` bytes, it is compiled again
-    for as many runs as fit, and run for one chunk after another; the last chunk is filled up by
-    repeating a run. Raises ValueError if not even one run fits.
+    for as many runs as fit. Raises ValueError if not even one run fits.
     """
-    runs = len(jax.tree.leaves(values)[0])
     started = time.perf_counter()
-    chunk = runs
-    compiled, needed = _compile_and_weigh(train_one, _slice(values, 0, chunk), shared, execution)
-    while needed > memory_limit and chunk > 1:
+    chunk = 1 if execution == "map" else min(_length(values), at_most or _length(values))
+    while True:
+        part = filled(values, chunk)
+        one, blank = cuttable(stages, part, shared, evaluations)
+        bounds = np.int32(0), np.int32(0)
+        compiled = compile_program(one, part, (shared, *bounds), execution, blank)
+        needed = _bytes(compiled)
+        if needed <= memory_limit:
+            return Compiled(compiled, blank, chunk, time.perf_counter() - started)
+        if chunk == 1:
+            raise ValueError(
+                f"one run must fit into memory, but needs {needed:,} bytes of {memory_limit:,}: "
+                "use a smaller model or batch, or raise hydra.launcher.memory_limit"
+            )
         chunk = max(1, min(chunk - 1, int(chunk * memory_limit / needed)))
-        compiled, needed = _compile_and_weigh(
-            train_one, _slice(values, 0, chunk), shared, execution
-        )
-    if needed > memory_limit:
-        raise ValueError(
-            f"one run must fit into memory, but needs {needed:,} bytes of {memory_limit:,}: "
-            "use a smaller model or batch, or raise hydra.launcher.memory_limit"
-        )
-    compile_seconds = time.perf_counter() - started
-
-    def run() -> Any:
-        results = [
-            jax.device_get(compiled(_slice(values, start, chunk), shared))
-            for start in range(0, runs, chunk)
-        ]
-        return jax.tree.map(lambda *parts: np.concatenate(parts)[:runs], *results)
-
-    return Compiled(run, chunk, compile_seconds)
 
 
-def _slice(values: Values, start: int, chunk: int) -> Values:
-    """Runs ``start .. start + chunk``, the last one repeated where there are too few."""
-    runs = len(jax.tree.leaves(values)[0])
-    index = np.minimum(np.arange(start, start + chunk), runs - 1)
+def cuttable(
+    stages: Callable[[Any, Any], Stages], values: Values, shared: Any, evaluations: int
+) -> tuple[Callable[..., Any], Any]:
+    """A run that may be cut: ``(values, (shared, first, last), carry) -> carry, model``.
+
+    It begins where ``first`` is 0, and trains until evaluation ``last``. With it comes the carry
+    of so many runs as ``values`` has, all zeros.
+    """
+    # As functions of all that they see, so that each is traced once.
+    begin = jax.jit(lambda value, shared: stages(value, shared).begin(), inline=True)
+    advance = jax.jit(
+        lambda value, shared, state: stages(value, shared).advance(state), inline=True
+    )
+    first_value = jax.tree.map(lambda array: array[0], values)
+    state = jax.eval_shape(begin, first_value, shared)
+    _, curves = jax.eval_shape(advance, first_value, shared, state)
+    as_data = partial(
+        jax.tree.map, lambda leaf, like: jax.random.key_data(leaf) if _is_key(like) else leaf
+    )
+    as_keys = partial(
+        jax.tree.map, lambda leaf, like: jax.random.wrap_key_data(leaf) if _is_key(like) else leaf
+    )
+
+    def run(value: Any, bounded: Any, carry: Any) -> Any:
+        shared, first, last = bounded
+        kept = as_keys(carry[0], state)
+        begun = jax.lax.cond(first == 0, lambda: begin(value, shared), lambda: kept)
+
+        def evaluation(place: jax.Array, carry: Any) -> Any:
+            state, curves = carry
+            state, new = advance(value, shared, state)
+            return state, jax.tree.map(lambda all, each: all.at[place].set(each[0]), curves, new)
+
+        reached, found = jax.lax.fori_loop(first, last, evaluation, (begun, carry[1]))
+        return (as_data(reached, state), found), stages(value, shared).finish(reached)
+
+    raw = jax.eval_shape(lambda state: as_data(state, state), state)
+    count = _length(values)
+    blank = (
+        jax.tree.map(lambda leaf: np.zeros((count, *leaf.shape), leaf.dtype), raw),
+        {name: np.zeros((count, evaluations), curve.dtype) for name, curve in curves.items()},
+    )
+    return run, blank
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _length(values: Values) -> int:
+    return len(jax.tree.leaves(values)[0])
+
+
+def filled(values: Values, count: int) -> Values:
+    """The first ``count`` runs, the last one repeated where there are too few."""
+    index = np.minimum(np.arange(count), _length(values) - 1)
     return jax.tree.map(lambda array: array[index], values)
 
 
 def trace_runs(
-    train_one: Callable[..., Any], values: Values, shared: Any, execution: Execution
+    train_one: Callable[..., Any], values: Values, shared: Any, execution: Execution, *carry: Any
 ) -> jax.stages.Traced:
-    """``(values, shared) -> results`` for as many runs as ``values`` has, traced.
+    """``(values, shared, *carry) -> results`` for as many runs as ``values`` has, traced.
 
-    It may be lowered for any platform: what differs between them is chosen only then.
+    What a run carries has the leading axis too, and its memory is used for the results. It may be
+    lowered for any platform: what differs between them is chosen only then.
     """
 
-    def program(values: Values, shared: Any) -> Any:
-        if execution == "vmap":
-            return jax.vmap(lambda value: train_one(value, shared))(values)
-        return jax.lax.map(lambda value: train_one(value, shared), values)
+    def program(values: Values, shared: Any, *carry: Any) -> Any:
+        def one(inputs: Any) -> Any:
+            return train_one(inputs[0], shared, *inputs[1:])
 
-    return jax.jit(program).trace(values, shared)
+        if execution == "vmap":
+            return jax.vmap(one)((values, *carry))
+        return jax.lax.map(one, (values, *carry))
+
+    donated = tuple(range(2, 2 + len(carry)))
+    return jax.jit(program, donate_argnums=donated).trace(values, shared, *carry)
 
 
 def compile_program(
-    train_one: Callable[..., Any], values: Values, shared: Any, execution: Execution
+    train_one: Callable[..., Any], values: Values, shared: Any, execution: Execution, *carry: Any
 ) -> Any:
     """The same, compiled for JAX's default device."""
-    lowered = trace_runs(train_one, values, shared, execution).lower()
+    lowered = trace_runs(train_one, values, shared, execution, *carry).lower()
     return lowered.compile(compiler_options=COMPILER_OPTIONS.get(jax.default_backend()))
 
 
-def _compile_and_weigh(
-    train_one: Callable[..., Any], values: Values, shared: Any, execution: Execution
-) -> tuple[Any, int]:
-    """The compiled program, and the bytes that it takes besides its arguments."""
-    compiled = compile_program(train_one, values, shared, execution)
+def _bytes(compiled: Any) -> int:
+    """What the compiled program takes besides its arguments."""
     memory = compiled.memory_analysis()
     if memory is None:  # this backend does not tell
-        return compiled, 0
-    return compiled, memory.temp_size_in_bytes + memory.output_size_in_bytes
+        return 0
+    return memory.temp_size_in_bytes + memory.output_size_in_bytes

@@ -14,6 +14,7 @@ from smallnets.nn.parameter import partition
 from smallnets.tasks.data import Data, check_whole
 from smallnets.traced import TracedInt
 from smallnets.training.augmentation import Augmentation, augmented
+from smallnets.training.batch import Stages
 from smallnets.training.fit import Arrays, Fit, Precision, View, evaluate
 from smallnets.training.objective import Objective, balanced
 from smallnets.training.optimizer import Parametrization, with_rates
@@ -113,6 +114,17 @@ class Trainer:
         held_out = {name: split for name, split in arrays.items() if name != "train"}
         return self._fit(data).run(
             self.network(data), arrays["train"], held_out, seed=self.seed, start=start
+        )
+
+    def stages(self, data: Data, arrays: dict[str, Arrays], start: Any = None) -> Stages:
+        """The same, in parts that may be told apart."""
+        fit, train = self._fit(data), arrays["train"]
+        held_out = {name: split for name, split in arrays.items() if name != "train"}
+        count = train.labels.shape[0]
+        return Stages(
+            begin=lambda: fit.begin(self.network(data), self.seed, count=count, start=start),
+            advance=lambda state: fit.segment(state, train, held_out, 1),
+            finish=fit.finish,
         )
 
     def _fit(self, data: Data) -> Fit:

@@ -1,50 +1,43 @@
-"""How far a sweep is, while its programs say nothing of themselves."""
+"""How far a sweep is, and the program under way."""
 
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-import pytest
+import numpy as np
 from command import TINY, folders
 from command import smallnets as command
 from rich.console import Console
 
 from smallnets.sweep import progress
-from smallnets.sweep.progress import MOST, Training, estimate, progress_bars
+from smallnets.sweep.progress import Training, progress_bars
+from smallnets.training.batch import Cut
 
 
-@pytest.mark.parametrize(
-    ("done", "seconds", "under_way", "reached"),
-    [
-        (0, 0, [(100, 7)], 0),  # nothing is known of the first
-        (100, 10, [(100, 5)], 150),
-        (100, 10, [(100, 5), (50, 1)], 160),
-        (100, 10, [(100, 60)], 100 + MOST * 100),  # it takes longer than its work says
-    ],
-)
-def test_an_estimate_goes_by_the_rate_of_what_is_done(done, seconds, under_way, reached):
-    assert estimate(done, seconds, under_way) == pytest.approx(reached)
-
-
-def test_the_bar_moves_while_a_program_is_under_way(monkeypatch):
+def test_it_goes_by_what_is_heard_of_programs_under_way(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     said = io.StringIO()
-    bars = progress_bars(Console(file=said))
-    training = Training(bars, [10.0, 30.0])
+    bars = progress_bars(Console(file=said, width=200))
+    training = Training(bars, [(10.0, 1), (30.0, 3)])
+    portion: Any = SimpleNamespace(
+        label="dense", trainer=SimpleNamespace(steps=2000, evaluations=4)
+    )
+    cut = Cut(2, (None, {"train_loss": np.asarray([[2.0, 1.5, 0, 0]])}), None)
     found = []
-    for moment, place, what in ((0, 0, "start"), (2, 0, "finish"), (2, 1, "start"), (4, 1, None)):
-        now[0] = float(moment)
-        if what:
-            getattr(training, what)(place)
+    for moment in (lambda: None, lambda: training.finish(0),
+                   lambda: training.hear(1, 1.5, portion, cut)):  # fmt: skip
+        moment()
         training.show()
         found.append(bars.tasks[0].completed)
-    assert found == [0, 10, 10, 20]
-    now[0] = 40.0
+    assert found == [0, 10, 25]
+    now[0] = 50.0
     training.show()
-    assert bars.tasks[0].completed == 10 + MOST * 30
-    assert re.fullmatch(
-        r"training for 40 s: 1 of 2 programs done, about 2 s left\n", said.getvalue()
+    assert said.getvalue() == (
+        "training for 50 s: 1 of 2 programs done, 2.5 of 4 runs, dense at step 1,000 of 2,000, "
+        "loss 1.5, about 30 s left\n"
     )
 
 

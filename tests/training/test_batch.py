@@ -12,7 +12,14 @@ import pytest
 
 from smallnets.sweep.plan import Program, plan
 from smallnets.traced import assign
-from smallnets.training.batch import compile_program, compile_runs, fastest_execution
+from smallnets.training.batch import (
+    EXECUTIONS,
+    Stages,
+    compile_program,
+    compile_runs,
+    fastest_execution,
+    filled,
+)
 from smallnets.training.trainer import splits
 
 pytestmark = pytest.mark.users_options
@@ -135,27 +142,64 @@ def test_a_run_learns(cache: Path):
     assert curves["validation_error"][-1] < 0.4
 
 
-def big(values, shared):
-    return {"sum": values["x"] * shared["one"].sum() + jnp.zeros(250_000)}
+def big(values, shared) -> Stages:
+    """A run whose state is a megabyte."""
+
+    def advance(state):
+        state = state + values["x"] * shared["one"].sum()
+        return state, {"sum": state[:1]}
+
+    return Stages(lambda: jnp.zeros(250_000), advance, lambda state: state)
 
 
-@pytest.mark.parametrize("execution", ["map", "vmap"])
-def test_a_group_too_large_for_memory_is_cut_into_chunks(execution):
-    """Each member returns a megabyte: seven of them do not fit into four."""
-    values = {"x": np.arange(7, dtype=np.float32)}
-    shared = {"one": np.ones(3, np.float32)}
-    whole = compile_runs(big, values, shared, execution=execution, memory_limit=AMPLE)
-    parts = compile_runs(big, values, shared, execution=execution, memory_limit=4_000_000)
-    assert whole.chunk == 7
-    assert 1 <= parts.chunk <= 4
-    np.testing.assert_array_equal(whole.run()["sum"], parts.run()["sum"])
+X = {"x": np.arange(7, dtype=np.float32)}
+ONE = {"one": np.ones(3, np.float32)}
+compiled = partial(compile_runs, big, X, ONE, evaluations=4)
+
+
+def test_side_by_side_as_many_runs_as_fit_into_memory_are_trained_at_once():
+    assert compiled(execution="vmap", memory_limit=AMPLE).chunk == 7
+    assert compiled(execution="vmap", memory_limit=AMPLE, at_most=2).chunk == 2
+    parts = compiled(execution="vmap", memory_limit=10_000_000)
+    assert 1 <= parts.chunk < 7
+    last = {"x": X["x"][-1:]}  # a chunk is filled up by repeating it
+    cut = parts.advance(last, ONE, None, 4)
+    np.testing.assert_array_equal(cut.curves["sum"], parts.chunk * [[18, 36, 54, 72]])
+    assert compiled(execution="map", memory_limit=AMPLE).chunk == 1
 
 
 def test_one_run_too_large_for_memory_gets_one_line():
-    values = {"x": np.arange(2, dtype=np.float32)}
-    shared = {"one": np.ones(3, np.float32)}
     with pytest.raises(ValueError, match="one run must fit into memory"):
-        compile_runs(big, values, shared, execution="map", memory_limit=1000)
+        compiled(execution="map", memory_limit=1000)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_where_a_program_is_cut_is_not_in_its_bits(execution, cache: Path):
+    """Every network's curves and models in one stretch and in four, of one compiled program."""
+    words = ["model=residual", "family=mixture", "model.width=8", "seed=0,1,2", "save=best"]
+    length = ["steps=20", "evaluations=4", "batch_size=16", f"cache={cache}"]
+    (program,) = plan(*words, *length).programs
+    arrays = splits(program.data)
+
+    def stages(values, arrays):
+        return program.trainer_of(values).stages(program.data, arrays)
+
+    runs = compile_runs(
+        stages,
+        program.group.values,
+        arrays,
+        evaluations=4,
+        execution=execution,
+        memory_limit=AMPLE,
+    )
+    values = filled(program.group.values, runs.chunk)
+    whole = runs.advance(values, arrays, None, 4)
+    cut = None
+    for last in (1, 2, 4):
+        cut = runs.advance(values, arrays, cut, last)
+        cut = cut._replace(carry=jax.device_get(cut.carry))  # as from a checkpoint
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(cut), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(("platform", "expected"), [("cpu", "map"), ("gpu", "vmap")])

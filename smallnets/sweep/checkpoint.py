@@ -1,0 +1,126 @@
+"""Checkpoints of runs in training: written by Orbax, whole or not there, and known by checksums.
+
+They lie in the study's folder, ``.checkpoints/RUNS/EVALUATIONS``: ``state``, which is Orbax's, and
+``about.json``, which says whose state it is and holds a SHA-256 of every file of it, since Orbax
+restores a flipped bit without a word. The newest two are kept, so that one that is damaged leaves
+the one before.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from smallnets.files import replacing
+
+FOLDER, ABOUT, STATE, DRAFT = ".checkpoints", "about.json", "state", "draft"
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Those of the runs that ``identity`` describes, in a folder of their own below ``study``.
+
+    ``identity`` is JSON of all on which the bits of the state depend: another one's checkpoint is
+    not used. ``say`` takes a line about each that is passed over.
+    """
+
+    study: Path
+    identity: dict[str, Any]
+    say: Callable[[str], None]
+
+    @property
+    def folder(self) -> Path:
+        return self.study / FOLDER / _digest(self.identity["keys"])[:16]
+
+    def save(self, done: int, carry: Any, spent: float) -> None:
+        """Keep the carry after ``done`` evaluations, which took ``spent`` seconds."""
+        import orbax.checkpoint as ocp  # which takes a second, and most sweeps need none
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft, path = self.folder / DRAFT, self.folder / f"{done:09d}"
+        for each in (draft, path):  # what was left behind, or was passed over as damaged
+            shutil.rmtree(each, ignore_errors=True)
+        leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(carry))}
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            # Orbax refuses an array of nothing.
+            checkpointer.save(
+                (draft / STATE).absolute(),
+                {name: leaf for name, leaf in leaves.items() if leaf.size},
+            )
+        said = {"identity": self.identity, "done": done, "spent": spent, "files": _sums(draft)}
+        with replacing(draft / ABOUT) as file:
+            file.write_text(json.dumps({"said": said, "sha256": _digest(said)}))
+        draft.rename(path)
+        before = [old for old in self._paths() if old.name < path.name]
+        for old in before[: 1 - KEPT]:
+            old.rename(draft)  # so that none is ever half there
+            shutil.rmtree(draft)
+
+    def newest(self, like: Any) -> tuple[int, Any, float] | None:
+        """The newest sound checkpoint, as :meth:`save` was given it; None where there is none.
+
+        ``like`` is a carry of the same structure, shapes and types.
+        """
+        for path in reversed(self._paths()):
+            try:
+                return self._read(path, like)
+            except ValueError as error:
+                self.say(f"{path}: {error}, so the checkpoint before it, if any, is used")
+        return None
+
+    def remove(self) -> None:
+        """Remove all of them: their runs are done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _paths(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if path.name != DRAFT)
+
+    def _read(self, path: Path, like: Any) -> tuple[int, Any, float]:
+        """Raises ValueError, which says what is wrong, for one that is not to be used."""
+        try:
+            about = json.loads((path / ABOUT).read_text())
+            said, digest = about["said"], about["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ValueError("it is no checkpoint") from None
+        if _digest(said) != digest or _sums(path) != said["files"]:
+            raise ValueError("it is damaged") from None
+        if said["identity"] != self.identity:
+            other = [
+                name for name in self.identity if said["identity"].get(name) != self.identity[name]
+            ]
+            raise ValueError(f"it is of another {' and '.join(other)}")
+        import orbax.checkpoint as ocp
+
+        try:
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+                found = checkpointer.restore((path / STATE).absolute())
+        except Exception as error:  # Orbax has a different one for every damage
+            raise ValueError(f"it can't be restored ({type(error).__name__})") from error
+        leaves, structure = jax.tree.flatten(like)
+        read = [np.asarray(found.get(str(i), leaf)) for i, leaf in enumerate(leaves)]
+        if [(x.shape, x.dtype) for x in read] != [(x.shape, x.dtype) for x in leaves]:
+            raise ValueError("it is of another network or trainer")
+        return said["done"], jax.tree.unflatten(structure, read), said["spent"]
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file below the folder's state."""
+    state = folder / STATE
+    return {
+        str(path.relative_to(state)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(state.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _digest(said: Any) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

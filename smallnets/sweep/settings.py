@@ -1,0 +1,72 @@
+"""How programs are run: what the launcher's config sets, and what that is on this machine."""
+
+from dataclasses import dataclass, fields
+from typing import Literal, NamedTuple
+
+import jax
+from omegaconf import DictConfig, OmegaConf
+
+from smallnets.measure import machine
+from smallnets.training.batch import EXECUTIONS, Execution, fastest_execution
+
+
+class Chosen(NamedTuple):
+    """What programs are run with; see :class:`Settings`."""
+
+    execution: Execution
+    memory_limit: int
+    workers: int
+    checkpoint_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How programs are run: what the launcher's config sets.
+
+    ``execution`` is vmap, map or auto (what is faster on the device); ``memory_limit`` the bytes
+    that a program may take (None: its share of half of what the device has, so that it does not
+    change from run to run); ``workers`` the programs under way at once (None: one a core on a CPU,
+    else one); ``carbon`` whether the end says CO2 and money beside joules. ``checkpoint_seconds``
+    lie between two checkpoints of runs in training (None: at least a minute, and fifty times what
+    the last took to write); after ``time_limit`` seconds they are written and the sweep stops.
+    Raises ValueError for another execution and for numbers too small.
+    """
+
+    execution: Execution | Literal["auto"] = "auto"
+    memory_limit: int | None = None
+    workers: int | None = None
+    carbon: bool = False
+    checkpoint_seconds: float | None = None
+    time_limit: float | None = None
+
+    def __post_init__(self):
+        known = ("auto", *EXECUTIONS)
+        if self.execution not in known:
+            raise ValueError(f"execution must be one of {', '.join(known)}, not {self.execution}")
+        for name in ("memory_limit", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, but is {value}: or leave it null")
+        for name in ("checkpoint_seconds", "time_limit"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, but is {value}: or leave it null")
+
+    def here(self, *, programs: int) -> "Chosen":
+        """What they are on this machine for so many programs, with nothing left open."""
+        platform = jax.default_backend()
+        workers = self.workers or (machine.cores() if platform == "cpu" else 1)
+        workers = min(workers, programs)
+        return Chosen(
+            execution=fastest_execution(platform) if self.execution == "auto" else self.execution,
+            memory_limit=self.memory_limit or machine.memory() // 2 // workers,
+            workers=workers,
+            checkpoint_seconds=self.checkpoint_seconds,
+        )
+
+
+def settings_of(config: DictConfig) -> Settings:
+    """What a config's launcher says; the defaults where it is another launcher."""
+    said = OmegaConf.select(config, "hydra.launcher") or {}
+    names = [each.name for each in fields(Settings)]
+    return Settings(**{name: said[name] for name in names if name in said})

@@ -1,0 +1,93 @@
+"""Killed a hundred times, a sweep of 200 runs loses none, has none twice, and the same bits."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from command import folders
+
+from smallnets import load, rows
+from smallnets.sweep.checkpoint import ABOUT, FOLDER
+
+START = "from smallnets.cli import main; main()"
+SWEEP = ["-m", "model=perceptron", "model.widths=[4],[6],[8],[10]", "seed=range(50)"]
+SWEEP += ["steps=200", "evaluations=20", "batch_size=16", "~hydra.callbacks.report"]
+KILLS = int(os.environ.get("KILLS", "100"))
+
+
+def start(cache: Path, out: Path, *words: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", START, *SWEEP, *words, *folders(cache, out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def kept(out: Path, since: float) -> list[Path]:
+    """The checkpoints that were written since a moment, of runs under way."""
+    found = []
+    for path in out.glob(f"{FOLDER}/*/0*/{ABOUT}"):
+        try:
+            if path.stat().st_mtime > since:
+                found.append(path)
+        except FileNotFoundError:  # replaced meanwhile
+            continue
+    return found
+
+
+def unfinished(out: Path) -> int:
+    """Runs whose folder is there and whose row is not."""
+    return sum(not (path / rows.NAME).exists() for path in out.glob("[0-9a-f]*") if path.is_dir())
+
+
+@pytest.mark.slow  # half an hour: a hundred times a command starts
+def test_killed_at_any_moment_nothing_is_lost_nor_twice(cache: Path, tmp_path: Path, capsys):
+    undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
+    assert start(cache, undisturbed).wait() == 0
+    draw = random.Random(0)
+    kills = inside = publishing = 0
+    longest = 1.0
+    while kills < KILLS:
+        began, wait = time.time(), draw.random()
+        process = start(cache, out, "hydra.launcher.checkpoint_seconds=1e-6")
+        mode = draw.choices(["inside", "publishing", "any"], [65, 20, 15])[0]
+        there = unfinished(out)
+        while process.poll() is None:
+            if mode == "inside":
+                ready = bool(kept(out, began))
+            elif mode == "publishing":
+                ready = unfinished(out) > there
+            else:
+                ready = time.time() - began > wait * longest
+            if ready:
+                break
+            time.sleep(0.001)
+        if mode == "inside":
+            longest = max(longest, time.time() - began)
+            time.sleep(0.3 * wait)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "the sweep ended before it was killed so often"
+        kills += 1
+        inside += bool(kept(out, began))
+        publishing += unfinished(out) > there
+    finished = len(list(rows.load(out)))
+    assert start(cache, out).wait() == 0
+    with capsys.disabled():
+        print(
+            f"\n{kills} kills: {inside} inside a program after its first checkpoint, {publishing} "
+            f"while a run was published; {finished} of 200 runs were finished by then"
+        )
+    assert inside >= KILLS / 2
+    found = {row.key: row for row in rows.load(out)}
+    assert len(found) == len(list(out.rglob(rows.NAME))) == 200
+    assert not rows.missing(out)
+    for row in rows.load(undisturbed):
+        assert found[row.key].curves == row.curves
+        assert found[row.key].metrics == row.metrics
+        equal = jax.tree.map(np.array_equal, load(out / row.key), load(undisturbed / row.key))
+        assert all(jax.tree.leaves(equal))
+    assert not (out / FOLDER).exists()

@@ -1,0 +1,174 @@
+"""A stopped sweep goes on from its checkpoints, with the bits of one that was never stopped."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from command import folders, smallnets
+
+from smallnets import load, rows
+from smallnets.sweep import progress
+from smallnets.sweep.checkpoint import FOLDER, STATE, Checkpoints
+
+SWEEP = ["-m", "model=logistic", "seed=0,1", "steps=20", "evaluations=10", "batch_size=16"]
+EVERY_CUT = ["hydra.launcher.checkpoint_seconds=1e-6", "hydra.launcher.workers=1"]
+
+
+def stopped(after: int, cache: Path, out: Path, monkeypatch) -> None:
+    """The sweep until SIGTERM comes, when the first run has been evaluated so many times."""
+    hear = progress.Training.hear
+
+    def heard(self, place, runs, portion, cut):
+        hear(self, place, runs, portion, cut)
+        if cut.done == after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(progress.Training, "hear", heard)
+        with pytest.raises(SystemExit) as ended:
+            smallnets(*SWEEP, *EVERY_CUT, *folders(cache, out))
+    assert ended.value.code == 75
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    smallnets(*SWEEP, *folders(cache, out))
+    assert not (out / FOLDER).exists()
+    return out
+
+
+@pytest.fixture(scope="module")
+def left(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep that was stopped in its first run, with two checkpoints."""
+    out = tmp_path_factory.mktemp("left")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        stopped(4, cache, out, monkeypatch)
+    return out
+
+
+def checkpoints(out: Path) -> list[Path]:
+    return sorted(out.glob(f"{FOLDER}/*/*"))
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    """The same runs, with the same curves and models to the last bit."""
+    found = {row.key: row for row in rows.load(one)}
+    assert set(found) == {row.key for row in rows.load(other)}
+    for row in rows.load(other):
+        assert found[row.key].curves == row.curves
+        assert found[row.key].metrics == row.metrics
+        equal = jax.tree.map(np.array_equal, load(one / row.key), load(other / row.key))
+        assert all(jax.tree.leaves(equal))
+
+
+def test_sigterm_leaves_checkpoints_and_a_status_and_the_same_command_goes_on(
+    undisturbed: Path, left: Path, cache: Path, tmp_path: Path, monkeypatch, capfd
+):
+    before, newest = (int(path.name) for path in checkpoints(left))
+    assert 4 <= newest == before + 1 < 10  # the signal is heard within a cut or two
+    assert len(rows.missing(left)) == 2
+    line = json.loads((left.parent / "ledger.jsonl").read_text().splitlines()[-1])
+    assert line["status"] == "stopped"
+    out = tmp_path / "out"
+    shutil.copytree(left, out)
+    begun = []
+    hear = progress.Training.hear
+    monkeypatch.setattr(
+        progress.Training,
+        "hear",
+        lambda self, place, runs, portion, cut: (
+            begun.append(cut.done),
+            hear(self, place, runs, portion, cut),
+        ),
+    )
+    smallnets(*SWEEP, *folders(cache, out))
+    assert begun[0] > newest
+    assert "is used" not in capfd.readouterr().out
+    assert_equal(out, undisturbed)
+    assert not (out / FOLDER).exists()
+    assert not rows.missing(out)
+
+
+def truncated(path: Path) -> None:
+    file = max(path.rglob("d/*"), key=lambda each: each.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def flipped(path: Path) -> None:
+    file = max((path / STATE).rglob("d/*"), key=lambda each: each.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def emptied(path: Path) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+def foreign(path: Path) -> None:
+    said = json.loads((path / "about.json").read_text())
+    said["said"]["identity"]["versions"] = {}
+    (path / "about.json").write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (truncated, "it is damaged"),
+        (flipped, "it is damaged"),
+        (emptied, "it is no checkpoint"),
+        (foreign, "it is damaged"),
+    ],
+)
+def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(
+    damage, said, undisturbed: Path, left: Path, cache: Path, tmp_path: Path, capfd
+):
+    out = tmp_path / "out"
+    shutil.copytree(left, out)
+    before, newest = checkpoints(out)
+    damage(newest)
+    smallnets(*SWEEP, *folders(cache, out))
+    printed = "".join(capfd.readouterr().out.split("\n"))
+    assert printed.count(f"{newest.name}: {said}") == 1
+    assert f"{before.name}: it" not in printed
+    assert_equal(out, undisturbed)
+
+
+def test_what_is_restored_is_what_was_kept_or_nothing(tmp_path: Path):
+    said: list[str] = []
+    identity = {"keys": ["a", "b"], "device": "here"}
+    kept = Checkpoints(tmp_path, identity, said.append)
+    carry = {"a": np.arange(6.0).reshape(2, 3), "none": np.zeros((2, 0)), "i": np.arange(2)}
+    assert kept.newest(carry) is None
+    for done in (1, 2, 3):
+        kept.save(done, jax.tree.map(lambda leaf, done=done: leaf + done, carry), 1.5)
+    found = kept.newest(carry)
+    assert found is not None
+    done, there, spent = found
+    assert (done, spent) == (3, 1.5)
+    assert all(np.array_equal(there[name], carry[name] + 3) for name in carry)
+    assert not said
+    assert Checkpoints(tmp_path, {**identity, "device": "there"}, said.append).newest(carry) is None
+    assert len(said) == 2
+    assert "it is of another device" in said[0]
+    assert kept.newest({**carry, "i": np.arange(3)}) is None
+    assert "it is of another network or trainer" in said[-1]
+    kept.remove()
+    assert not kept.folder.exists()
+
+
+def test_a_time_limit_stops_too(cache: Path, tmp_path: Path, capfd):
+    with pytest.raises(SystemExit) as ended:
+        smallnets(*SWEEP, "hydra.launcher.time_limit=1e-9", *folders(cache, tmp_path))
+    assert ended.value.code == 75
+    said = capfd.readouterr()
+    assert "stopped: 0 of 2 runs are finished" in said.out
+    assert "stopped by the time limit of 1e-09 s: " in said.err
+    assert said.err.count("\n") == 1

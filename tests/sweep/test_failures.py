@@ -45,7 +45,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "own_code", raising=False)
     words = ["-m", "--config-dir", str(tmp_path), "allow=[own_code]", "task=own"]
-    return [*words, "model=logistic", *TINY, "~hydra.callbacks.report"]
+    return [*words, "model=logistic", *TINY]
 
 
 def failing(*words: object) -> None:

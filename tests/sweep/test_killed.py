@@ -18,7 +18,7 @@ from smallnets.sweep.checkpoint import ABOUT, FOLDER
 
 START = "from smallnets.cli import main; main()"
 SWEEP = ["-m", "model=perceptron", "model.widths=[4],[6],[8],[10]", "seed=range(50)"]
-SWEEP += ["steps=200", "evaluations=20", "batch_size=16", "~hydra.callbacks.report"]
+SWEEP += ["steps=200", "evaluations=20", "batch_size=16"]
 KILLS = int(os.environ.get("KILLS", "100"))
 
 

@@ -1,5 +1,7 @@
 """The verb ``analyse``: fit scaling laws to runs and write the report."""
 
+import os
+import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from pathlib import Path
 
@@ -7,9 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from smallnets.analysis import report, tables
-from smallnets.analysis.claims import claims
+from smallnets.analysis.answer import answer, best_run
+from smallnets.analysis.claims import Claims, claims
+from smallnets.analysis.columns import SETTING
+from smallnets.analysis.figures import emphasised
 from smallnets.analysis.study import Study, analyse
-from smallnets.analysis.table import read
+from smallnets.analysis.table import digest, read
+
+FAMILIES = 20  # of more, those in the figures' colours are printed alone
+PIPED = 10_000  # characters a line, where nobody reads on a terminal
 
 
 def main(words: list[str]) -> None:
@@ -19,16 +27,17 @@ def main(words: list[str]) -> None:
         description="Fit scaling laws to runs, print them with intervals, write a report.",
         formatter_class=ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("path", type=Path, help="a folder of rows, a .csv or a .parquet file")
+    parser.add_argument("path", type=Path, help="a folder of rows, or a file of a line a run")
     parser.add_argument("--size", default="parameters", help="column of sizes")
     parser.add_argument("--score", default="test_error", help="column of scores, lower is better")
     parser.add_argument("--family", default="family", help="column of families")
     parser.add_argument("--seed", default="seed", help="column of seeds")
     parser.add_argument("--task", help="which task, where there are several")
+    parser.add_argument("--where", help='a condition that runs fulfil, as "params > 1e6" (SQL)')
     parser.add_argument("--cost", help="another axis than the size, such as milliseconds")
     parser.add_argument(
         "--setting",
-        default="config.optimizer.learning_rate",
+        default=SETTING,
         help="column of a swept setting, chosen for each family and size",
     )
     parser.add_argument(
@@ -48,6 +57,7 @@ def main(words: list[str]) -> None:
         family=given.family,
         seed=given.seed,
         task=given.task,
+        where=given.where,
         cost=given.cost,
         setting=given.setting,
         validation=given.validation,
@@ -55,22 +65,40 @@ def main(words: list[str]) -> None:
         level=given.level,
     )
     compared = claims(study, reference=given.reference)
-    show(study)
-    written = report.write(study, compared, given.out or _beside(given.path))
-    print(f"report: {written}")
+    out = given.out or _beside(given.path)
+    written = report.write(study, out, compared=compared, source=digest(given.path))
+    try:
+        show(study, compared)
+        print(f"report: {written}", flush=True)
+    except BrokenPipeError:  # whoever reads has enough, as ``| head`` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def show(study: Study) -> None:
-    """Print the laws with their intervals, then every note."""
-    console = Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
-    lines = tables.law_lines(study).drop("other laws", "hold-out", strict=False)
+def show(study: Study, compared: Claims) -> None:
+    """Print the answer, the laws with their intervals and warnings, and every note."""
+    # Labels may hold brackets and colons. What is piped is not wrapped.
+    width = None if sys.stdout.isatty() else PIPED
+    console = Console(markup=False, emoji=False, highlight=False, width=width)
+    for sentence in answer(study, compared):
+        console.print(sentence)
+    best = best_run(study)
+    if best is not None:
+        console.print(best.sentence)
+        if best.command:
+            console.print(f"  {best.command}", soft_wrap=True)
+    console.print()
+    shown = emphasised(study, compared)
+    lines = tables.law_lines(study, shown, only=len(study.curves) > FAMILIES)
     table = Table(*lines.columns, box=None, header_style="bold", pad_edge=False)
     for line in lines.iter_rows():
         table.add_row(*(str(value) for value in line))
     console.print(table)
-    for note in tables.all_notes(study):
-        console.print(f"- {note}", highlight=False)
+    if len(study.curves) > FAMILIES:
+        console.print("... the laws of the other families are in laws.csv")
+    for note in [*tables.all_notes(study), *compared.refused]:
+        console.print(f"- {note}")
 
 
 def _beside(path: Path) -> Path:
-    return path if path.is_dir() else path.with_name(f"{path.stem}-report")
+    """The folder of rows itself, or for ``runs.csv.gz`` the folder ``runs-report`` beside it."""
+    return path if path.is_dir() else path.with_name(f"{path.name.split('.')[0]}-report")

@@ -5,20 +5,10 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from smallnets.analysis.choose import Choice, choose
+from smallnets.analysis.columns import SETTING, Columns, prepared
 from smallnets.analysis.intervals import Interval, intervals
 from smallnets.analysis.laws import IN_SIZE, Law
 from smallnets.analysis.select import DIVERGED, Selection, best_rate
-from smallnets.analysis.table import lower_is_better
-
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """The names of the columns that a study is read from."""
-
-    size: str
-    score: str
-    family: str
-    seed: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +37,25 @@ class Study:
 
 
 def analyse(
-    table: pl.DataFrame,
+    table: object,
     *,
     size: str = "parameters",
     score: str = "test_error",
     family: str = "family",
     seed: str = "seed",
     task: str | None = None,
+    where: str | None = None,
     cost: str | None = None,
-    setting: str = "config.optimizer.learning_rate",
+    setting: str = SETTING,
     validation: str = "validation_error",
     laws: tuple[Law, ...] = IN_SIZE,
     delta: float = float("inf"),
     level: float = 0.95,
 ) -> Study:
     """Select, check and fit: one curve of ``score`` over ``size`` for each family.
+
+    ``table`` is a polars or pandas frame, a line a run (see ``columns.prepared``, also for
+    ``where``, which keeps a part of it).
 
     Where the column ``setting`` varies, its value is chosen for each (family, size) by the mean of
     ``validation`` over seeds. ``validation_error`` is the default because a study of errors should
@@ -78,12 +72,18 @@ def analyse(
         ValueError: in one line, if columns or values are missing, negative, infinite or
             duplicated, if there are several tasks and none is named, or fewer than two sizes.
     """
-    table, score = lower_is_better(table, score)
-    table, validation = lower_is_better(table, validation)
-    columns = Columns(size=size, score=score, family=family, seed=seed)
-    table = _one_task(_present(table, columns), task)
+    given = prepared(
+        table,
+        Columns(size=size, score=score, family=family, seed=seed),
+        task=task,
+        cost=cost,
+        setting=setting,
+        validation=validation,
+        where=where,
+    )
+    table, columns, validation = given.table, given.columns, given.validation
     families = table[family].unique(maintain_order=True).to_list()
-    selection, runs, notes = None, table, []
+    selection, runs, notes = None, table, list(given.notes)
     if setting in table.columns and table[setting].n_unique() > 1:
         selection = best_rate(table, setting=setting, score=validation, size=size, family=family)
         runs = selection.runs
@@ -167,31 +167,6 @@ def finished(runs: pl.DataFrame) -> pl.DataFrame:
     return runs.filter(pl.col("status").ne_missing(DIVERGED))
 
 
-def _present(table: pl.DataFrame, columns: Columns) -> pl.DataFrame:
-    wanted = (columns.size, columns.score, columns.family, columns.seed)
-    missing = [name for name in wanted if name not in table.columns]
-    if missing:
-        raise ValueError(
-            f"no column {', '.join(missing)}; there are {', '.join(table.columns[:20])}"
-        )
-    for name in (columns.family, columns.seed):
-        if count := table[name].null_count():
-            raise ValueError(f"column {name} is missing in {count} of {len(table)} runs: name it")
-    table = table.with_columns(pl.col(columns.family).cast(pl.String))
-    return table.sort(columns.family, columns.size, columns.seed, maintain_order=True)
-
-
-def _one_task(table: pl.DataFrame, task: str | None) -> pl.DataFrame:
-    if "task" not in table.columns:
-        return table
-    tasks = table["task"].unique(maintain_order=True).to_list()
-    if task is None and len(tasks) > 1:
-        raise ValueError(f"a curve is of one task, there are {', '.join(tasks)}: name one")
-    if task is not None and task not in tasks:
-        raise ValueError(f"no task {task}, there are {', '.join(tasks)}")
-    return table if task is None else table.filter(pl.col("task") == task)
-
-
 def _selection_notes(selection: Selection, family: str, size: str) -> list[str]:
     name = selection.setting.removeprefix("config.")
     notes = []
@@ -258,4 +233,20 @@ def _curve(
         choice=choice,
         intervals=intervals(best, level=level),
         notes=tuple(notes),
+    )
+
+
+def means(curve: Curve, columns: Columns) -> pl.DataFrame:
+    """One line a size: geometric mean of the score (what is fitted), lowest, highest, runs."""
+    score = pl.col(columns.score).cast(pl.Float64)
+    return (
+        curve.runs.filter(score > 0)
+        .group_by(pl.col(columns.size).alias("size"))
+        .agg(
+            score.log().mean().exp().alias("mean"),
+            score.min().alias("lowest"),
+            score.max().alias("highest"),
+            pl.len().alias("runs"),
+        )
+        .sort("size")
     )

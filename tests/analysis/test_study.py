@@ -62,8 +62,6 @@ def test_few_sizes_give_a_curve_without_an_interval(write_study):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"loss": pl.when(pl.col("n") == 10).then(None).otherwise("loss")}, "loss is missing in 4"),
-        ({"loss": pl.when(pl.col("n") == 10).then(float("nan")).otherwise("loss")}, "missing in 4"),
         (
             {"loss": pl.when(pl.col("n") == 10).then(float("inf")).otherwise("loss")},
             "infinite in 4",
@@ -73,7 +71,7 @@ def test_few_sizes_give_a_curve_without_an_interval(write_study):
         ({"n": pl.col("n") - 10}, "n is zero"),
         ({"n": pl.lit(10), "run": pl.int_range(20)}, "single n: a curve needs at least two"),
         ({"run": pl.lit(0)}, "20 runs share their arch, n, run"),
-        ({"loss": pl.col("loss").cast(pl.String)}, "must hold numbers"),
+        ({"loss": pl.lit(True)}, "must hold numbers"),
         ({"arch": pl.when(pl.col("n") == 10).then(None).otherwise("arch")}, "arch is missing in 4"),
     ],
 )

@@ -107,7 +107,7 @@ def _present(
 
 def _absent(table: pl.DataFrame, name: str) -> str:
     """That there is no such column, and which may be meant."""
-    names = [each for each in table.columns if each not in (ROW, FAMILY, SEED)]
+    names = [each for each in table.columns if each != ROW]
     lower = {each.lower(): each for each in names[::-1]}
     near = get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
     inside = [each for each in names if name.lower() in each.lower()]
@@ -161,8 +161,7 @@ def _complete(
         if len(without) == len(table):
             raise ValueError(f"column {name} is missing in all {len(table)} runs: name another")
         if len(without):
-            what = "Row has" if len(without) == 1 else "Rows have"
-            notes.append(f"{len(without)} {what} no {name} and are left out: {_rows(without)}.")
+            notes.append(f"Left out, without {name}: {_rows(without)}.")
             table = table.filter(~(_empty(table, name) & ~diverged))
     return table
 

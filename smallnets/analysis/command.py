@@ -1,6 +1,5 @@
 """The verb ``analyse``: fit scaling laws to runs and write the report."""
 
-import os
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from pathlib import Path
@@ -67,18 +66,16 @@ def main(words: list[str]) -> None:
     compared = claims(study, reference=given.reference)
     out = given.out or _beside(given.path)
     written = report.write(study, out, compared=compared, source=digest(given.path))
-    try:
-        show(study, compared)
-        print(f"report: {written}", flush=True)
-    except BrokenPipeError:  # whoever reads has enough, as ``| head`` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def show(study: Study, compared: Claims) -> None:
-    """Print the answer, the laws with their intervals and warnings, and every note."""
-    # Labels may hold brackets and colons. What is piped is not wrapped.
+    # Labels may hold brackets and colons. What is piped is not wrapped; where whoever reads has
+    # enough, as ``| head`` has, rich ends without a word.
     width = None if sys.stdout.isatty() else PIPED
     console = Console(markup=False, emoji=False, highlight=False, width=width)
+    show(study, compared, console)
+    console.print(f"report: {written}", soft_wrap=True)
+
+
+def show(study: Study, compared: Claims, console: Console) -> None:
+    """Print the answer, the laws with their intervals and warnings, and every note."""
     for sentence in answer(study, compared):
         console.print(sentence)
     best = best_run(study)

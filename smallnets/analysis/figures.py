@@ -67,7 +67,7 @@ def figures(study: Study, claims: Claims) -> dict[str, Figure]:
     shown = emphasised(study, claims)
     drawn = {
         "curves": curves(study, shown),
-        "families": families(study, shown),
+        "each_family": each_family(study, shown),
         "multiplier": multiplier(study, claims, shown),
         "pareto": pareto(study, claims, shown),
         "sweep": sweep(study, shown),
@@ -129,7 +129,7 @@ def curves(study: Study, shown: list[str]) -> Figure:
     )
 
 
-def families(study: Study, shown: list[str]) -> Figure | None:
+def each_family(study: Study, shown: list[str]) -> Figure | None:
     """Each family with its bands in a panel of its own, where bands would cover each other."""
     laws = {curve.family: law_lines(curve, study.level) for curve in study.curves}
     if len(laws) <= OVERLAID or not any(len(law) for law in laws.values()):
@@ -168,7 +168,7 @@ def multiplier(study: Study, claims: Claims, shown: list[str]) -> Figure | None:
     x = axis(f"{label(study.columns.score)} (better to the right)", span(every["x"], pad=0))
     x["scale"]["reverse"] = True
     inner = span([*every["y"], 1.0], pad=0)
-    room = max(np.log(inner[1] / inner[0]), np.log(2))  # an open band stretches no axis
+    room = max(np.log(inner[1] / inner[0]) / 2, np.log(2))  # an open band stretches no axis
     ends = np.exp([-room, room]) * inner
     low = float(np.clip(every["low"].min(), ends[0], inner[0]))  # type: ignore[arg-type]
     high = float(np.clip(every["high"].max(), inner[1], ends[1]))  # type: ignore[arg-type]

@@ -1,3 +1,7 @@
+import json
+import subprocess
+import sys
+
 import polars as pl
 import pytest
 from command import smallnets
@@ -28,15 +32,6 @@ def call(capsys):
 
 
 NAMES = ("--size", "params", "--score", "loss", "--family", "arch", "--seed", "seed")
-
-
-def test_anyones_file_gives_fits_with_intervals_and_a_report(tmp_path, call):
-    runs().write_csv(tmp_path / "runs.csv")
-    status, out, err = call(tmp_path / "runs.csv", *NAMES)
-    assert (status, err) == (0, "")
-    assert "E + A N^-alpha" in out
-    assert " to " in out
-    assert (tmp_path / "runs-report" / "report.html").stat().st_size > 3e5
 
 
 def test_rows_of_ours_need_no_option(write_study, call):
@@ -74,3 +69,37 @@ def test_an_output_that_cannot_be_written_ends_in_one_line(tmp_path, call):
     status, _, err = call(tmp_path / "runs.csv", *NAMES, "--out", tmp_path / "file")
     assert status == 2
     assert err.count("\n") == 1
+
+
+def test_anyones_file_gives_the_answer_the_warnings_and_a_report(tmp_path, call):
+    table = runs(
+        arch=pl.when(pl.col("arch") == "mlp").then(pl.lit("[red]mlp[/red]")).otherwise("arch")
+    )
+    table.write_csv(tmp_path / "runs.csv")
+    status, out, err = call(tmp_path / "runs.csv", *NAMES, "--where", "seed < 2", "--level", "0.9")
+    assert (status, err) == (0, "")
+    assert "E + A N^-alpha" in out
+    assert (tmp_path / "runs-report" / "report.html").stat().st_size > 3e5
+    assert "For the same loss, cnn needs" in out
+    assert "Best run, by loss: cnn with 1,000 params, seed 0: loss 0." in out
+    assert "[red]mlp[/red]" in out
+    assert "90% interval" in out
+    assert "hold-out" in out
+    assert "other laws" in out
+    found = json.loads((tmp_path / "runs-report" / "analysis.json").read_text())
+    assert found["runs"] == 2 * 5 * 2
+
+
+@pytest.mark.slow
+def test_what_is_piped_is_not_wrapped_and_head_ends_it_silently(tmp_path):
+    runs(arch=pl.col("arch") + pl.lit("-with-a-long-name" * 12)).write_csv(tmp_path / "runs.csv")
+    words = [sys.executable, "-m", "smallnets", "analyse", str(tmp_path / "runs.csv"), *NAMES]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as done:
+        assert done.stdout is not None
+        assert done.stderr is not None
+        first = done.stdout.readline()
+        done.stdout.close()  # as head does
+        assert done.stderr.read() == ""
+    assert done.returncode in (0, 1)
+    assert len(first) > 250
+    assert (tmp_path / "runs-report" / "report.html").exists()

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from smallnets.analysis.answer import best_run
 from smallnets.analysis.claims import claims
 from smallnets.analysis.figures import figures
 from smallnets.analysis.panels import COLOURS, MARKERS, ticks
@@ -98,7 +99,7 @@ def test_print_files_lie_beside_it_and_equal_studies_give_equal_files(reported, 
         assert (folder / name).read_bytes() == (tmp_path / "again" / "deep" / name).read_bytes()
     with Image.open(folder / "curves.png") as picture:
         assert picture.width > 1500
-        assert np.ptp(np.asarray(picture.convert("L"))) == 255
+        assert np.ptp(np.asarray(picture.convert("L"))) > 200
 
 
 @pytest.mark.parametrize(
@@ -181,6 +182,7 @@ def random_study(families: list[str], *, sizes: int, seeds: int = 1) -> pl.DataF
     )
 
 
+@pytest.mark.slow
 def test_sixty_one_families_have_seven_colours_and_the_others_are_grey(tmp_path):
     table = random_study([f"f{i}" for i in range(61)], sizes=3)
     study = analyse(table)
@@ -234,8 +236,8 @@ def test_an_open_band_stretches_no_axis():
         for layer in panel["layer"]
         if "scale" in layer["encoding"].get("y", {})
     ]
-    assert ends[0][1] < 10 * m.value.max()
-    assert ends[0][0] > m.value.min() / 10
+    assert ends[0][1] < 5  # the values lie about 0.1, and 1 is always shown
+    assert ends[0][0] > m.value.min() / 5
 
 
 def test_a_size_is_said_in_three_digits_from_a_million_on():
@@ -245,5 +247,14 @@ def test_a_size_is_said_in_three_digits_from_a_million_on():
 
 def test_the_best_run_and_its_command_are_named(write_study):
     folder = write_study(sizes=4, seeds=2, rates=(3e-3,))
-    html = build(folder).read_text()
-    assert "Best run, by test error: monarch with 100,000 parameters" in html
+    words = ["family=monarch", "seed=1", "note=two words"]
+    job = json.dumps({"number": 0, "key": "", "words": words})  # of rows of before, without a key
+    (folder / "jobs.jsonl").write_text(f'{job}\n{{"number": 1, "ke')
+    best = best_run(analyse(from_rows(folder)))
+    assert best is not None
+    assert best.sentence.startswith("Best run, by test error: monarch with 100,000 parameters")
+    assert best.command == "smallnets family=monarch seed=1 'note=two words'"
+    study = analyse(random_study(["a"], sizes=4))
+    best = best_run(study)
+    assert best is not None
+    assert best.command == ""

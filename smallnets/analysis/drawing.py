@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from smallnets.analysis.bands import Band, band
+from smallnets.analysis.intervals import Band, band
 from smallnets.analysis.study import Columns, Curve, Study
 
 REACH = 2.5  # how far beyond the data, as a factor, a law is drawn (dashed)
@@ -26,7 +26,7 @@ class Segment:
 
 def segments(curve: Curve, *, level: float) -> tuple[Segment, ...]:
     """The law of ``curve`` below, within and above its data; empty where there is no law."""
-    if curve.choice is None:
+    if curve.choice is None or len(curve.choice.best.law.variables) > 1:
         return ()
     fitted = curve.choice.best
     low, high = fitted.x[0].min(), fitted.x[0].max()
@@ -93,7 +93,7 @@ def caption(study: Study) -> str:
         f"Lines: law fitted by {objective(study.delta)}, solid within the data, dashed beyond. "
         f"Dark band: {study.level:.0%} for the mean; light band: for one further run. "
         "Right: the score less the fitted E, of laws that have one. "
-        f"Parameter intervals: the wider of the profile likelihoods on runs and on size means."
+        "Parameter intervals: profile likelihood on size means."
     )
 
 
@@ -157,5 +157,5 @@ def multiplier_caption(study: Study, reference: str) -> str:
         f"How many times fewer {label(study.columns.size)} a family needs than {reference} for "
         f"the same {label(study.columns.score)}, from laws fitted apart, only where both have data "
         f"within their own sizes. Bands: {study.level:.0%} pointwise, delta method with Student's "
-        "t on runs and on size means, whichever is wider."
+        "t on size means."
     )

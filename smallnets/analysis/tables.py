@@ -9,7 +9,7 @@ from smallnets.analysis.costs import axes, mismatch
 from smallnets.analysis.drawing import label, means, number, objective
 from smallnets.analysis.intervals import intervals
 from smallnets.analysis.laws import ASYMPTOTE
-from smallnets.analysis.shared import Shared
+from smallnets.analysis.multiplier import Comparison
 from smallnets.analysis.study import Curve, Study
 
 
@@ -55,7 +55,7 @@ def law_lines(study: Study) -> pl.DataFrame:
                     "parameter": interval.parameter,
                     "estimate": f"{interval.estimate:.4g}",
                     f"{study.level:.0%} interval": str(interval),
-                    "wider of two": interval.method if str(interval) != interval.method else "",
+                    "lack of fit": _lack(curve) if place == 0 else "",
                     "other laws": _others(curve) if place == 0 else "",
                     "hold-out": _percent(curve.choice.hold_out[0]) if place == 0 else "",
                 }
@@ -88,7 +88,7 @@ def _asymptotes(study: Study) -> str:
         f"The law with asymptote, {ASYMPTOTE.formula}, for every family that has the sizes for "
         "it, whether it was chosen or not (AICc over the chosen law). E is the score that no size "
         "would reach; an interval that begins at 0 says that the data show no such limit. "
-        "Intervals as above, the wider of two."
+        "Intervals as above."
     )
     return f'{html(table)}<p class="caption">{escape(text)}</p>'
 
@@ -100,7 +100,7 @@ def _others(curve: Curve) -> str:
     texts = [
         f"{fitted.law.formula} (AICc +{difference:.1f})"
         for fitted, difference in zip(choice.fits[1:], choice.differences[1:], strict=True)
-        if fitted in choice.alternatives
+        if any(fitted is other for other in choice.alternatives)
     ]
     return "; ".join(texts)
 
@@ -115,9 +115,9 @@ def laws(study: Study) -> str:
     if table.is_empty():
         return "<p>No law was fitted.</p>"
     text = (
-        "Intervals: profile likelihood with an F threshold, on runs and on size means; the wider "
-        "counts and is named. The law is chosen by AICc; other laws within 4 of it are named, "
-        "because the data don't exclude them. Hold-out: how far the mean score at the largest size "
+        "Intervals: profile likelihood with an F threshold, on size means. All families have one "
+        "law, that of the lowest summed AICc; other laws within 4 of it are named, because the "
+        "family's data don't exclude them. Hold-out: how far the mean score at the largest size "
         "lies from the law fitted without it. "
         f"Objective: {objective(study.delta)}."
     )
@@ -128,7 +128,6 @@ def comparisons(study: Study, compared: Claims) -> str:
     """Every pair of families at the middle of the scores that both reached."""
     lines = []
     for pair in compared.comparisons:
-        shared = compared.shared.get((pair.family, pair.other))
         lines.append(
             {
                 "family": pair.family,
@@ -138,23 +137,28 @@ def comparisons(study: Study, compared: Claims) -> str:
                 f"{study.level:.0%} interval": pair.reason or f"{pair.low:.3g} to {pair.high:.3g}",
                 "p against 1": "" if pair.reason else f"{pair.p_value:.2g}",
                 "p (Holm)": "" if pair.reason else f"{pair.p_adjusted:.2g}",
-                "common E and alpha": "" if shared is None else _shared(shared),
+                "by interpolation": _interpolated(pair),
+                "detectable": "" if pair.reason else f"{pair.detectable:.3g}",
             }
         )
     if not lines:
         return ""
     text = (
         "All pairs, at the geometric middle of the scores that both reached. Holm: p-values that "
-        "hold for all pairs together. Common E and alpha: where an F test doesn't reject one shape "
-        "for both (p > .05), the narrower multiplier that it gives."
+        "hold for all pairs together, and are of what leads: the laws, or interpolation where "
+        "their shape is questioned. Detectable: what as many runs would tell from 1 in four of "
+        "five studies."
     )
     return f'{html(pl.DataFrame(lines))}<p class="caption">{escape(text)}</p>'
 
 
-def _shared(shared: Shared) -> str:
-    if not shared.allowed:
-        return f"rejected (p = {shared.p_value:.2g})"
-    return f"{shared.value:.3g}, {shared.low:.3g} to {shared.high:.3g} (p = {shared.p_value:.2g})"
+def _interpolated(pair: Comparison) -> str:
+    beside = pair.interpolated
+    return beside.reason or f"{beside.value:.3g}, {beside.low:.3g} to {beside.high:.3g}"
+
+
+def _lack(curve: Curve) -> str:
+    return "" if curve.lack_of_fit is None else str(curve.lack_of_fit)
 
 
 def budgets(study: Study, compared: Claims) -> str:
@@ -199,7 +203,11 @@ def costs(study: Study, reference: str) -> str:
         {
             "family": line[study.columns.family],
             label(study.columns.size): number(line[study.columns.size]),
-            **{label(name): _cost(line[name], line[f"{name} ratio"]) for name in axes(study.runs)},
+            **{
+                label(name): _cost(line[name], line[f"{name} ratio"])
+                for name in axes(study.runs)
+                if f"{name} ratio" in table.columns
+            },
         }
         for line in table.iter_rows(named=True)
     ]

@@ -76,14 +76,12 @@ class _Pair:
 
 def _against(pair: Comparison, reference: str, level: float = 0.05) -> _Pair | None:
     """The comparison turned so that ``reference`` is what is compared with."""
-    if pair.reason or reference not in (pair.family, pair.other):
+    if pair.refusal or reference not in (pair.family, pair.other):
         return None
     turned = pair.family == reference
-    value, low, high = (
-        (1 / pair.value, 1 / pair.high, 1 / pair.low)
-        if turned
-        else (pair.value, pair.low, pair.high)
-    )
+    value, low, high, _ = pair.answer
+    if turned:
+        value, low, high = 1 / value, 1 / high, 1 / low
     return _Pair(
         family=pair.other if turned else pair.family,
         value=value,
@@ -139,7 +137,8 @@ def _numbers(pair: _Pair, study: Study, compared: Claims, *, turned: bool) -> tu
         value, low, high = 1 / value, 1 / high, 1 / low
     text = f"{low:.3g} to {high:.3g}, at {label(study.columns.score)} {pair.score:.3g}"
     over = compared.multipliers.get(pair.family)
-    if over is not None and over.value.max() > CHANGES * over.value.min():
+    by_laws = not study.shape.questioned
+    if by_laws and over is not None and over.value.max() > CHANGES * over.value.min():
         first, last = over.value[-1], over.value[0]
         if turned:
             first, last = 1 / first, 1 / last
@@ -148,7 +147,7 @@ def _numbers(pair: _Pair, study: Study, compared: Claims, *, turned: bool) -> tu
 
 
 def _none(study: Study, compared: Claims) -> str:
-    reasons = [pair.reason for pair in compared.comparisons if pair.reason] or list(
+    reasons = [pair.refusal for pair in compared.comparisons if pair.refusal] or list(
         compared.refused
     )
     why = f": {reasons[0]}" if reasons else ""
@@ -174,12 +173,26 @@ def _alone(study: Study, curve: Curve) -> str:
 
 
 def _laws(study: Study, fitted: list[Curve]) -> list[str]:
-    """How far the laws may be trusted."""
-    open_ = [curve.family for curve in fitted if curve.choice and curve.choice.alternatives]
+    """Whether the laws hold, and how far they may be trusted."""
     weak = [curve.family for curve in fitted if curve.choice and not curve.choice.best.identifiable]
-    sentences = []
-    if weak:
-        sentences.append(f"Too few sizes for an interval: {some(weak)}.")
-    if open_:
-        sentences.append(f"Another law than the one drawn is not excluded for {some(open_)}.")
-    return sentences
+    if len(weak) == len(fitted):
+        return [f"Too few sizes for an interval: {some(weak)}."]
+    law = study.verdict.law.formula if study.verdict else "law"
+    tests = [curve.lack_of_fit for curve in fitted if curve.lack_of_fit is not None]
+    tests = [test for test in tests if test.p_value == test.p_value]
+    lacking = sum(test.found for test in tests)
+    if study.shape.questioned:
+        said = (
+            f"The shape of {law} is questioned by these data: the numbers above are by "
+            "interpolation between sizes, and no law should be extrapolated."
+        )
+    elif lacking:
+        said = (
+            f"No wrong shape of {law} is seen, but in {lacking} of {len(tests)} families more than "
+            "seeds moves the sizes off it, which the intervals allow for."
+        )
+    else:
+        said = f"Nothing seen speaks against {law}."
+    if study.verdict is not None and not study.verdict.settled:
+        said += f" {study.verdict.preferred.formula} is not excluded: both are printed."
+    return [said, *([f"Too few sizes for an interval: {some(weak)}."] if weak else [])]

@@ -4,6 +4,7 @@ What can be told from the data is not asked for: without a column of families al
 without one of seeds each row is a run of its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
@@ -14,18 +15,27 @@ from smallnets.analysis.select import DIVERGED
 from smallnets.analysis.table import frame, lower_is_better, natural
 
 FAMILY, SEED = "family", "seed"
-SETTING = "config.optimizer.learning_rate"
 ROW = "row of the input"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The names of the columns that a study is read from."""
+    """The names of the columns that a study is read from; ``data`` and ``weights`` may be empty.
+
+    ``data`` is the second variable of a law in two, such as the tokens seen.
+    """
 
     size: str
     score: str
     family: str
     seed: str
+    data: str = ""
+    weights: str = ""
+
+    @property
+    def variables(self) -> list[str]:
+        """The columns that the law is of."""
+        return [self.size, self.data] if self.data else [self.size]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +54,7 @@ def prepared(
     *,
     task: str | None = None,
     cost: str | None = None,
-    setting: str = SETTING,
+    settings: Sequence[str] = (),
     validation: str = "validation_error",
     where: str | None = None,
 ) -> Prepared:
@@ -61,14 +71,14 @@ def prepared(
     given = given.with_row_index(ROW, offset=1)
     notes = []
     given, found = _present(given, columns, notes)
-    for name in filter(None, (cost, setting if setting != SETTING else None)):
+    for name in filter(None, (cost, columns.data, columns.weights, *settings)):
         if name not in given.columns:
             raise ValueError(_absent(given, name))
     # Of scores that a study names by itself the losses stand in.
     _, score = lower_is_better(given, found.score)
     if score not in given.columns and score == found.score:
         raise ValueError(_absent(given, score))
-    asked = [found.size, found.score, validation, cost]
+    asked = [*found.variables, found.score, validation, cost, found.weights]
     for name in dict.fromkeys(name for name in asked if name in given.columns):
         given = given.with_columns(numbers(given[name], given[ROW]))
     texts = {name: pl.String for name in (found.family, "task", "status") if name in given.columns}
@@ -146,7 +156,7 @@ def _complete(
     table: pl.DataFrame, columns: Columns, cost: str | None, notes: list[str]
 ) -> pl.DataFrame:
     """The rows that have all that is needed; a missing score or cost drops a row with a note."""
-    for name in (columns.family, columns.size, columns.seed):
+    for name in (columns.family, *columns.variables, columns.seed):
         empty = table.filter(_empty(table, name))
         if len(empty):
             raise ValueError(

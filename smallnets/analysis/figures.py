@@ -202,6 +202,7 @@ def multiplier(study: Study, claims: Claims, shown: list[str]) -> Figure | None:
         f"How many times fewer {size} a family needs than {claims.reference} for the same "
         f"{label(study.columns.score)}, only where both have data within their own sizes. "
         f"Bands: {study.level:.0%} pointwise, cut where they leave the figure. "
+        + ("By the laws, whose shape these data question. " if study.shape.questioned else "")
     )
     return Figure(
         title=f"Efficiency against {claims.reference}",
@@ -260,6 +261,10 @@ def sweep(study: Study, shown: list[str]) -> Figure | None:
         pl.col("mean").alias("y"),
         "runs",
         "chosen",
+    )
+    # Of several settings the best of the others stands at each value of the first.
+    table = table.sort("family", "size", "x", pl.col("chosen").not_(), "y").unique(
+        ["family", "size", "x"], keep="first", maintain_order=True
     )
     names = [name for name in shown if name in set(table["family"])]
     if not names:

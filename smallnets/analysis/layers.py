@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from smallnets.analysis.bands import band
+from smallnets.analysis.intervals import band
 from smallnets.analysis.panels import Panel, axis, grey, layer, markers, scatter, span, whiskers
 from smallnets.analysis.study import Curve, Study, means
 from smallnets.analysis.words import label
@@ -24,7 +24,7 @@ def law_lines(curve: Curve, level: float) -> pl.DataFrame:
 
     Bands are null where the law is not identifiable: they would mean nothing there.
     """
-    if curve.choice is None:
+    if curve.choice is None or len(curve.choice.best.law.variables) > 1:
         return pl.DataFrame()
     fitted = curve.choice.best
     low, high = fitted.x[0].min(), fitted.x[0].max()

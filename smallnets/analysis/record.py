@@ -17,8 +17,8 @@ import polars as pl
 
 from smallnets import __version__
 from smallnets.analysis.answer import answer, best_run
-from smallnets.analysis.bands import band
 from smallnets.analysis.claims import Claims
+from smallnets.analysis.intervals import band
 from smallnets.analysis.study import Curve, Study, means
 from smallnets.analysis.tables import all_notes
 from smallnets.files import replacing
@@ -56,6 +56,11 @@ def as_dict(study: Study, compared: Claims, *, source: dict | None = None) -> di
                 "seed": columns.seed,
             },
             "level": study.level,
+            "shape": {
+                "questioned": study.shape.questioned,
+                "p_value": study.shape.p_value,
+                "text": str(study.shape) if study.shape.signs else "",
+            },
             "delta": study.delta,
             "answer": answer(study, compared),
             "best_run": None
@@ -71,12 +76,20 @@ def as_dict(study: Study, compared: Claims, *, source: dict | None = None) -> di
                     "family": pair.family,
                     "against": pair.other,
                     "score": pair.score,
-                    "times_fewer": pair.value,
-                    "low": pair.low,
-                    "high": pair.high,
-                    "p_value": pair.p_value,
+                    "times_fewer": pair.answer[0],
+                    "low": pair.answer[1],
+                    "high": pair.answer[2],
+                    "p_value": pair.answer[3],
                     "p_holm": pair.p_adjusted,
-                    "reason": pair.reason,
+                    "leads": pair.leads,
+                    "reason": pair.refusal,
+                    "by_laws": [pair.value, pair.low, pair.high],
+                    "by_interpolation": [
+                        pair.interpolated.value,
+                        pair.interpolated.low,
+                        pair.interpolated.high,
+                    ],
+                    "detectable": pair.detectable,
                 }
                 for pair in compared.comparisons
             ],
@@ -106,7 +119,7 @@ def curves(study: Study) -> pl.DataFrame:
         at = means(curve, study.columns).with_columns(pl.col("size").cast(pl.Float64))
         unknown = np.full(len(at), np.nan)
         drawn = dict.fromkeys(("law", "mean_low", "mean_high", "run_low", "run_high"), unknown)
-        if curve.choice is not None and len(at):
+        if curve.choice is not None and len(curve.choice.best.law.variables) == 1:
             found = band(curve.choice.best, at["size"].to_numpy(), level=study.level)
             drawn["law"] = found.curve
             if curve.choice.best.identifiable:
@@ -150,18 +163,7 @@ def multipliers(compared: Claims) -> pl.DataFrame:
         for numbers in zip(m.score, m.value, m.low, m.high, m.p_value, strict=True)
     ]
     lines += [
-        (
-            "pair",
-            p.family,
-            p.other,
-            p.score,
-            p.value,
-            p.low,
-            p.high,
-            p.p_value,
-            p.p_adjusted,
-            p.reason,
-        )
+        ("pair", p.family, p.other, p.score, *p.answer, p.p_adjusted, p.refusal)
         for p in compared.comparisons
     ]
     schema = {**texts, **kinds, "reason": pl.String}
@@ -190,12 +192,28 @@ def _family(curve: Curve, study: Study) -> dict[str, Any]:
                 for each in curve.intervals
             },
             "hold_out": choice.hold_out[0],
+            "lack_of_fit_p": None if curve.lack_of_fit is None else curve.lack_of_fit.p_value,
         },
         "other_laws": []
         if choice is None
         else [
             {"name": fitted.law.name, "formula": fitted.law.formula, "aicc": difference}
             for fitted, difference in zip(choice.fits[1:], choice.differences[1:], strict=True)
+        ],
+        "as_power_law": {
+            each.parameter: {"estimate": each.estimate, "low": each.low, "high": each.high}
+            for each in curve.beside
+        },
+        "predictions": [
+            {
+                "at": list(each.x),
+                "score": each.score,
+                "low": each.low,
+                "high": each.high,
+                "run_low": each.run_low,
+                "run_high": each.run_high,
+            }
+            for each in curve.predictions
         ],
         "notes": curve.notes,
     }

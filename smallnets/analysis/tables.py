@@ -69,7 +69,7 @@ def law_lines(study: Study, shown: list[str], *, only: bool = False) -> pl.DataF
                     "parameter": interval.parameter,
                     "estimate": f"{interval.estimate:.4g}",
                     f"{study.level:.0%} interval": str(interval),
-                    "wider of two": interval.method if str(interval) != interval.method else "",
+                    "lack of fit": _lack(curve) if place == 0 else "",
                     "other laws": _others(curve) if place == 0 else "",
                     "hold-out": _percent(curve.choice.hold_out[0]) if place == 0 else "",
                 }
@@ -102,7 +102,7 @@ def _asymptotes(study: Study) -> str:
         f"The law with asymptote, {ASYMPTOTE.formula}, for every family that has the sizes for "
         "it, whether it was chosen or not (AICc over the chosen law). E is the score that no size "
         "would reach; an interval that begins at 0 says that the data show no such limit. "
-        "Intervals as above, the wider of two."
+        "Intervals as above."
     )
     return f'{html(table)}<p class="caption">{escape(text)}</p>'
 
@@ -114,7 +114,7 @@ def _others(curve: Curve) -> str:
     texts = [
         f"{fitted.law.formula} (AICc +{difference:.1f})"
         for fitted, difference in zip(choice.fits[1:], choice.differences[1:], strict=True)
-        if fitted in choice.alternatives
+        if any(fitted is other for other in choice.alternatives)
     ]
     return "; ".join(texts)
 
@@ -129,9 +129,10 @@ def laws(study: Study, shown: list[str]) -> str:
     if table.is_empty():
         return "<p>No law was fitted.</p>"
     text = (
-        "Intervals: profile likelihood with an F threshold, on runs and on size means; the wider "
-        "counts and is named. The law is chosen by AICc; other laws within 4 of it are named, "
-        "because the data don't exclude them. Hold-out: how far the mean score at the largest size "
+        "Intervals: profile likelihood with an F threshold, on size means. All families have one "
+        "law, that of the lowest summed AICc; other laws within 4 of it are named, because the "
+        "family's data don't exclude them. Lack of fit: whether more than seeds moves the means "
+        "off the law. Hold-out: how far the mean score at the largest size "
         "lies from the law fitted without it. "
         f"Objective: {objective(study.delta)}."
     )
@@ -139,30 +140,43 @@ def laws(study: Study, shown: list[str]) -> str:
 
 
 def comparisons(study: Study, compared: Claims) -> str:
-    """Pairs of families at the middle of the scores that both reached."""
+    """Pairs of families at one score."""
     pairs = compared.comparisons
     if not pairs:
         return ""
+    leading = "interpolation" if study.shape.questioned else "the laws"
     text = (
-        "At the geometric middle of the scores that both reached. Holm: p-values that hold for "
-        f"all {len(pairs)} pairs together. "
+        f"p: against 1, by what leads, {leading}; Holm: p-values that hold for all {len(pairs)} "
+        "pairs together. Detectable: what as many runs would tell from 1 in four of five studies. "
     )
     if len(study.curves) > FOLDED:
         pairs = [pair for pair in pairs if compared.reference in (pair.family, pair.other)]
         text += f"Shown: those with {compared.reference}; all are in multipliers.csv."
+    level = f"{study.level:.0%} interval"
     lines = [
         {
             "family": pair.family,
             "against": pair.other,
-            "at " + label(study.columns.score): "" if pair.reason else f"{pair.score:.4g}",
-            "times fewer": "" if pair.reason else f"{pair.value:.3g}",
-            f"{study.level:.0%} interval": pair.reason or f"{pair.low:.3g} to {pair.high:.3g}",
-            "p against 1": "" if pair.reason else f"{pair.p_value:.2g}",
-            "p (Holm)": "" if pair.reason else f"{pair.p_adjusted:.2g}",
+            "at " + label(study.columns.score): "" if pair.refusal else f"{pair.score:.4g}",
+            f"times fewer, {level}": pair.refusal or _said(*pair.answer[:3]),
+            "p": "" if pair.refusal else f"{pair.answer[3]:.2g}",
+            "p (Holm)": "" if pair.refusal else f"{pair.p_adjusted:.2g}",
+            "by the laws": pair.reason or _said(pair.value, pair.low, pair.high),
+            "by interpolation": pair.interpolated.reason
+            or _said(pair.interpolated.value, pair.interpolated.low, pair.interpolated.high),
+            "detectable": "" if pair.reason else f"{pair.detectable:.3g}",
         }
-        for pair in sorted(pairs, key=lambda pair: bool(pair.reason))
+        for pair in sorted(pairs, key=lambda pair: bool(pair.refusal))
     ]
     return f'{html(pl.DataFrame(lines))}<p class="caption">{escape(text)}</p>'
+
+
+def _said(value: float, low: float, high: float) -> str:
+    return f"{value:.3g}, {low:.3g} to {high:.3g}"
+
+
+def _lack(curve: Curve) -> str:
+    return "" if curve.lack_of_fit is None else str(curve.lack_of_fit)
 
 
 def budgets(study: Study, compared: Claims, shown: list[str]) -> str:
@@ -204,11 +218,12 @@ def costs(study: Study, reference: str) -> str:
     table = mismatch(study, reference)
     if table.is_empty():
         return ""
+    names = [name for name in axes(study.runs) if name != study.columns.size]
     lines = [
         {
             "family": line[study.columns.family],
             label(study.columns.size): number(line[study.columns.size]),
-            **{label(name): _cost(line[name], line[f"{name} ratio"]) for name in axes(study.runs)},
+            **{label(name): _cost(line[name], line[f"{name} ratio"]) for name in names},
         }
         for line in table.iter_rows(named=True)
     ]

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import polars as pl
 import pytest
 from command import smallnets
@@ -68,6 +69,61 @@ def test_an_output_that_cannot_be_written_ends_in_one_line(tmp_path, call):
     (tmp_path / "file").write_text("")
     status, _, err = call(tmp_path / "runs.csv", *NAMES, "--out", tmp_path / "file")
     assert status == 2
+    assert err.count("\n") == 1
+
+
+@pytest.fixture
+def file(tmp_path):
+    random = np.random.default_rng(0)
+    table = runs().with_columns(loss=pl.col("loss") * np.exp(0.02 * random.standard_normal(30)))
+    table.write_csv(tmp_path / "runs.csv")
+    return tmp_path / "runs.csv"
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        (
+            ("--predict", "1e5", "--holdout", "2"),
+            ("mlp at 100000: 0.", "of the mean", "of one run"),
+        ),
+        (("--law", "power"), ("A N^-alpha",)),
+        (("--pin", "E=0.5"), ("0.5 + A N^-alpha",)),
+        (("--at", "1.2"), ("at loss 1.2", "by interpolation")),
+        (("--weights", "params"), ("E + A N^-alpha",)),
+        (("--next", "cnn vs mlp at loss 1.2 by 2"), ("To show cnn needing 2 times less", "power")),
+        (("--law", "none"), ("report: ",)),
+    ],
+)
+def test_each_option_has_its_line(file, call, words, texts, monkeypatch):
+    monkeypatch.setattr("smallnets.analysis.report.write", lambda *_, **__: "nowhere")
+    status, out, err = call(file, *NAMES, *words)
+    assert (status, err) == (0, "")
+    flat = " ".join(out.split())
+    for text in texts:
+        assert text in flat
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--pin", "E"), "--pin takes a parameter and a number"),
+        (("--pin", "A=1"), "can't be pinned"),
+        (("--predict", "big"), "--predict takes a size"),
+        (("--predict", "-1"), "positive number"),
+        (("--next", "who wins"), "--next takes a question"),
+        (("--next", "cnn vs rnn at loss 1.2 by 2"), "no law of a family rnn"),
+        (("--next", "cnn vs mlp at loss 9 by 2"), "extrapolated"),
+        (("--holdout", "0"), "one size or more"),
+        (("--setting", "rate"), "no column rate"),
+        (("--weights", "none"), "no column none"),
+    ],
+)
+def test_a_mistake_in_an_option_is_one_line(file, call, words, message, monkeypatch):
+    monkeypatch.setattr("smallnets.analysis.report.write", lambda *_, **__: "nowhere")
+    status, _, err = call(file, *NAMES, *words)
+    assert status == 2
+    assert message in err
     assert err.count("\n") == 1
 
 

@@ -30,11 +30,11 @@ TEXT = """\
 # Calibration
 
 Made by `python experiments/benchmarks/analysis_calibration.py {studies}`: up to {studies} \
-simulated studies a cell, nominal 95 %. Each study has three families, two of them copies of one; it goes \
-through `analyse` and `claims` as from the command, which don't know the law, and what is printed \
-is counted (`smallnets/analysis/simulation.py`). Two decades of sizes, seeds scattering by .02 of \
-the log score. The simulation's seeds are those of the cells' names; the table says how many \
-studies each cell had.
+simulated studies a cell, nominal 95 %. Each study has three families, two of them copies of one; \
+it goes through `analyse` and `claims` as from the command, which don't know the law, and what is \
+printed is counted (`smallnets/analysis/simulation.py`). Two decades of sizes, seeds scattering by \
+.02 of the log score. The simulation's seeds are those of the cells' names; the table says how \
+many studies each cell had.
 """
 RULE = """\
 A power law is never printed over a law with asymptote that has an interval, whatever AICc says: \

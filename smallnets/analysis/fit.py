@@ -20,6 +20,7 @@ from scipy.optimize import leastsq
 from smallnets.analysis.laws import Law
 
 EVALUATIONS, PULLED = 4000, 400
+POLISHES = 50
 LIMIT = 5  # the status of MINPACK that says that evaluations ran out
 TOLERANCE = 1e-12  # of the objective
 # Of a break that the data don't have the valley is flat: a tenth of the steps end within this of
@@ -150,6 +151,8 @@ def fit(
         for step in np.geomspace(spread, SMALLEST, 18)[:-1]:
             u, _ = descend(law, z, y, weights, u, delta=step)
     u, converged = descend(law, z, y, weights, u, delta=threshold(delta))
+    if np.isfinite(delta):
+        u = _polished(law, z, y, weights, u, threshold(delta))
     prediction, derivative = law.evaluate(u[None], z)
     residuals, bound = y - prediction[0], threshold(delta)
     gradient = derivative[0] @ (weights * np.clip(residuals, -bound, bound))
@@ -305,6 +308,34 @@ def _root(residuals: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray]:
         return residuals, np.ones_like(residuals)
     root = np.where(far, np.sqrt(np.maximum(2 * delta * size - delta**2, 1e-300)), size)
     return np.sign(residuals) * root, np.where(far, delta / np.maximum(root, 1e-300), 1.0)
+
+
+def _polished(
+    law: Law, z: np.ndarray, y: np.ndarray, weights: np.ndarray, u: np.ndarray, delta: float
+) -> np.ndarray:
+    """Newton's steps on Huber's objective, whose root has too much curvature, while it falls."""
+
+    def at(u: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        value, derivative = law.evaluate(u[None], z)
+        residuals = y - value[0]
+        return float((weights * loss(residuals, delta)).sum()), residuals, derivative[0]
+
+    best, residuals, derivative = at(u)
+    for _ in range(POLISHES):
+        flat = weights * (np.abs(residuals) <= delta)
+        hessian = (derivative * flat) @ derivative.T
+        ridge = 1e-12 * max(np.trace(hessian), 1e-300) * np.eye(len(u))
+        gradient = derivative @ (weights * np.clip(residuals, -delta, delta))
+        step = np.linalg.solve(hessian + ridge, gradient)
+        for share in 0.5 ** np.arange(6):
+            with np.errstate(all="ignore"):
+                value, *rest = at(u + share * step)
+            if value < best:
+                break
+        else:
+            return u
+        u, best, residuals, derivative = u + share * step, value, *rest
+    return u
 
 
 def _medians(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:

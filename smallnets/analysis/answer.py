@@ -61,6 +61,33 @@ def best_run(study: Study) -> Best | None:
     return Best(sentence=sentence, command=run.get("command") or "")
 
 
+def further(study: Study) -> list[str]:
+    """The laws that stand beside, predictions and the split of a budget, one sentence each."""
+    said = []
+    for curve in study.curves:
+        for interval in curve.beside:
+            if interval.parameter == "alpha":
+                said.append(
+                    f"{curve.family}, were it a power law: alpha {interval.estimate:.4g}, "
+                    f"{study.level:.0%} interval {interval}"
+                )
+        for each in curve.predictions:
+            at = ", ".join(f"{value:.6g}" for value in each.x)
+            said.append(
+                f"{curve.family} at {at}: {each.score:.4g}, {study.level:.0%} interval "
+                f"{each.low:.4g} to {each.high:.4g} of the mean, {each.run_low:.4g} to "
+                f"{each.run_high:.4g} of one run"
+            )
+        if curve.allocation is not None:
+            split = curve.allocation
+            said.append(
+                f"{curve.family}, compute-optimal: {study.columns.size} ~ "
+                f"C^{split.size.estimate:.3g} "
+                f"({split.size}), {study.columns.data} ~ C^{split.data.estimate:.3g} ({split.data})"
+            )
+    return said
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Pair:
     """A family against the reference."""
@@ -101,12 +128,15 @@ def _compared(study: Study, compared: Claims, pairs: list[_Pair]) -> list[str]:
     more = [pair for pair in pairs[::-1] if pair.established and pair.value < 1]
     unsettled = [pair for pair in pairs if not pair.established]
     sentences = []
-    for found, times, turned in ((fewer, "times fewer", False), (more, "times more", True)):
+    for found, times, than, turned in (
+        (fewer, "times fewer", "than", False),
+        (more, "times as many", "as", True),
+    ):
         if not found:
             continue
         first, *others = [_numbers(pair, study, compared, turned=turned) for pair in found[:NAMED]]
         text = (
-            f"For the same {score}, {found[0].family} needs {first[0]} {times} {size} than "
+            f"For the same {score}, {found[0].family} needs {first[0]} {times} {size} {than} "
             f"{reference} ({study.level:.0%} interval {first[1]})"
         )
         for pair, (value, interval) in zip(found[1:], others, strict=False):

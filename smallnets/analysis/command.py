@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from smallnets.analysis import report, tables
-from smallnets.analysis.answer import answer, best_run
+from smallnets.analysis.answer import answer, best_run, further
 from smallnets.analysis.claims import Claims, claims
 from smallnets.analysis.figures import emphasised
 from smallnets.analysis.laws import BY_NAME
@@ -112,7 +112,7 @@ def show(study: Study, compared: Claims, console: Console) -> None:
     console.print(table)
     if len(study.curves) > FAMILIES:
         console.print("... the laws of the other families are in laws.csv")
-    for sentence in (*sentences(study), *pairs(study, compared)):
+    for sentence in (*further(study), *pairs(study, compared)):
         console.print(sentence, soft_wrap=True)
     for note in [*tables.all_notes(study), *compared.refused]:
         console.print(f"- {note}")
@@ -164,33 +164,6 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(each) for each in text.split(","))
     except ValueError:
         raise ValueError(f"--predict takes a size, as 1e9 or 1e9,2e10, got {text}") from None
-
-
-def sentences(study: Study) -> list[str]:
-    """The laws that stand beside, predictions and the split of a budget, one sentence each."""
-    said = []
-    for curve in study.curves:
-        for interval in curve.beside:
-            if interval.parameter == "alpha":
-                said.append(
-                    f"{curve.family}, were it a power law: alpha {interval.estimate:.4g}, "
-                    f"{study.level:.0%} interval {interval}"
-                )
-        for each in curve.predictions:
-            at = ", ".join(f"{value:.6g}" for value in each.x)
-            said.append(
-                f"{curve.family} at {at}: {each.score:.4g}, {study.level:.0%} interval "
-                f"{each.low:.4g} to {each.high:.4g} of the mean, {each.run_low:.4g} to "
-                f"{each.run_high:.4g} of one run"
-            )
-        if curve.allocation is not None:
-            split = curve.allocation
-            said.append(
-                f"{curve.family}, compute-optimal: {study.columns.size} ~ "
-                f"C^{split.size.estimate:.3g} "
-                f"({split.size}), {study.columns.data} ~ C^{split.data.estimate:.3g} ({split.data})"
-            )
-    return said
 
 
 def pairs(study: Study, compared: Claims) -> list[str]:

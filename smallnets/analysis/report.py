@@ -11,7 +11,7 @@ from string import Template
 import vl_convert
 
 from smallnets.analysis import panels, record, tables
-from smallnets.analysis.answer import answer, best_run
+from smallnets.analysis.answer import answer, best_run, further
 from smallnets.analysis.claims import Claims, claims
 from smallnets.analysis.figures import Figure, emphasised, figures
 from smallnets.analysis.study import Study, analyse
@@ -77,7 +77,7 @@ def page(study: Study, compared: Claims, drawn: dict[str, Figure]) -> str:
     """The page as text."""
     shown = emphasised(study, compared)
     beside = {
-        "curves": tables.laws(study, shown),
+        "curves": tables.laws(study, shown) + _listed(further(study)),
         "multiplier": tables.comparisons(study, compared),
         "pareto": tables.budgets(study, compared, shown),
     }
@@ -128,6 +128,10 @@ def _best(study: Study) -> str:
     command = f"<pre>{escape(best.command)}</pre>" if best.command else ""
     again = " To make it again:" if command else ""
     return f'<p class="best">{escape(best.sentence)}{again}</p>{command}'
+
+
+def _listed(sentences: list[str]) -> str:
+    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
 
 
 @cache

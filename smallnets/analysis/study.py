@@ -118,6 +118,10 @@ def analyse(
     if laws is None:
         laws = (TWO_AXES,) if data else IN_SIZE
     laws = _pinned(laws, pins or {})
+    for law in laws:
+        if len(law.variables) != 1 + bool(data):
+            rule = "name its column with --data" if not data else "leave --data out"
+            raise ValueError(f"{law.formula} is of {' and '.join(law.variables)}: {rule}")
     table, score = lower_is_better(table, score)
     table, validation = lower_is_better(table, validation)
     columns = Columns(size=size, score=score, family=family, seed=seed, data=data, weights=weights)

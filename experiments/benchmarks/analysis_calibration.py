@@ -48,9 +48,10 @@ for E and the predictions. The price: where there is no asymptote, the multiplie
 
 BENT_TEXT = """\
 S-shaped, in two regimes, and with a plateau; the third family is the first at 1.5 times the \
-size. *Multiplier* is what leads, by interpolation where the shape is questioned; predictions, \
-which rest on the law, can't hold. *By interpolation* holds more often than it says: bends that a \
-cubic in log size does not follow count as noise, so that its interval is wide there."""
+size. *Multiplier* is what leads, by interpolation where the shape is questioned; predictions \
+rest on the wrong law and should not be used, however wide they are. *By interpolation* \
+holds more often than it says: bends that a cubic in log size does not follow count as noise, so \
+that its interval is wide there."""
 
 UNKNOWN = """\
 Not simulated through the whole path: robust objectives and weights (their intervals hold their \

@@ -122,6 +122,10 @@ def analyse(
         laws = (TWO_AXES,) if data else IN_SIZE
     laws = _pinned(laws, pins or {})
     settings = (setting,) if isinstance(setting, str) else tuple(setting)
+    for law in laws:
+        if len(law.variables) != 1 + bool(data):
+            rule = "name its column with --data" if not data else "leave --data out"
+            raise ValueError(f"{law.formula} is of {' and '.join(law.variables)}: {rule}")
     columns = Columns(size=size, score=score, family=family, seed=seed, data=data, weights=weights)
     given = prepared(
         frame,

@@ -117,6 +117,8 @@ def test_each_option_has_its_line(file, call, words, texts, monkeypatch):
         (("--holdout", "0"), "one size or more"),
         (("--setting", "rate"), "no column rate"),
         (("--weights", "none"), "no column none"),
+        (("--law", "size-and-data"), "name its column with --data"),
+        (("--law", "power", "--data", "params"), "leave --data out"),
     ],
 )
 def test_a_mistake_in_an_option_is_one_line(file, call, words, message, monkeypatch):

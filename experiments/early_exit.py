@@ -16,12 +16,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import polars as pl
 from benchmarks.turns import in_turns
 from rich.console import Console
 from rich.table import Table
 
 import smallnets
-from smallnets.analysis.prints.axes import printed
+from smallnets.analysis.panels import axis, key_width, lines, markers, panel, save, span
 from smallnets.measure.machine import device_name
 from smallnets.nn import exit_early
 
@@ -81,13 +82,20 @@ for (curve, way, answers), time in zip(ways, share, strict=True):
 Console(width=100).print(table)
 
 caption = "MNIST-1D, residual networks of width 128, means of seeds, 1,000 test examples a call."
-looks = {"exits that read": ("black", "o"), "joint exits": ("0.55", "^"), "alone": ("C1", "s")}
-with printed(folder, "early_exit", caption, columns=2, height=3.2) as (_, axes):
-    for axis, column, label in zip(axes[0], (0, 1), ("mean blocks", "share of time"), strict=True):
-        for curve, (colour, marker) in looks.items():
-            part = np.asarray(points[curve])
-            axis.plot(part[:, column], part[:, 2], color=colour, marker=marker, ms=4, label=curve)
-        axis.set_xlabel(label)
-        axis.set_xlim(left=0)
-    axes[0, 0].set_ylabel("test error (percent)")
+curves = list(points)
+table = {
+    name: pl.DataFrame(part, schema=["blocks", "time", "y"], orient="row")
+    .with_columns(pl.lit(name).alias("family"))
+    .sort("blocks")
+    for name, part in points.items()
+}
+every = pl.concat(table.values())
+panels = []
+for column, title in (("blocks", "mean blocks"), ("time", "share of time")):
+    along = {name: part.with_columns(pl.col(column).alias("x")) for name, part in table.items()}
+    marks = [*lines(along, curves, curves), markers(pl.concat(along.values()), curves)]
+    x = axis(title, (0, span(every[column], kind="linear")[1]), kind="linear")
+    y = axis("test error (percent)", span(every["y"], kind="linear"), kind="linear")
+    panels.append(panel(marks, x, y, height=220, legend=True))
+save(folder, "early_exit", panels, columns=2, caption=caption, key=key_width(curves))
 print(f"figure: {folder / 'early_exit.png'}")

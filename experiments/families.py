@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import polars as pl
-from matplotlib.figure import Figure
 
 import smallnets
+from smallnets.analysis.panels import axis, key_width, lines, markers, panel, save, span
 from smallnets.analysis.select import best_rate
 from smallnets.analysis.table import read
 
@@ -22,18 +22,17 @@ words = ["+experiment=mnist1d", *sys.argv[2:], f"hydra.sweep.dir={folder}"]
 smallnets.train(smallnets.plan(*words))
 
 chosen = best_rate(read(folder)).runs.group_by("family", "parameters").agg(pl.mean("test_error"))
-looks = {"dense": ("black", "o"), "low_rank": ("C0", "s"), "monarch": ("C2", "^")}
-looks |= {"shared": ("C1", "D"), "mixture": ("C3", "v")}
-figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-axis = figure.subplots()
-for family, (colour, marker) in looks.items():
-    curve = chosen.filter(family=family).sort("parameters")
-    error = 100 * curve["test_error"]
-    axis.plot(curve["parameters"], error, marker=marker, color=colour, ms=5, lw=1.2, label=family)
-axis.set_xscale("log")
-axis.set_xlabel("stored parameters")
-axis.set_ylabel("test error, percent")
-axis.legend(frameon=False)
-axis.spines[["top", "right"]].set_visible(False)
-figure.savefig(folder / "families.png", dpi=200)
+families = ["dense", "low_rank", "mixture", "monarch", "shared"]
+points = chosen.filter(pl.col("family").is_in(families)).select(
+    "family", pl.col("parameters").alias("x"), (100 * pl.col("test_error")).alias("y")
+)
+curves = {name: part for (name,), part in points.sort("x").group_by("family")}
+drawn = panel(
+    [*lines(curves, families, families), markers(points, families)],
+    axis("stored parameters", span(points["x"])),
+    axis("test error, percent", span(points["y"], kind="linear"), kind="linear"),
+    height=300,
+    legend=True,
+)
+save(folder, "families", [drawn], columns=1, key=key_width(families), width=420)
 print(f"figure: {folder / 'families.png'}")

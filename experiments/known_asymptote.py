@@ -16,9 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 import smallnets
-from smallnets.analysis.drawing import means
 from smallnets.analysis.laws import ASYMPTOTE
-from smallnets.analysis.study import analyse
+from smallnets.analysis.study import analyse, means
 from smallnets.analysis.table import read
 from smallnets.tasks.random_hierarchy import bayes_loss
 

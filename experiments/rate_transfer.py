@@ -17,13 +17,13 @@ by 0.1 to 0.2 nats in so short a training.
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
+import polars as pl
 from rich.console import Console
 from rich.table import Table
 
 import smallnets
-from smallnets.analysis.prints.axes import logarithmic, printed
+from smallnets.analysis.panels import axis, key_width, lines, markers, panel, save, span
 from smallnets.rows import Row
 
 FAMILIES = ("dense", "low_rank", "monarch")
@@ -67,32 +67,37 @@ table.add_column("loss at 512: its best rate", justify="right")
 table.add_column("the best of 32", justify="right")
 caption = (
     f"Train loss over the learning rate of AdamW, means of {SEEDS} seeds, MNIST-1D, 200 steps of "
-    "32 examples. Large markers: the lowest point of a parabola through the lowest three."
+    "32 examples. Markers: the lowest point of a parabola through the lowest three."
 )
-colours = mpl.colormaps["viridis"]([0.8, 0.45, 0.0])
-with printed(folder, "rate_transfer", caption, rows=2, columns=3, height=4.6) as (_, axes):
-    for row, parametrization in enumerate(PARAMETRIZATIONS):
-        for column, family in enumerate(FAMILIES):
-            axis = axes[row, column]
-            each = [losses(rows, family, parametrization, width) for width in WIDTHS]
-            for loss, width, colour, marker in zip(each, WIDTHS, colours, "os^", strict=True):
-                looks = {"color": colour, "marker": marker}
-                axis.plot(RATES, loss.mean(0), **looks, lw=1, ms=2.5, label=f"width {width}")
-                rate, lowest = best(loss.mean(0))
-                axis.plot(2**rate, lowest, **looks, ms=7, mec="black", mew=0.6)
-            logarithmic(axis, "x")
-            axis.set_title(f"{family}, {parametrization}", fontsize=8)
-            axis.set_xlabel("learning rate" if row else "")
-            axis.set_ylabel("" if column else "train loss (nats)")
-            narrow, wide = best(each[0].mean(0)), best(each[-1].mean(0))
-            seeds = [best(w)[0] - best(n)[0] for n, w in zip(each[0], each[-1], strict=True)]
-            carried = np.interp(narrow[0], np.log2(RATES), each[-1].mean(0))
-            table.add_row(
-                family,
-                parametrization,
-                *(f"{2**rate:.2g}" for rate, _ in (narrow, wide)),
-                f"{wide[0] - narrow[0]:+.1f} ({', '.join(f'{each:+.1f}' for each in seeds)})",
-                *(f"{each:.2f}" for each in (wide[1], carried)),
-            )
+labels = [f"width {width}" for width in WIDTHS]
+every = [losses(rows, f, p, w).mean(0) for f in FAMILIES for p in PARAMETRIZATIONS for w in WIDTHS]
+x = axis("learning rate", span(RATES))
+y = axis("train loss (nats)", span(np.concatenate(every), kind="linear"), kind="linear")
+panels = []
+for parametrization in PARAMETRIZATIONS:
+    for family in FAMILIES:
+        each = [losses(rows, family, parametrization, width) for width in WIDTHS]
+        curves = {
+            name: pl.DataFrame({"family": name, "x": RATES, "y": loss.mean(0)})
+            for name, loss in zip(labels, each, strict=True)
+        }
+        found = [best(loss.mean(0)) for loss in each]
+        lowest = pl.DataFrame(
+            {"family": labels, "x": [2**rate for rate, _ in found], "y": [y for _, y in found]}
+        )
+        marks = [*lines(curves, labels, labels), markers(lowest.drop_nans(), labels)]
+        title = f"{family}, {parametrization}"
+        panels.append(panel(marks, x, y, height=170, title=title, legend=True))
+        narrow, wide = found[0], found[-1]
+        seeds = [best(w)[0] - best(n)[0] for n, w in zip(each[0], each[-1], strict=True)]
+        carried = np.interp(narrow[0], np.log2(RATES), each[-1].mean(0))
+        table.add_row(
+            family,
+            parametrization,
+            *(f"{2**rate:.2g}" for rate, _ in (narrow, wide)),
+            f"{wide[0] - narrow[0]:+.1f} ({', '.join(f'{each:+.1f}' for each in seeds)})",
+            *(f"{each:.2f}" for each in (wide[1], carried)),
+        )
+save(folder, "rate_transfer", panels, columns=3, caption=caption, key=key_width(labels))
 Console(width=120).print(table)
 print(f"figure: {folder / 'rate_transfer.png'}")

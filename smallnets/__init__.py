@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from smallnets import nn, tasks, testing, training
+    from smallnets import analysis, nn, tasks, testing, training
     from smallnets.models import load
     from smallnets.sweep.execute import train
     from smallnets.sweep.plan import plan
@@ -16,12 +16,13 @@ _PUBLIC = {  # imported when they are first asked for, so that this module loads
     "plan": ("smallnets.sweep.plan", "plan"),
     "train": ("smallnets.sweep.execute", "train"),
     "load": ("smallnets.models", "load"),
+    "analysis": ("smallnets.analysis", None),
     "nn": ("smallnets.nn", None),
     "testing": ("smallnets.testing", None),
     "tasks": ("smallnets.tasks", None),
     "training": ("smallnets.training", None),
 }
-__all__ = ["NUMERICS", "load", "nn", "plan", "tasks", "testing", "train", "training"]
+__all__ = ["NUMERICS", "analysis", "load", "nn", "plan", "tasks", "testing", "train", "training"]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ BELOW: dict[str, set[str]] = {
     "measure": {"nn"},
     "models": {"allowed", "files", "tasks", "traced", "training"},
     "testing": {"nn", "measure", "models"},
-    "analysis": {"files", "rows"},
+    "analysis": {"__version__", "files", "rows"},
     "sweep": {"NUMERICS", "allowed", "files", "traced", "rows", "nn", "tasks", "training",
               "measure", "models", "analysis"},
     "cli": {"__version__", "sweep"},

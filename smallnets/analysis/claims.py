@@ -6,40 +6,42 @@ import numpy as np
 import polars as pl
 
 from smallnets.analysis.fit import Fit
-from smallnets.analysis.laws import ASYMPTOTE
 from smallnets.analysis.multiplier import Comparison, Multiplier, compare, multiplier
 from smallnets.analysis.pareto import Slice, at_cost, pareto
 from smallnets.analysis.ranks import Ranks, rank_stability, scores_at
-from smallnets.analysis.shared import Shared, shared_shape
-from smallnets.analysis.study import Study
+from smallnets.analysis.study import Study, finished
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
     """Every comparison that the study allows; ``refused`` says which it doesn't and why.
 
-    ``multipliers`` are of each family against ``reference``; ``comparisons`` of every pair, with
-    p-values after Holm; ``shared`` the test of a common shape for each of those pairs.
+    ``multipliers`` are of each family against ``reference`` over all scores, by their laws;
+    ``comparisons`` of every pair at one score, by laws and by interpolation, with p-values after
+    Holm. ``points`` are the Pareto front, ``slices`` the families at equal costs.
     """
 
     reference: str
     multipliers: dict[str, Multiplier]
     comparisons: tuple[Comparison, ...]
-    shared: dict[tuple[str, str], Shared]
     points: pl.DataFrame
     slices: tuple[Slice, ...]
     ranks: Ranks | None
     refused: tuple[str, ...]
 
 
-def claims(study: Study, *, reference: str | None = None) -> Claims:
+def claims(study: Study, *, reference: str | None = None, at: float | None = None) -> Claims:
     """Compare the families of ``study``; ``reference`` is "dense" where there is one.
+
+    ``at`` is the score at which pairs are compared, by default the middle of what both reached.
 
     Raises:
         ValueError: if ``reference`` is not a family of the study.
     """
     columns = study.columns
     fits = {curve.family: curve.choice.best for curve in study.curves if curve.choice}
+    if columns.data:  # of laws in two variables there is no one cost for a score
+        fits = {}
     names = [curve.family for curve in study.curves]
     if reference is None:
         reference = "dense" if "dense" in fits else next(iter(fits), "")
@@ -53,29 +55,39 @@ def claims(study: Study, *, reference: str | None = None) -> Claims:
             multipliers[family] = multiplier(fitted, fits[reference], level=study.level)
         except ValueError as error:
             refused.append(f"no multiplier of {family} against {reference}: {error}")
-    comparisons = compare(fits, level=study.level)
+    leads = "interpolation" if study.shape.questioned else "law"
+    comparisons = compare(fits, score=at, level=study.level, leads=leads)
     return Claims(
         reference=reference,
         multipliers=multipliers,
         comparisons=comparisons,
-        shared=_shared(fits, comparisons, study.level),
-        points=pareto(study.runs, cost=columns.size, score=columns.score, family=columns.family),
+        points=pareto(
+            finished(study.runs),
+            cost=columns.size,
+            score=columns.score,
+            family=columns.family,
+            apart=() if study.verdict or fits else settings(study),
+        ),
         slices=tuple(at_cost(fits, cost, level=study.level) for cost in _budgets(fits)),
         ranks=_ranks(study, fits),
         refused=tuple(refused),
     )
 
 
-def _shared(
-    fits: dict[str, Fit], comparisons: tuple[Comparison, ...], level: float
-) -> dict[tuple[str, str], Shared]:
-    found = {}
-    for pair in comparisons:
-        a, b = fits[pair.family], fits[pair.other]
-        least_squares = np.isinf(a.delta) and np.isinf(b.delta)
-        if a.law is ASYMPTOTE and b.law is ASYMPTOTE and least_squares and not pair.reason:
-            found[pair.family, pair.other] = shared_shape(a, b, level=level)
-    return found
+def settings(study: Study) -> tuple[str, ...]:
+    """Columns whose values set rows of one family and size apart: they are no seeds."""
+    columns = study.columns
+    own = (columns.family, *columns.variables, columns.seed, columns.score)
+    return tuple(
+        name
+        for name in study.runs.columns
+        if name not in own
+        and name.startswith("config.")
+        and study.runs.group_by(columns.family, columns.size)
+        .agg(pl.col(name).n_unique())[name]
+        .max()
+        != 1
+    )
 
 
 def _budgets(fits: dict[str, Fit]) -> list[float]:

@@ -1,15 +1,27 @@
 """The verb ``analyse``: fit scaling laws to runs and write the report."""
 
+import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from smallnets.analysis import report, tables
-from smallnets.analysis.claims import claims
+from smallnets.analysis.answer import answer, best_run, further
+from smallnets.analysis.claims import Claims, claims
+from smallnets.analysis.figures import emphasised
+from smallnets.analysis.laws import BY_NAME
+from smallnets.analysis.multiplier import Comparison
+from smallnets.analysis.planning import design, question
 from smallnets.analysis.study import Study, analyse
-from smallnets.analysis.table import read
+from smallnets.analysis.table import digest, read
+
+LAWS = {"best": None, "none": ()} | {name: (law,) for name, law in BY_NAME.items()}
+PAIRS = 15
+FAMILIES = 20  # of more, those in the figures' colours are printed alone
+PIPED = 10_000  # characters a line, where nobody reads on a terminal
 
 
 def main(words: list[str]) -> None:
@@ -19,17 +31,19 @@ def main(words: list[str]) -> None:
         description="Fit scaling laws to runs, print them with intervals, write a report.",
         formatter_class=ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("path", type=Path, help="a folder of rows, a .csv or a .parquet file")
+    parser.add_argument("path", type=Path, help="a folder of rows, or a file of a line a run")
     parser.add_argument("--size", default="parameters", help="column of sizes")
     parser.add_argument("--score", default="test_error", help="column of scores, lower is better")
     parser.add_argument("--family", default="family", help="column of families")
     parser.add_argument("--seed", default="seed", help="column of seeds")
     parser.add_argument("--task", help="which task, where there are several")
+    parser.add_argument("--where", help='a condition that runs fulfil, as "params > 1e6" (SQL)')
     parser.add_argument("--cost", help="another axis than the size, such as milliseconds")
     parser.add_argument(
         "--setting",
-        default="config.optimizer.learning_rate",
-        help="column of a swept setting, chosen for each family and size",
+        action="append",
+        help="column of a swept setting; several are chosen jointly for each family and size "
+        "(default: columns config.* that vary among runs of one family, size and seed)",
     )
     parser.add_argument(
         "--validation", default="validation_error", help="column that the setting is chosen by"
@@ -38,6 +52,7 @@ def main(words: list[str]) -> None:
         "--delta", type=float, default=float("inf"), help="threshold of Huber's loss; 0: absolute"
     )
     parser.add_argument("--level", type=float, default=0.95, help="level of the intervals")
+    _options(parser)
     parser.add_argument("--reference", help="family that the others are compared with")
     parser.add_argument("--out", type=Path, help="folder of the report (default: beside the data)")
     given = parser.parse_args(words)
@@ -48,29 +63,143 @@ def main(words: list[str]) -> None:
         family=given.family,
         seed=given.seed,
         task=given.task,
+        where=given.where,
         cost=given.cost,
-        setting=given.setting,
+        setting=given.setting or (),
         validation=given.validation,
         delta=given.delta,
         level=given.level,
+        data=given.data,
+        weights=given.weights,
+        higher_is_better=given.higher_is_better or given.perfect is not None,
+        perfect=given.perfect,
+        chance=given.chance,
+        test_examples=given.test_examples,
+        grow=given.grow,
+        laws=LAWS[given.law],
+        pins=dict(_pin(text) for text in given.pin),
+        predict=[_numbers(text) for text in given.predict],
+        held=given.holdout,
     )
-    compared = claims(study, reference=given.reference)
-    show(study)
-    written = report.write(study, compared, given.out or _beside(given.path))
-    print(f"report: {written}")
+    compared = claims(study, reference=given.reference, at=given.at)
+    out = given.out or _beside(given.path)
+    written = report.write(study, out, compared=compared, source=digest(given.path))
+    # Labels may hold brackets and colons. What is piped is not wrapped; where whoever reads has
+    # enough, as ``| head`` has, rich ends without a word.
+    width = None if sys.stdout.isatty() else PIPED
+    console = Console(markup=False, emoji=False, highlight=False, width=width)
+    show(study, compared, console)
+    for text in given.next:
+        console.print(str(design(study, question(text), seed=0)), soft_wrap=True)
+    console.print(f"report: {written}", soft_wrap=True)
 
 
-def show(study: Study) -> None:
-    """Print the laws with their intervals, then every note."""
-    console = Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
-    lines = tables.law_lines(study).drop("other laws", "hold-out", strict=False)
+def show(study: Study, compared: Claims, console: Console) -> None:
+    """Print the answer, the laws with their intervals and warnings, and every note."""
+    for sentence in answer(study, compared):
+        console.print(sentence)
+    best = best_run(study)
+    if best is not None:
+        console.print(best.sentence)
+        if best.command:
+            console.print(f"  {best.command}", soft_wrap=True)
+    console.print()
+    shown = emphasised(study, compared)
+    lines = tables.law_lines(study, shown, only=len(study.curves) > FAMILIES)
     table = Table(*lines.columns, box=None, header_style="bold", pad_edge=False)
     for line in lines.iter_rows():
         table.add_row(*(str(value) for value in line))
     console.print(table)
-    for note in tables.all_notes(study):
-        console.print(f"- {note}", highlight=False)
+    if len(study.curves) > FAMILIES:
+        console.print("... the laws of the other families are in laws.csv")
+    for sentence in (*further(study), *pairs(study, compared)):
+        console.print(sentence, soft_wrap=True)
+    for note in [*tables.all_notes(study), *compared.refused]:
+        console.print(f"- {note}")
+
+
+def _options(parser: ArgumentParser) -> None:
+    """The options of laws and scores."""
+    parser.add_argument("--data", default="", help="column of data seen: a law in size and data")
+    parser.add_argument("--weights", default="", help="column of the weight of each run")
+    parser.add_argument("--law", choices=LAWS, default="best", help="fit this one alone")
+    parser.add_argument(
+        "--pin", action="append", default=[], metavar="E=1.69", help="hold a parameter of the law"
+    )
+    parser.add_argument(
+        "--predict",
+        action="append",
+        default=[],
+        metavar="SIZE[,DATA]",
+        help="predict the score at this size, however large",
+    )
+    parser.add_argument("--at", type=float, help="score at which families are compared")
+    parser.add_argument(
+        "--holdout", type=int, default=1, help="largest sizes that the hold-out leaves out"
+    )
+    parser.add_argument(
+        "--next",
+        action="append",
+        default=[],
+        metavar="'A vs B at loss 2.5 by 1.5'",
+        help="say which runs would show this difference",
+    )
+    parser.add_argument("--higher-is-better", action="store_true", help="as of an accuracy")
+    parser.add_argument("--perfect", type=float, help="perfect score, where higher is better")
+    parser.add_argument("--chance", type=float, help="score of guessing (lower is better)")
+    parser.add_argument("--test-examples", type=int, help="examples that the score is measured on")
+    parser.add_argument("--grow", default="", help="word of the families' labels that is a size")
+
+
+def _pin(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise ValueError(f"--pin takes a parameter and a number, as E=1.69, got {text}") from None
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(each) for each in text.split(","))
+    except ValueError:
+        raise ValueError(f"--predict takes a size, as 1e9 or 1e9,2e10, got {text}") from None
+
+
+def pairs(study: Study, compared: Claims) -> list[str]:
+    """Families against each other at one score, a sentence a pair; of many, the reference's."""
+    shown = compared.comparisons
+    if len(shown) > PAIRS:
+        shown = [pair for pair in shown if compared.reference in (pair.family, pair.other)]
+    return [comparison(pair, study) for pair in shown]
+
+
+def comparison(pair: Comparison, study: Study) -> str:
+    """One pair in words: what leads, what stands beside, what the runs at hand could show."""
+    size, score = study.columns.size, study.columns.score
+    if pair.refusal:
+        return f"{pair.family} against {pair.other}: {pair.refusal}"
+    value, low, high, _ = pair.answer
+    law = f"by the laws {pair.value:.3g} ({pair.low:.3g} to {pair.high:.3g})"
+    beside = pair.interpolated
+    means = f"by interpolation {beside.value:.3g} ({beside.low:.3g} to {beside.high:.3g})"
+    if pair.leads == "law":
+        other = f"by interpolation nothing: {beside.reason}" if beside.reason else means
+    else:
+        other = f"by the laws nothing: {pair.reason}" if pair.reason else law
+    text = (
+        f"{pair.family} needs {value:.3g} times fewer {size} than {pair.other} at {score} "
+        f"{pair.score:.4g}: {study.level:.0%} interval {low:.3g} to {high:.3g}, p = "
+        f"{pair.p_adjusted:.2g} (Holm), {'by the laws' if pair.leads == 'law' else means[:16]}; "
+        f"{other}"
+    )
+    if pair.p_adjusted > 1 - study.level and np.isfinite(pair.detectable):
+        text += (
+            f". Not established: as many runs show {pair.detectable:.3g} in four of five studies"
+        )
+    return text
 
 
 def _beside(path: Path) -> Path:
-    return path if path.is_dir() else path.with_name(f"{path.stem}-report")
+    """The folder of rows itself, or for ``runs.csv.gz`` the folder ``runs-report`` beside it."""
+    return path if path.is_dir() else path.with_name(f"{path.name.split('.')[0]}-report")

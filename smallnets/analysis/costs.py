@@ -23,7 +23,7 @@ def mismatch(study: Study, reference: str) -> pl.DataFrame:
     where the rows hold no costs.
     """
     size, family = study.columns.size, study.columns.family
-    names = axes(study.runs)
+    names = [name for name in axes(study.runs) if name != size]
     if not names:
         return pl.DataFrame()
     at = study.runs.group_by(family, size, maintain_order=True).agg(pl.col(names).median())

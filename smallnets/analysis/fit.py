@@ -1,4 +1,4 @@
-"""The one fitter: variable projection for the start, then a robust Levenberg-Marquardt descent.
+"""The one fitter: a grid over the shapes for the start, then MINPACK's Levenberg-Marquardt.
 
 The objective of runs i with score L_i, weight w_i and law f in working parameters u is
 
@@ -6,29 +6,41 @@ The objective of runs i with score L_i, weight w_i and law f in working paramete
 
 rho(r) = r^2 / 2 up to ``delta`` and delta (|r| - delta / 2) beyond (Huber 1964): ``delta`` infinite
 is least squares on the logarithm of the score, zero is least absolute deviation, rho(r) = |r|.
-Always the sum, in float64. Data sets are fitted side by side in lanes.
+Always the sum, in float64. Everything that is said of a fit (its intervals, bands, criterion and
+tests) rests on this one objective, whatever delta and weights are.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy.optimize import leastsq
 
 from smallnets.analysis.laws import Law
 
-ITERATIONS = 200
-# The share of the tail that counts as curvature: none stalls Newton's method where few runs lie
-# within delta, all of it is iteratively reweighted least squares, which needs four times the steps.
-TAIL = 0.03
+EVALUATIONS, PULLED = 4000, 400
+POLISHES = 50
+LIMIT = 5  # the status of MINPACK that says that evaluations ran out
+TOLERANCE = 1e-12  # of the objective
+# Of a break that the data don't have the valley is flat: a tenth of the steps end within this of
+# where thousands do.
+MANY, TOLERANCE_OF_MANY = 6, 1e-7
+FIRST_STEP = 1  # in lengths of the start: exponentials bear no larger one
 FLOOR = 1e-6  # a term below this share of the score at every run is at its boundary, zero
+SMALLEST = 1e-9  # the threshold that stands for zero
+GRID_POINTS = 64  # sizes that the start looks at: a grid over all of 50,000 would need gigabytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """A law fitted to runs: the optimum and what is needed to judge and use it.
 
-    ``x`` (v, n) and ``score`` (n,) are the runs kept; ``dropped`` says which were not and why.
-    ``objective`` is Q above, ``gradient_norm`` the length of its gradient in working parameters;
-    ``boundary`` names parameters that went to zero. ``residuals`` are log score minus log law.
+    ``x`` (v, n), ``score`` (n,) and ``weights`` (n,) are of the runs kept; ``dropped`` says which
+    were not and why. ``objective`` is Q above, ``gradient_norm`` the length of its gradient in
+    working parameters; ``converged`` is False where the descent ended at its limit. ``boundary``
+    names parameters that went to zero. ``residuals`` are log score minus log law. ``parameters``
+    are the natural ones, those that the law has pinned among them.
     """
 
     law: Law
@@ -42,9 +54,9 @@ class Fit:
     delta: float
     objective: float
     gradient_norm: float
+    converged: bool
     degrees_of_freedom: int
     sizes: int
-    iterations: int
     dropped: tuple[str, ...]
     boundary: tuple[str, ...]
 
@@ -52,6 +64,46 @@ class Fit:
     def identifiable(self) -> bool:
         """Whether there are two sizes more than parameters, the least that leaves an interval."""
         return self.sizes >= self.law.size + 2
+
+    @property
+    def z(self) -> np.ndarray:
+        """The centred logarithms (v, n) of the sizes."""
+        return np.log(self.x) - self.centre[:, None]
+
+    @cached_property
+    def place(self) -> np.ndarray:
+        """Which of the distinct sizes, in increasing order, each run (n,) has."""
+        return np.unique(self.x, axis=1, return_inverse=True)[1].ravel()
+
+    @property
+    def size_weights(self) -> np.ndarray:
+        """The summed weight of the runs of each size."""
+        return np.bincount(self.place, self.weights)
+
+    @property
+    def slopes(self) -> np.ndarray:
+        """rho' of each run's residual: the residual itself in least squares, clipped by delta."""
+        delta = threshold(self.delta)
+        return np.clip(self.residuals, -delta, delta)
+
+    @property
+    def size_slopes(self) -> np.ndarray:
+        """The weighted mean of rho' over the runs of each size."""
+        return np.bincount(self.place, self.weights * self.slopes) / self.size_weights
+
+    @property
+    def curvature(self) -> float:
+        """The mean of rho'' over the runs: 1 in least squares.
+
+        With a threshold far below the noise hardly a residual lies within it, so that a share of
+        them says little: rho'' is then estimated from as many as half of the residuals (the density
+        at zero, as for least absolute deviation).
+        """
+        if np.isinf(self.delta):
+            return 1.0
+        delta, size = threshold(self.delta), np.abs(self.residuals)
+        reach = max(delta, float(np.median(size)))
+        return float(delta / reach * (self.weights * (size <= reach)).sum() / self.weights.sum())
 
 
 def fit(
@@ -68,8 +120,8 @@ def fit(
     out and counted in ``dropped``.
 
     Raises:
-        ValueError: if the shapes disagree, a size is not a positive finite number, delta is
-            negative, or fewer distinct sizes are left than the law has parameters.
+        ValueError: if the shapes disagree, a size or weight is not a positive finite number, delta
+            is negative, or fewer distinct sizes are left than the law has parameters.
     """
     x, score = np.atleast_2d(np.asarray(x, float)), np.asarray(score, float)
     if x.shape != (len(law.variables), len(score)):
@@ -77,13 +129,14 @@ def fit(
             f"{law.name} needs {len(law.variables)} x {len(score)} sizes for as many scores, "
             f"got {x.shape[0]} x {x.shape[1]}"
         )
-    if not (np.isfinite(x) & (x > 0)).all():
-        raise ValueError("sizes must be positive finite numbers")
+    weights = np.ones(len(score)) if weights is None else np.asarray(weights, float)
+    for what, values in (("sizes", x), ("weights", weights)):
+        if not (np.isfinite(values) & (values > 0)).all():
+            raise ValueError(f"{what} must be positive finite numbers")
     if not delta >= 0:
         raise ValueError(f"delta must be 0 (absolute deviation) or larger, got {delta}")
     usable = np.isfinite(score) & (score > 0)
     dropped = _reasons(score)
-    weights = np.ones(len(score)) if weights is None else np.asarray(weights, float)
     x, score, weights = x[:, usable], score[usable], weights[usable]
     sizes = len(np.unique(x, axis=1).T) if score.size else 0
     if sizes < law.size:
@@ -91,34 +144,42 @@ def fit(
             f"{law.name} has {law.size} parameters and needs at least {law.size} sizes, got {sizes}"
         )
     centre, z = centred(law, x)
-    y = np.log(score)[None]
-    u = start(law, z, y, weights[None], delta=delta)
-    u, objective, iterations = descend(law, z, y, weights[None], u, delta=delta)
-    residuals, derivative = _residuals(law, z, y, u)
-    slope, _ = influence(residuals, last_delta(delta))
-    gradient = (derivative @ (weights * slope)[..., None])[..., 0]
+    y = np.log(score)
+    u = start(law, z, y, weights, delta=delta)
+    if delta == 0:  # each threshold starts where the one before ended
+        spread = max(float(np.abs(y - law.evaluate(u[None], z)[0][0]).mean()), 1e-8)
+        for step in np.geomspace(spread, SMALLEST, 18)[:-1]:
+            u, _ = descend(law, z, y, weights, u, delta=step)
+    u, converged = descend(law, z, y, weights, u, delta=threshold(delta))
+    if np.isfinite(delta):
+        u = _polished(law, z, y, weights, u, threshold(delta))
+    prediction, derivative = law.evaluate(u[None], z)
+    residuals, bound = y - prediction[0], threshold(delta)
+    gradient = derivative[0] @ (weights * np.clip(residuals, -bound, bound))
     matrix, offset = law.natural(centre)
-    values = matrix @ u[0] + offset
-    boundary = tuple(law.parameters[i] for i in at_boundary(law, z, u)[0].nonzero()[0])
-    parameters = {
+    boundary = tuple(law.parameters[i] for i in at_boundary(law, z, u).nonzero()[0])
+    parameters = dict(law.pins) | {
         name: 0.0 if name in boundary else float(np.exp(value) if positive else value)
-        for name, value, positive in zip(law.parameters, values, law.positive, strict=True)
+        for name, value, positive in zip(
+            law.parameters, matrix @ u + offset, law.positive, strict=True
+        )
     }
+    objective = np.abs(residuals) if delta == 0 else loss(residuals, delta)
     return Fit(
         law=law,
         parameters=parameters,
-        working=u[0],
+        working=u,
         centre=centre,
         x=x,
         score=score,
         weights=weights,
-        residuals=residuals[0],
+        residuals=residuals,
         delta=delta,
-        objective=float(objective[0]),
+        objective=float((weights * objective).sum()),
         gradient_norm=float(np.linalg.norm(gradient)),
+        converged=converged,
         degrees_of_freedom=len(score) - law.size,
         sizes=sizes,
-        iterations=int(iterations[0]),
         dropped=dropped,
         boundary=boundary,
     )
@@ -137,9 +198,9 @@ def centred(law: Law, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre, logs - centre[:, None]
 
 
-def last_delta(delta: float) -> float:
+def threshold(delta: float) -> float:
     """Zero stands for a threshold so small that the descent ends on a vertex."""
-    return delta if delta > 0 else 1e-9
+    return delta if delta > 0 else SMALLEST
 
 
 def loss(residuals: np.ndarray, delta: float) -> np.ndarray:
@@ -148,62 +209,40 @@ def loss(residuals: np.ndarray, delta: float) -> np.ndarray:
     return slope * (residuals - 0.5 * slope)
 
 
-def influence(residuals: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray]:
-    """The slope rho' of each residual, and the curvature that the descent uses."""
-    slope = np.clip(residuals, -delta, delta)
-    if np.isinf(delta):
-        return slope, np.ones_like(residuals)
-    curvature = np.abs(residuals)
-    flat = curvature <= delta
-    np.divide(TAIL * delta, np.maximum(curvature, delta, out=curvature), out=curvature)
-    curvature[flat] = 1.0
-    return slope, curvature
-
-
 def start(
     law: Law, z: np.ndarray, y: np.ndarray, weights: np.ndarray, *, delta: float = np.inf
 ) -> np.ndarray:
-    """A start (l, p) for each lane: the best point of a grid over the shapes of the law.
+    """A start (p,): the best point of a grid over the shapes of the law.
 
-    At every grid point the linear parameters solve a least-squares problem whose normal equations
-    are, for all grid points and lanes at once, one matrix product; where a term must be positive,
-    every subset of the terms is tried. The candidate with the lowest objective wins.
+    At every grid point the linear parameters solve a least-squares problem on the median of each
+    size; where a term must be positive, every subset of the terms is tried. The candidate with the
+    lowest objective wins. Of more than 64 sizes as many are looked at, evenly in their order.
     """
-    shapes, features = law.grid(z)
-    y, weights = np.broadcast_arrays(y, weights)
-    lanes, terms = len(y), features.shape[1]
+    z, y, weights = _medians(z, y, weights)
+    whole = law.free_law or law
+    shapes, features = whole.grid(z)
+    terms = features.shape[1]
     # Relative errors stand for logarithmic ones: weight 1 / score^2, target 1.
-    scale = np.ones_like(y) if law.log_linear else np.exp(-y)
     target = y if law.log_linear else np.exp(y)
-    w = weights * scale**2
-    upper = [(i, j) for i in range(terms) for j in range(i, terms)]
-    pairs = np.stack([features[:, i] * features[:, j] for i, j in upper], axis=1)
-    products = np.einsum("gqn,ln->lgq", pairs, w, optimize=True)
-    normal = np.empty((lanes, len(shapes), terms, terms))
-    for q, (i, j) in enumerate(upper):
-        normal[:, :, i, j] = normal[:, :, j, i] = products[:, :, q]
-    right = np.einsum("gjn,ln->lgj", features, w * target, optimize=True)
-    subsets = [range(terms)] if law.log_linear else _subsets(terms)
-    best = np.full(lanes, np.inf)
-    chosen = np.zeros((lanes, law.size))
-    for subset in subsets:
-        keep = list(subset)
-        block = normal[..., keep, :][..., keep]
-        ridge = 1e-12 * np.einsum("...ii->...", block)[..., None, None] * np.eye(len(keep))
+    w = weights if law.log_linear else weights * np.exp(-2 * y)
+    normal = np.einsum("gin,gjn,n->gij", features, features, w, optimize=True)
+    right = np.einsum("gjn,n->gj", features, w * target, optimize=True)
+    found = []
+    for subset in [list(range(terms))] if law.log_linear else _subsets(terms):
+        block = normal[:, subset][:, :, subset]
+        ridge = 1e-12 * np.einsum("gii->g", block)[:, None, None] * np.eye(len(subset))
         linear = np.zeros_like(right)
-        linear[..., keep] = np.linalg.solve(block + ridge, right[..., keep, None])[..., 0]
-        for lane in range(lanes):
-            allowed = (linear[lane][:, keep] > 0).all(axis=1) | law.log_linear
-            if not allowed.any():
-                continue
-            u = linear[lane][allowed]
-            if not law.log_linear:
-                u = np.log(np.maximum(u, 1e-2 * np.exp(y[lane].min())))
-            u = np.concatenate([u, shapes[allowed]], axis=1)
-            value = (weights[lane] * loss(y[lane] - law.evaluate(u, z)[0], delta)).sum(axis=1)
-            if value.min() < best[lane]:
-                best[lane], chosen[lane] = value.min(), u[value.argmin()]
-    return chosen
+        linear[:, subset] = np.linalg.solve(block + ridge, right[:, subset, None])[..., 0]
+        allowed = (linear[:, subset] > 0).all(axis=1) | law.log_linear
+        u = linear[allowed]
+        if not law.log_linear:
+            u = np.log(np.maximum(u, 1e-2 * np.exp(y.min())))
+        found.append(np.concatenate([u, shapes[allowed]], axis=1))
+    candidates = np.concatenate(found)
+    held = [whole.parameters.index(name) for name, _ in law.pins]
+    candidates = np.delete(candidates, held, axis=1)
+    value = (weights * loss(y - law.evaluate(candidates, z)[0], threshold(delta))).sum(axis=1)
+    return candidates[value.argmin()]
 
 
 def descend(
@@ -214,86 +253,101 @@ def descend(
     u: np.ndarray,
     *,
     delta: float = np.inf,
-    free: np.ndarray | None = None,
-    tolerance: float = 1e-15,
-    limit: int = ITERATIONS,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Descend from ``u`` (l, p); return the optimum (l, p), Q (l,) and the iterations (l,).
+    tolerance: float | None = None,
+    pull: Callable | None = None,
+) -> tuple[np.ndarray, bool]:
+    """Descend from ``u`` (p,): the optimum (p,) and whether the descent converged.
 
-    ``free`` (p, f) spans the directions that may change (all, by default): a profile holds the
-    rest. y and weights are (l, n) or (1, n). A lane ends when a step promises less than
-    ``tolerance`` of Q, or at the ``limit`` of iterations. A threshold of zero is reached through a
-    falling series of thresholds, each starting where the one before ended.
+    Huber's loss is the square of a residual that grows like a root beyond ``delta``. ``pull`` maps
+    u to one residual more and its gradient (p,), which a profile adds.
     """
-    if delta == 0:
-        spread = np.abs(y - law.evaluate(u, z)[0]).mean()
-        steps = np.zeros(len(u), int)
-        for threshold in np.geomspace(max(spread, 1e-8), last_delta(0), 18):
-            u, _, more = descend(
-                law, z, y, weights, u, delta=threshold, free=free, tolerance=tolerance
-            )
-            steps += more
-        total = (weights * np.abs(y - law.evaluate(u, z)[0])).sum(axis=1)
-        return u, total, steps
-    u = u.copy()
-    lanes = len(u)
-    y, weights = (np.broadcast_to(a, (lanes, y.shape[-1])) for a in (y, weights))
-    identity = np.eye(law.size if free is None else free.shape[1])
-    iterations = np.zeros(lanes, int)
-    damping = np.full(lanes, 1e-2)
-    active, y_active, w_active = np.arange(lanes), y, weights
-    residuals, derivative = _residuals(law, z, y, u)
-    value = np.einsum("ln,ln->l", weights, loss(residuals, delta))
-    for _ in range(limit):
-        slope, curvature = influence(residuals, delta)
-        slope *= w_active
-        curvature *= w_active
-        gradient = (derivative @ slope[..., None])[..., 0]
-        hessian = (derivative * curvature[:, None]) @ derivative.transpose(0, 2, 1)
-        if free is not None:
-            gradient, hessian = gradient @ free, free.T @ hessian @ free
-        scale = np.diagonal(hessian, axis1=1, axis2=2)
-        lift = damping[active, None] * scale + 1e-14 * scale.max(axis=1, keepdims=True) + 1e-300
-        step = np.linalg.solve(hessian + lift[..., None] * identity, gradient[..., None])[..., 0]
-        promise = (gradient * step).sum(axis=1)
-        rows = np.flatnonzero(
-            (promise > tolerance * value[active] + 1e-30) & (damping[active] < 1e11)
+    if tolerance is None:
+        tolerance = TOLERANCE if law.size < MANY else TOLERANCE_OF_MANY
+    root_weights = np.sqrt(weights)
+    last: dict[bytes, tuple] = {}
+
+    def at(u: np.ndarray) -> tuple:
+        if (known := last.get(u.tobytes())) is None:
+            value, derivative = law.evaluate(u[None], z)
+            root, slope = _root(y - value[0], delta)
+            known = root_weights * root, -root_weights * slope * derivative[0]
+            if pull is not None:
+                further, gradient = pull(u)
+                known = np.append(known[0], further), np.column_stack([known[1], gradient])
+            last.clear()
+            last[u.tobytes()] = known
+        return known
+
+    with np.errstate(all="ignore"):  # of trial steps, which are then refused
+        found, *_, status = leastsq(
+            lambda u: at(u)[0],
+            u,
+            Dfun=lambda u: at(u)[1],
+            col_deriv=True,
+            full_output=True,
+            ftol=tolerance,
+            xtol=tolerance,
+            maxfev=EVALUATIONS if pull is None else PULLED,
+            factor=FIRST_STEP,
         )
-        if not rows.size:
-            break
-        if rows.size < active.size:
-            active, step = active[rows], step[rows]
-            y_active, w_active = y[active], weights[active]
-        if free is not None:
-            step = step @ free.T
-        # Exponentials: no step may change a logarithm by more than two at once.
-        step *= np.minimum(1, 2 / np.maximum(np.abs(step).max(axis=1), 1e-300))[:, None]
-        trial = u[active] + step
-        new_residuals, new_derivative = _residuals(law, z, y_active, trial)
-        new_value = np.einsum("ln,ln->l", w_active, loss(new_residuals, delta))
-        better = new_value <= value[active]
-        moved, worse = active[better], rows[~better]
-        u[moved], value[moved] = trial[better], new_value[better]
-        new_residuals[~better], new_derivative[~better] = residuals[worse], derivative[worse]
-        residuals, derivative = new_residuals, new_derivative
-        damping[active] *= np.where(better, 0.1, 10)
-        np.clip(damping, 1e-12, 1e12, out=damping)
-        iterations[active] += 1
-    return u, value, iterations
+    return found, status != LIMIT
 
 
 def at_boundary(law: Law, z: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Which positive linear parameters (l, p) add nothing that could be seen at any run."""
-    _, derivative = law.evaluate(u, z)
+    """Which positive linear parameters (p,) add nothing that could be seen at any run."""
+    _, derivative = law.evaluate(u[None], z)
     term = (np.arange(law.size) < law.linear) & (not law.log_linear)
-    return term & (np.abs(derivative).max(axis=2) < FLOOR)
+    return term & (np.abs(derivative[0]).max(axis=1) < FLOOR)
 
 
-def _residuals(
-    law: Law, z: np.ndarray, y: np.ndarray, u: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    prediction, derivative = law.evaluate(u, z)
-    return y - prediction, derivative
+def _root(residuals: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray]:
+    """The residual whose half square is rho, with its derivative."""
+    size = np.abs(residuals)
+    far = size > delta
+    if not far.any():
+        return residuals, np.ones_like(residuals)
+    root = np.where(far, np.sqrt(np.maximum(2 * delta * size - delta**2, 1e-300)), size)
+    return np.sign(residuals) * root, np.where(far, delta / np.maximum(root, 1e-300), 1.0)
+
+
+def _polished(
+    law: Law, z: np.ndarray, y: np.ndarray, weights: np.ndarray, u: np.ndarray, delta: float
+) -> np.ndarray:
+    """Newton's steps on Huber's objective, whose root has too much curvature, while it falls."""
+
+    def at(u: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        value, derivative = law.evaluate(u[None], z)
+        residuals = y - value[0]
+        return float((weights * loss(residuals, delta)).sum()), residuals, derivative[0]
+
+    best, residuals, derivative = at(u)
+    for _ in range(POLISHES):
+        flat = weights * (np.abs(residuals) <= delta)
+        hessian = (derivative * flat) @ derivative.T
+        ridge = 1e-12 * max(np.trace(hessian), 1e-300) * np.eye(len(u))
+        gradient = derivative @ (weights * np.clip(residuals, -delta, delta))
+        step = np.linalg.solve(hessian + ridge, gradient)
+        for share in 0.5 ** np.arange(6):
+            with np.errstate(all="ignore"):
+                value, *rest = at(u + share * step)
+            if value < best:
+                break
+        else:
+            return u
+        u, best, residuals, derivative = u + share * step, value, *rest
+    return u
+
+
+def _medians(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The sizes (v, s), the median of y at each (s,) and their weights (s,)."""
+    sizes, place = np.unique(z, axis=1, return_inverse=True)
+    place = place.ravel()
+    weights = np.bincount(place, weights)
+    order = np.lexsort([y, place])
+    ends = np.searchsorted(place[order], np.arange(len(weights) + 1))
+    middle = y[order[(ends[:-1] + ends[1:] - 1) // 2]] + y[order[(ends[:-1] + ends[1:]) // 2]]
+    kept = np.unique(np.linspace(0, len(weights) - 1, GRID_POINTS).astype(int))
+    return sizes[:, kept], middle[kept] / 2, weights[kept]
 
 
 def _subsets(terms: int) -> list[list[int]]:

@@ -1,34 +1,38 @@
-"""Intervals for the parameters of a law, by profile likelihood, and bands for its curve.
+"""Intervals for parameters and predictions, by profile likelihood, and bands for a curve.
 
-The profile of a parameter is the lowest objective with that parameter held; the interval is where
+The profile of a quantity is the lowest objective with that quantity held; its interval is where
 
-    Q_profile <= Q + F / 2 * sum(slope^2) / (degrees of freedom * mean(curvature)),
+    Q_profile <= Q + F / 2 * noise,
 
-which for least squares is the usual RSS <= RSS (1 + F / (n - p)), and for a robust objective the
-scaled likelihood ratio of M-estimators (Huber & Ronchetti 2009, section 7). F is the quantile of
-F(1, n - p). It is computed twice: on the runs, which trusts that runs of one size err
-independently, and on the mean log score of each size, with S - p degrees of freedom, which allows
-an error that all seeds of a size share (a learning rate tuned a little better at one width than
-at another). The wider is the headline.
+with F the quantile of F(1, S - p) for S sizes and p parameters, and the noise that of the size
+means, rho' averaged over the runs of each size: for least squares this is the regression of the
+size means, RSS <= RSS (1 + F / (S - p)), and for a robust objective the scaled likelihood ratio of
+M-estimators (Huber & Ronchetti 2009, section 7). Size means allow an error that all seeds of a size
+share (a learning rate tuned a little better at one width than at another), which no number of seeds
+averages out. The profile is that of the estimate's own objective, so that it holds the estimate.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from smallnets.analysis.fit import Fit, centred, descend, influence, last_delta, loss, start
-from smallnets.analysis.laws import Law
+from smallnets.analysis.fit import Fit, at_boundary, descend, loss, threshold
+
+Quantity = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 REACH = 40.0  # how far a profile is followed, in working units, before it counts as open
+CLOSE = 0.02  # of one: from there a straight line gives where the excess crosses it
+PULL = 100.0  # by how much the pull on a held quantity is stiffer than the objective
+NOT_IDENTIFIABLE = "not identifiable"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """An interval for one parameter, ``method`` naming the wider: "runs" or "size means".
+    """An interval for one parameter; an open side is 0 or infinite.
 
-    ``low`` and ``high`` are the headline; ``runs`` and ``means`` the two it was taken from. An open
-    side is 0 or infinite. Where the data can't say, ``method`` is "not identifiable".
+    ``method`` is "size means", or "not identifiable" where the data can't say.
     """
 
     parameter: str
@@ -37,8 +41,6 @@ class Interval:
     high: float
     level: float
     method: str
-    runs: tuple[float, float]
-    means: tuple[float, float]
 
     def __str__(self) -> str:
         if self.method == NOT_IDENTIFIABLE:
@@ -46,7 +48,30 @@ class Interval:
         return f"{self.low:.3g} to {self.high:.3g}"
 
 
-NOT_IDENTIFIABLE = "not identifiable"
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """The curve (n,) at ``x`` with a band for its mean and one for a single further run."""
+
+    x: np.ndarray
+    curve: np.ndarray
+    mean_low: np.ndarray
+    mean_high: np.ndarray
+    run_low: np.ndarray
+    run_high: np.ndarray
+    level: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The score of the law at ``x`` (v,), with the interval of its mean and of one further run."""
+
+    x: np.ndarray
+    score: float
+    low: float
+    high: float
+    run_low: float
+    run_high: float
+    level: float
 
 
 def intervals(fitted: Fit, *, level: float = 0.95) -> tuple[Interval, ...]:
@@ -57,40 +82,26 @@ def intervals(fitted: Fit, *, level: float = 0.95) -> tuple[Interval, ...]:
     """
     if not 0 < level < 1:
         raise ValueError(f"the level of an interval lies between 0 and 1, got {level}")
-    law = fitted.law
-    if not fitted.identifiable:
-        open_ = (-np.inf, np.inf)
-        return tuple(
+    matrix, offset = fitted.law.natural(fitted.centre)
+    found = []
+    for i, name in enumerate(fitted.law.parameters):
+        low, high = -np.inf, np.inf
+        if fitted.identifiable:
+            low, high = profile(fitted, _combination(matrix[i], offset[i]), level=level)
+            if fitted.law.positive[i]:
+                low, high = np.exp(low), np.exp(high)
+        estimate = fitted.parameters[name]
+        found.append(
             Interval(
                 parameter=name,
-                estimate=fitted.parameters[name],
-                low=open_[0],
-                high=open_[1],
+                estimate=estimate,
+                low=float(min(low, estimate)),  # one at its boundary, zero
+                high=float(high),
                 level=level,
-                method=NOT_IDENTIFIABLE,
-                runs=open_,
-                means=open_,
+                method=NOT_IDENTIFIABLE if np.isinf(high) else "size means",
             )
-            for name in law.parameters
         )
-    _, z = centred(law, fitted.x)
-    on_runs = profile(
-        law,
-        z,
-        np.log(fitted.score)[None],
-        fitted.weights[None],
-        fitted.centre,
-        fitted.working[None],
-        delta=fitted.delta,
-        level=level,
-    )
-    x, y = size_means(fitted.x, np.log(fitted.score))
-    z = np.log(x) - fitted.centre[:, None]
-    on_means = profile(law, z, y[None], np.ones_like(y[None]), fitted.centre, level=level)
-    return tuple(
-        _headline(name, fitted.parameters[name], on_runs[i, 0], on_means[i, 0], level)
-        for i, name in enumerate(law.parameters)
-    )
+    return tuple(found)
 
 
 def size_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,118 +111,169 @@ def size_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return sizes, y @ (share / share.sum(axis=0))
 
 
-def profile(
-    law: Law,
-    z: np.ndarray,
-    y: np.ndarray,
-    weights: np.ndarray,
-    centre: np.ndarray,
-    u: np.ndarray | None = None,
-    *,
-    delta: float = np.inf,
-    level: float = 0.95,
-) -> np.ndarray:
-    """Profile intervals (p, l, 2) of every natural parameter for the data sets ``y`` (l, n)."""
-    if u is None:
-        u, _, _ = descend(law, z, y, weights, start(law, z, y, weights, delta=delta), delta=delta)
-    smooth = last_delta(delta)
-    residuals = y - law.evaluate(u, z)[0]
-    best = (weights * loss(residuals, smooth)).sum(axis=1)
-    slope, _ = influence(residuals, smooth)
-    spread = np.broadcast_to(weights, y.shape)
-    flat = np.abs(residuals) <= smooth
-    degrees = y.shape[1] - law.size
-    curvature = np.maximum((spread * flat).sum(axis=1) / spread.sum(axis=1), 1 / y.shape[1])
-    quantile = stats.f.ppf(level, 1, degrees)
-    allowed = 0.5 * quantile * (spread * slope**2).sum(axis=1) / (degrees * curvature)
-    matrix, offset = law.natural(centre)
-    sides = np.empty((law.size, len(y), 2))
-    for i in range(law.size):
-        for side, sign in enumerate((-1.0, 1.0)):
-            edge = _edge(law, z, y, weights, u, best, allowed, matrix[i], sign, delta)
-            edge = edge + offset[i]
-            sides[i, :, side] = np.exp(edge) if law.positive[i] else edge
-    return sides
+def noise(fitted: Fit) -> float:
+    """What twice the objective grows by for one parameter of the truth: s^2 in least squares.
 
-
-def _edge(
-    law: Law,
-    z: np.ndarray,
-    y: np.ndarray,
-    weights: np.ndarray,
-    u: np.ndarray,
-    best: np.ndarray,
-    allowed: np.ndarray,
-    direction: np.ndarray,
-    sign: float,
-    delta: float,
-) -> np.ndarray:
-    """Where the profile along ``direction`` . u leaves the allowed objective, infinite if never.
-
-    Doubling steps bracket the crossing; inside the bracket the square root of the excess, which is
-    nearly linear, is interpolated (regula falsi in the form of Illinois).
+    It is taken between sizes, with S - p degrees of freedom; NaN where there are none.
     """
-    free = np.linalg.svd(direction[None])[2][1:].T
-    unit = direction / (direction @ direction)
-    floor = y.min(axis=1, keepdims=True) - 9
+    degrees = fitted.sizes - fitted.law.size
+    if degrees <= 0:
+        return np.nan
+    squares = (fitted.size_weights * fitted.size_slopes**2).sum()
+    return float(squares / degrees / fitted.curvature)
+
+
+def covariance(fitted: Fit) -> np.ndarray:
+    """Covariance (p, p) of the working parameters, with S - p degrees of freedom (delta method)."""
+    _, derivative = fitted.law.evaluate(fitted.working[None], fitted.z)
+    free = ~at_boundary(fitted.law, fitted.z, fitted.working)
+    inner = fitted.curvature * (derivative[0][free] * fitted.weights) @ derivative[0][free].T
+    matrix = np.zeros((len(free), len(free)))
+    matrix[np.ix_(free, free)] = noise(fitted) * np.linalg.pinv(inner, rcond=1e-12, hermitian=True)
+    return matrix
+
+
+def profile(fitted: Fit, quantity: Quantity, *, level: float = 0.95) -> tuple[float, float]:
+    """The profile interval of a ``quantity`` of the working parameters, infinite where open.
+
+    ``quantity`` maps u (p,) to a number and its gradient (p,). It is not held but pulled: however
+    strong the pull, the optimum has the lowest objective of all u with its quantity, and so lies on
+    the profile.
+    """
+    law, z, y, delta = fitted.law, fitted.z, np.log(fitted.score), threshold(fitted.delta)
+    degrees = fitted.sizes - law.size
+    allowed = 0.5 * stats.f.ppf(level, 1, degrees) * noise(fitted)
+    # A vanished term has no slope: it is lifted so that it may come back.
     term = (np.arange(law.size) < law.linear) & (not law.log_linear)
-    u = np.where(term & (u < floor), floor, u)
+    origin = np.where(term, np.maximum(fitted.working, y.min() - 14), fitted.working)
+    best = _objective(fitted, fitted.working)
+    value, gradient = quantity(origin)
+    _, derivative = law.evaluate(origin[None], z)
+    inner = fitted.curvature * (derivative[0] * fitted.weights) @ derivative[0].T
+    inner += 1e-12 * np.trace(inner) * np.eye(law.size)
+    spread = float(gradient @ np.linalg.solve(inner, gradient))
+    if not (allowed > 0 and spread > 0):
+        return value, value
+    stiffness = np.sqrt(PULL / spread)
+    step = float(np.clip(np.sqrt(2 * allowed * spread), 1e-9, 5.0))
 
-    def excess(value: np.ndarray, guess: np.ndarray, lanes: np.ndarray) -> tuple[np.ndarray, ...]:
-        # A vanished term has no slope: lift it so that it may come back.
-        guess = np.where(term & (guess < floor[lanes]), floor[lanes], guess)
-        guess = guess + (value - guess @ direction)[:, None] * unit
-        w = weights if len(weights) == 1 else weights[lanes]
-        found, _, _ = descend(law, z, y[lanes], w, guess, delta=delta, free=free, tolerance=1e-6)
-        objective = (w * loss(y[lanes] - law.evaluate(found, z)[0], last_delta(delta))).sum(axis=1)
-        return found, np.sqrt(np.maximum(objective - best[lanes], 0) / allowed[lanes]) - 1
+    def reached(goal: float, guess: np.ndarray) -> tuple[np.ndarray, float, float]:
+        def pull(u: np.ndarray) -> tuple[float, np.ndarray]:
+            at, slope = quantity(u)
+            return stiffness * (goal - at), -stiffness * slope
 
-    lanes = np.arange(len(y))
-    origin = u @ direction
-    inside, inside_u, inside_f = origin.copy(), u.copy(), np.full(len(y), -1.0)
-    outside, outside_f = np.full(len(y), sign * np.inf), np.full(len(y), np.nan)
-    length, searching = 0.05, lanes[allowed > 0]
-    while searching.size and length <= REACH:
-        value = origin[searching] + sign * length
-        found, f = excess(value, inside_u[searching], searching)
-        out = f > 0
-        outside[searching[out]], outside_f[searching[out]] = value[out], f[out]
-        stay = searching[~out]
-        inside[stay], inside_u[stay], inside_f[stay] = value[~out], found[~out], f[~out]
-        searching, length = stay, length * 2
-    closed = lanes[np.isfinite(outside)]
-    edge = outside.copy()
-    for _ in range(20):
-        if not closed.size:
-            break
-        a, b, fa, fb = inside[closed], outside[closed], inside_f[closed], outside_f[closed]
-        value = (a * fb - b * fa) / (fb - fa)
-        found, f = excess(value, inside_u[closed], closed)
-        edge[closed] = value
-        out = f > 0
-        hit, miss = closed[out], closed[~out]
-        outside[hit], outside_f[hit] = value[out], f[out]
-        inside_f[hit] *= 0.5
-        inside[miss], inside_u[miss], inside_f[miss] = value[~out], found[~out], f[~out]
-        outside_f[miss] *= 0.5
-        wide = (np.abs(f) > 1e-4) & (np.abs(outside[closed] - inside[closed]) > 1e-6)
-        closed = closed[wide]
-    return edge
+        u, _ = descend(law, z, y, fitted.weights, guess, delta=delta, tolerance=1e-7, pull=pull)
+        excess = np.sqrt(max(_objective(fitted, u) - best, 0) / allowed)
+        return u, quantity(u)[0], float(excess)
+
+    ends = []
+    for sign in (-1.0, 1.0):
+        inside, outside = (origin, value, 0.0), None
+        length = step
+        while outside is None and length <= REACH:
+            found = reached(value + sign * length, inside[0])
+            if found[2] > 1:
+                outside = found
+            else:
+                inside = found
+                length *= 2 if found[2] > 0.5 else 3
+        if outside is None:
+            ends.append(sign * np.inf)
+            continue
+        ends.append(_crossing(reached, inside, outside))
+    return min(ends), max(ends)
 
 
-def _headline(
-    name: str, estimate: float, runs: np.ndarray, means: np.ndarray, level: float
-) -> Interval:
-    wider_means = not (means[1] - means[0] < runs[1] - runs[0])
-    low, high = means if wider_means else runs
-    method = "size means" if wider_means else "runs"
-    return Interval(
-        parameter=name,
-        estimate=estimate,
-        low=float(low),
-        high=float(high),
+def band(fitted: Fit, x: np.ndarray, *, level: float = 0.95) -> Band:
+    """Mean band and prediction band of ``fitted`` at the sizes ``x``, (n,) or (variables, n).
+
+    Delta method, for drawing: j' C j with j the derivative of the log prediction. An interval at
+    one size is :func:`prediction`.
+    """
+    x = np.atleast_2d(np.asarray(x, float))
+    z = np.log(x) - fitted.centre[:, None]
+    value, derivative = fitted.law.evaluate(fitted.working[None], z)
+    variance = np.einsum("pn,pq,qn->n", derivative[0], covariance(fitted), derivative[0])
+    degrees = fitted.sizes - fitted.law.size
+    t = stats.t.ppf(0.5 + level / 2, degrees) if degrees > 0 else np.inf
+    mean = t * np.sqrt(np.maximum(variance, 0))
+    run = np.hypot(mean, t * run_spread(fitted))
+    return Band(
+        x=x,
+        curve=np.exp(value[0]),
+        mean_low=np.exp(value[0] - mean),
+        mean_high=np.exp(value[0] + mean),
+        run_low=np.exp(value[0] - run),
+        run_high=np.exp(value[0] + run),
         level=level,
-        method=NOT_IDENTIFIABLE if np.isinf(high) else method,
-        runs=(float(runs[0]), float(runs[1])),
-        means=(float(means[0]), float(means[1])),
     )
+
+
+def run_spread(fitted: Fit) -> float:
+    """The standard deviation of one run's log score about the law, errors of sizes included."""
+    degrees = max(fitted.degrees_of_freedom, 1)
+    if np.isinf(fitted.delta):
+        squares = (fitted.weights * fitted.residuals**2).sum() / fitted.weights.sum()
+        return float(np.sqrt(squares * len(fitted.residuals) / degrees))
+    return float(1.4826 * np.median(np.abs(fitted.residuals)))
+
+
+def prediction(fitted: Fit, x: Sequence[float] | float, *, level: float = 0.95) -> Prediction:
+    """The score at one size ``x``, a number or (v,), by profile, however far beyond the data.
+
+    Raises:
+        ValueError: if ``x`` is not a positive finite number for each variable, or there are too
+            few sizes for an interval.
+    """
+    at = np.atleast_1d(np.asarray(x, float))
+    law = fitted.law
+    if at.shape != (len(law.variables),) or not (np.isfinite(at) & (at > 0)).all():
+        raise ValueError(
+            f"a prediction needs a positive number for {', '.join(law.variables)}, got {x}"
+        )
+    if not fitted.identifiable:
+        raise ValueError(
+            f"{fitted.sizes} sizes leave no interval: a {law.name} needs {law.size + 2}"
+        )
+    z = (np.log(at) - fitted.centre)[:, None]
+
+    def log_score(u: np.ndarray) -> tuple[float, np.ndarray]:
+        value, derivative = law.evaluate(u[None], z)
+        return float(value[0, 0]), derivative[0, :, 0]
+
+    middle = log_score(fitted.working)[0]
+    low, high = profile(fitted, log_score, level=level)
+    further = stats.t.ppf(0.5 + level / 2, fitted.sizes - law.size) * run_spread(fitted)
+    return Prediction(
+        x=at,
+        score=float(np.exp(middle)),
+        low=float(np.exp(low)),
+        high=float(np.exp(high)),
+        run_low=float(np.exp(middle - np.hypot(middle - low, further))),
+        run_high=float(np.exp(middle + np.hypot(high - middle, further))),
+        level=level,
+    )
+
+
+def _objective(fitted: Fit, u: np.ndarray) -> float:
+    residuals = np.log(fitted.score) - fitted.law.evaluate(u[None], fitted.z)[0][0]
+    return float((fitted.weights * loss(residuals, threshold(fitted.delta))).sum())
+
+
+def _combination(direction: np.ndarray, offset: float) -> Quantity:
+    return lambda u: (float(direction @ u + offset), direction)
+
+
+def _crossing(reached: Callable, inside: tuple, outside: tuple) -> float:
+    """Where the root of the excess, nearly linear in the quantity, crosses one (Illinois)."""
+    shift_in, shift_out = inside[2] - 1, outside[2] - 1
+    for _ in range(20):
+        at = (inside[1] * shift_out - outside[1] * shift_in) / (shift_out - shift_in)
+        if min(-shift_in, shift_out) < CLOSE or abs(outside[1] - inside[1]) < 1e-9:
+            break
+        found = reached(at, inside[0])
+        if found[2] > 1:
+            outside, shift_out, shift_in = found, found[2] - 1, (inside[2] - 1)
+        else:
+            inside, shift_in, shift_out = found, found[2] - 1, (outside[2] - 1)
+    return at

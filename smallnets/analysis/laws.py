@@ -11,8 +11,9 @@ Axes: l lanes (data sets fitted side by side), p parameters, n runs, v variables
 j linear parameters, k shape parameters.
 """
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -31,7 +32,8 @@ class Law:
     (g, k) and the features (g, j, n) that enter linearly: into the score, or into its logarithm
     where ``log_linear``. The working vector is the ``linear`` parameters (as logarithms unless
     ``log_linear``), then the shapes. ``natural(centre)`` is the matrix (p, p) whose product with
-    the working vector gives ``parameters``, as logarithms where ``positive``.
+    the working vector gives ``parameters``, as logarithms where ``positive``. A law with ``pins``
+    is ``free_law`` with those parameters held (see :func:`pin`).
     """
 
     name: str
@@ -45,6 +47,8 @@ class Law:
     natural: Natural
     centred: tuple[bool, ...] = (True, True)
     log_linear: bool = False
+    free_law: "Law | None" = None
+    pins: tuple[tuple[str, float], ...] = ()
 
     @property
     def size(self) -> int:
@@ -103,7 +107,7 @@ def _two_axes_grid(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _broken(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     before, change, place, width = (u[:, i : i + 1] for i in (2, 3, 4, 5))
-    width = np.exp(width)
+    width = np.exp(np.clip(width, -9, 9))  # beyond, a step and a line without a break
     inside = (z[0] - place) / width
     soft = np.logaddexp(0, inside)
     step = np.exp(inside - soft)
@@ -251,3 +255,70 @@ MIXTURE = Law(
 )
 
 IN_SIZE = (POWER, ASYMPTOTE, BROKEN)
+BY_NAME = {
+    "power": POWER,
+    "asymptote": ASYMPTOTE,
+    "broken": BROKEN,
+    "size-and-data": TWO_AXES,
+    "mixture": MIXTURE,
+}
+
+
+def pin(law: Law, pins: dict[str, float]) -> Law:
+    """``law`` with some of its parameters held, such as ``pin(ASYMPTOTE, {"E": 1.69})``.
+
+    Raises:
+        ValueError: if the law has no such parameter, it is a factor (A, B: its working value moves
+            with the centre of the sizes), a positive one is not, or none would be left to fit.
+    """
+    if not pins:
+        return law
+    matrix, _ = law.natural(np.ones(2))
+    own = [
+        name for i, name in enumerate(law.parameters) if (matrix[i] == np.eye(law.size)[i]).all()
+    ]
+    for name, value in pins.items():
+        if name not in own:
+            raise ValueError(
+                f"{name} can't be pinned in {law.formula}: it has {', '.join(own)} for that"
+            )
+        positive = law.positive[law.parameters.index(name)]
+        if not np.isfinite(value) or (positive and value <= 0):
+            rule = "a positive number" if positive else "a number"
+            raise ValueError(f"{name} must be pinned to {rule}, got {value}")
+    held = np.array([name in pins for name in law.parameters])
+    fixed = np.array(
+        [
+            np.log(pins[name]) if positive else pins[name]
+            for name, positive in zip(law.parameters, law.positive, strict=True)
+            if name in pins
+        ]
+    )
+
+    def whole(u: np.ndarray) -> np.ndarray:
+        full = np.empty((len(u), law.size))
+        full[:, ~held], full[:, held] = u, fixed
+        return full
+
+    def evaluate(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, derivative = law.evaluate(whole(u), z)
+        return value, derivative[:, ~held]
+
+    def natural(centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        matrix, offset = law.natural(centre)
+        return matrix[~held][:, ~held], offset[~held] + matrix[~held][:, held] @ fixed
+
+    formula = law.formula
+    for name, value in pins.items():
+        formula = re.sub(rf"\b{name}\b", f"{value:g}", formula)
+    return replace(
+        law,
+        formula=formula,
+        parameters=tuple(name for name in law.parameters if name not in pins),
+        positive=tuple(law.positive[i] for i in np.flatnonzero(~held)),
+        linear=int((~held[: law.linear]).sum()),
+        evaluate=evaluate,
+        natural=natural,
+        free_law=law,
+        pins=tuple(pins.items()),
+    )

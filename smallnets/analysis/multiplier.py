@@ -5,41 +5,55 @@ With N_f(L) the cost at which the law of family f reaches the score L,
     m(L) = N_b(L) / N_a(L),
 
 above 1 where ``a`` needs less than ``b``. Both laws are fitted apart; the interval is the delta
-method on log m with Student's t (degrees of freedom after Welch and Satterthwaite), on runs and on
-size means, the wider counting. Nothing is said outside the scores that both families reached
-within their own sizes.
+method on log m with Student's t (degrees of freedom after Welch and Satterthwaite), on the noise of
+size means. Nothing is said outside the scores that both families reached within their own sizes.
+
+Where the shape of the law is questioned, the multiplier between two such lines is arithmetic; that
+of ``interpolation`` stands beside it always and leads there.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from scipy import stats
-from scipy.optimize import brentq
 
-from smallnets.analysis.bands import covariances
 from smallnets.analysis.fit import Fit
+from smallnets.analysis.interpolation import Interpolated, Scatter, interpolated, scatter
+from smallnets.analysis.intervals import covariance
 
 STEP = 1e-5
+HALVINGS = 48  # of the span of the sizes: to a double's last bits
+POWER_OF_TEST = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Multiplier:
-    """m at each ``score`` (n,) with its interval, and the p-value of m = 1, point by point."""
+    """m at each ``score`` (n,) with its interval, and the p-value of m = 1, point by point.
+
+    ``detectable`` is the multiplier that as many runs would tell from 1 in four of five studies.
+    """
 
     score: np.ndarray
     value: np.ndarray
     low: np.ndarray
     high: np.ndarray
     p_value: np.ndarray
+    detectable: np.ndarray
     level: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two families at one score; ``p_adjusted`` is corrected for all pairs (Holm 1979).
+    """Two families at one score, by their laws and by interpolation; p-values after Holm (1979).
 
-    Where nothing can be said, the numbers are NaN and ``reason`` says why.
+    ``value``, ``low``, ``high`` and ``p_value`` are of the laws; ``interpolated`` has the same by
+    interpolation of the means. ``leads`` says which of the two is the answer, "law" or
+    "interpolation" where the shape of the law is questioned; ``p_adjusted`` is the leading p-value
+    corrected for all pairs. ``detectable`` is the multiplier that as many runs would tell from 1
+    in four of five studies. Where the laws say nothing, their numbers are NaN and ``reason`` says
+    why.
     """
 
     family: str
@@ -50,7 +64,23 @@ class Comparison:
     high: float
     p_value: float
     p_adjusted: float
+    detectable: float
+    interpolated: Interpolated
+    leads: str
     reason: str
+
+    @property
+    def answer(self) -> tuple[float, float, float, float]:
+        """Value, low, high and p-value, not adjusted, of what leads; NaN where it says nothing."""
+        if self.leads == "law":
+            return self.value, self.low, self.high, self.p_value
+        leading = self.interpolated
+        return leading.value, leading.low, leading.high, leading.p_value
+
+    @property
+    def refusal(self) -> str:
+        """Why what leads says nothing, empty where it does."""
+        return self.reason if self.leads == "law" else self.interpolated.reason
 
 
 def overlap(a: Fit, b: Fit) -> tuple[float, float]:
@@ -98,62 +128,96 @@ def multiplier(
     cost_a, gradient_a = _inverse(a, score)
     cost_b, gradient_b = _inverse(b, score)
     log_m = cost_b - cost_a
-    half, p_value = np.zeros_like(score), np.zeros_like(score)
-    spread_a, spread_b = covariances(a), covariances(b)
-    for method in spread_a.keys() & spread_b.keys():
-        parts = [
-            (np.einsum("pn,pq,qn->n", g, c.matrix, g), c.degrees_of_freedom)
-            for g, c in ((gradient_a, spread_a[method]), (gradient_b, spread_b[method]))
-        ]
-        variance = np.maximum(sum(v for v, _ in parts), 1e-300)
-        degrees = variance**2 / np.maximum(sum(v**2 / d for v, d in parts), 1e-300)
-        error = np.sqrt(variance)
-        half = np.maximum(half, stats.t.ppf(0.5 + level / 2, degrees) * error)
-        p_value = np.maximum(p_value, 2 * stats.t.sf(np.abs(log_m) / error, degrees))
-    return Multiplier(
-        score=score,
-        value=np.exp(log_m),
-        low=np.exp(log_m - half),
-        high=np.exp(log_m + half),
-        p_value=p_value,
-        level=level,
+    parts = [
+        (np.einsum("pn,pq,qn->n", g, covariance(f), g), f.sizes - f.law.size)
+        for g, f in ((gradient_a, a), (gradient_b, b))
+    ]
+    variance = np.maximum(sum(v for v, _ in parts), 1e-300)
+    degrees = variance**2 / np.maximum(sum(v**2 / d for v, d in parts), 1e-300)
+    error = np.sqrt(variance)
+    half = stats.t.ppf(0.5 + level / 2, degrees) * error
+    with np.errstate(over="ignore"):  # an interval may be open
+        return Multiplier(
+            score=score,
+            value=np.exp(log_m),
+            low=np.exp(log_m - half),
+            high=np.exp(log_m + half),
+            p_value=2 * stats.t.sf(np.abs(log_m) / error, degrees),
+            detectable=np.exp(half + stats.t.ppf(POWER_OF_TEST, degrees) * error),
+            level=level,
+        )
+
+
+def compare(
+    fits: Mapping[str, Fit],
+    *,
+    score: float | None = None,
+    level: float = 0.95,
+    leads: str = "law",
+) -> tuple[Comparison, ...]:
+    """Every pair of families at ``score``, or at the geometric middle of what both reached.
+
+    p-values are after Holm. Of each pair the family that needs less comes first.
+    """
+    found, errors = [], scatter(fits.values())
+    for first, second in combinations(fits, 2):
+        pair = _pair(first, second, fits, errors, score, level, leads)
+        found.append(_turned(pair) if pair.answer[0] < 1 else pair)
+    adjusted = holm(np.array([pair.answer[3] for pair in found]))
+    return tuple(
+        replace(pair, p_adjusted=float(p)) for pair, p in zip(found, adjusted, strict=True)
     )
 
 
-def compare(fits: dict[str, Fit], *, level: float = 0.95) -> tuple[Comparison, ...]:
-    """Every pair of families at the geometric middle of their overlap, p-values after Holm.
+def _pair(
+    family: str,
+    other: str,
+    fits: Mapping[str, Fit],
+    errors: Scatter,
+    score: float | None,
+    level: float,
+    leads: str,
+) -> Comparison:
+    a, b = fits[family], fits[other]
+    numbers, reason = (np.nan,) * 5, ""
+    at = np.nan if score is None else score
+    try:
+        if score is None:
+            at = float(np.sqrt(np.prod(overlap(a, b))))
+        m = multiplier(a, b, score=np.array([at]), level=level)
+        numbers = tuple(float(v[0]) for v in (m.value, m.low, m.high, m.p_value, m.detectable))
+    except ValueError as error:
+        reason = str(error)
+    beside = interpolated(a, b, errors, score=None if np.isnan(at) else at, level=level)
+    return Comparison(
+        family=family,
+        other=other,
+        score=beside.score if np.isnan(at) else at,
+        value=numbers[0],
+        low=numbers[1],
+        high=numbers[2],
+        p_value=numbers[3],
+        p_adjusted=np.nan,
+        detectable=numbers[4],
+        interpolated=beside,
+        leads=leads,
+        reason=reason,
+    )
 
-    Of each pair the family that needs less comes first.
-    """
-    found = []
-    for first, second in combinations(fits, 2):
-        try:
-            middle = np.sqrt(np.prod(overlap(fits[first], fits[second])))
-            m = multiplier(fits[first], fits[second], score=np.array([middle]), level=level)
-            numbers = (m.value[0], m.low[0], m.high[0])
-            swapped = numbers[0] < 1
-            if swapped:
-                numbers = (1 / numbers[0], 1 / numbers[2], 1 / numbers[1])
-            names = (second, first) if swapped else (first, second)
-            found.append((*names, float(middle), *map(float, numbers), float(m.p_value[0]), ""))
-        except ValueError as error:
-            found.append((first, second, *(float("nan"),) * 5, str(error)))
-    adjusted = holm(np.array([line[6] for line in found]))
-    return tuple(
-        Comparison(
-            family=family,
-            other=other,
-            score=score,
-            value=value,
-            low=low,
-            high=high,
-            p_value=p_value,
-            p_adjusted=float(p_adjusted),
-            reason=reason,
-        )
-        for (family, other, score, value, low, high, p_value, reason), p_adjusted in zip(
-            found, adjusted, strict=True
-        )
+
+def _turned(pair: Comparison) -> Comparison:
+    """The same comparison with the families in the other order."""
+    beside = pair.interpolated
+    return replace(
+        pair,
+        family=pair.other,
+        other=pair.family,
+        value=1 / pair.value,
+        low=1 / pair.high,
+        high=1 / pair.low,
+        interpolated=replace(
+            beside, value=1 / beside.value, low=1 / beside.high, high=1 / beside.low
+        ),
     )
 
 
@@ -177,12 +241,13 @@ def span(fitted: Fit) -> tuple[float, float]:
 def _inverse(fitted: Fit, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """log cost (n,) at which the law gives ``score``, and its derivative (p, n) by working u."""
     law, u = fitted.law, fitted.working[None]
-    ends = np.log([fitted.x[0].min(), fitted.x[0].max()]) - fitted.centre[0] + [-1e-6, 1e-6]
-
-    def above(z: float, target: float) -> float:
-        return float(law.evaluate(u, np.array([[z]]))[0][0, 0]) - target
-
-    z = np.array([brentq(above, *ends, args=(t,), xtol=1e-12) for t in np.log(score)])
+    low, high = np.log([fitted.x[0].min(), fitted.x[0].max()]) - fitted.centre[0] + [-1e-6, 1e-6]
+    low, high = np.full(len(score), low), np.full(len(score), high)
+    for _ in range(HALVINGS):
+        z = (low + high) / 2
+        above = law.evaluate(u, z[None])[0][0] > np.log(score)
+        low, high = np.where(above, z, low), np.where(above, high, z)
+    z = (low + high) / 2
     _, derivative = law.evaluate(u, z[None])
     high, low = (law.evaluate(u, z[None] + h)[0][0] for h in (STEP, -STEP))
     return z + fitted.centre[0], -derivative[0] / ((high - low) / (2 * STEP))

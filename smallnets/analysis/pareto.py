@@ -4,13 +4,14 @@ A point is on the front unless another is at least as good on every axis and bet
 points are on it together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from smallnets.analysis.bands import band
 from smallnets.analysis.fit import Fit
+from smallnets.analysis.intervals import band
 
 DRAWS = 2000
 
@@ -39,23 +40,33 @@ def front(points: np.ndarray) -> np.ndarray:
 
 
 def pareto(
-    runs: pl.DataFrame, *, cost: str, score: str, family: str, seed: int = 0
+    runs: pl.DataFrame,
+    *,
+    cost: str,
+    score: str,
+    family: str,
+    apart: Sequence[str] = (),
+    seed: int = 0,
 ) -> pl.DataFrame:
     """One line for each (family, cost): mean score, on the front or not, and how probable that is.
 
     The probability is over the means that the seeds allow: each is drawn from Student's t about
     the mean log score, with the scatter of seeds pooled within its family. It is null in a family
-    with one run a cost, whose scatter is unknown.
+    with one run a cost, whose scatter is unknown. Rows that differ in a column of ``apart`` are
+    points of their own and no seeds of one point.
 
     Raises:
         ValueError: if no run has a positive score.
     """
-    runs = runs.filter(pl.col(score).cast(pl.Float64) > 0)
+    value = pl.col(score).cast(pl.Float64)
+    runs = runs.filter(value.is_finite() & (value > 0))  # NaN is above zero here
     if runs.is_empty():
         raise ValueError(f"no run has a positive {score}: a front needs at least one")
     log_score = pl.col(score).cast(pl.Float64).log()
     points = (
-        runs.group_by(family, pl.col(cost).cast(pl.Float64).alias("cost"), maintain_order=True)
+        runs.group_by(
+            family, pl.col(cost).cast(pl.Float64).alias("cost"), *apart, maintain_order=True
+        )
         .agg(
             log_score.mean().alias("log_mean"),
             ((log_score - log_score.mean()) ** 2).sum().alias("squares"),

@@ -1,4 +1,4 @@
-"""Whether the order of families is more than luck: ranks over seeds, and means over tasks."""
+"""Whether the order of families is more than luck: ranks over seeds."""
 
 from dataclasses import dataclass
 
@@ -18,16 +18,6 @@ class Ranks:
     probability: np.ndarray
     agreement: float
     seeds: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mean:
-    """An interquartile mean with its bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-    level: float
 
 
 def rank_stability(scores: np.ndarray, families: tuple[str, ...]) -> Ranks:
@@ -79,30 +69,3 @@ def scores_at(
     seeds = sorted(set.intersection(*(set(values) for values in found.values())), key=str)
     families = tuple(found)
     return np.array([[found[f][s] for f in families] for s in seeds]), families
-
-
-def interquartile_mean(
-    scores: np.ndarray, *, level: float = 0.95, draws: int = 2000, seed: int = 0
-) -> Mean:
-    """Mean of the middle half of ``scores`` (runs, tasks), runs resampled within each task.
-
-    The interval is the percentile of a stratified bootstrap (Agarwal et al. 2021,
-    arXiv:2108.13264), which with few runs a task is too narrow; scores must share a scale.
-
-    Raises:
-        ValueError: if a score is not finite.
-    """
-    scores = np.asarray(scores, float)
-    if not np.isfinite(scores).all() or not scores.size:
-        raise ValueError("an interquartile mean needs finite scores (runs, tasks)")
-    random = np.random.default_rng(seed)
-    runs, tasks = scores.shape
-    drawn = scores[random.integers(runs, size=(draws, runs, tasks)), np.arange(tasks)]
-    means = stats.trim_mean(drawn.reshape(draws, -1), 0.25, axis=1)
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return Mean(
-        value=float(stats.trim_mean(scores.ravel(), 0.25)),
-        low=float(low),
-        high=float(high),
-        level=level,
-    )

@@ -1,28 +1,36 @@
-"""Choose the learning rate (or any swept setting) of each family and size, on validation data."""
+"""Choose the swept settings of each family and size, jointly, on validation data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 DIVERGED = "diverged"
+RATE = "config.optimizer.learning_rate"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """The runs at the chosen settings, and the whole sweep that they were chosen from.
 
-    ``sweep`` has a line for each (family, size, setting): the mean validation ``score`` over seeds
-    (infinite if any diverged), ``runs``, ``diverged``, whether it was ``chosen``, and ``edge``,
-    "lowest" or "highest" where the chosen setting is the end of a grid, so that a better one may
-    lie outside. ``failed`` names what has no setting without a diverged run.
+    ``settings`` are the columns swept, ``sweep`` has a line for each (family, size, settings): the
+    ``mean`` validation score over seeds (infinite if any diverged), ``runs``, ``diverged``, whether
+    it was ``chosen``, and ``edge``, such as "lowest learning_rate" where a chosen setting is the
+    end of its grid, so that a better one may lie outside. ``failed`` names what has no setting
+    without a diverged run.
     """
 
     runs: pl.DataFrame
     sweep: pl.DataFrame
-    setting: str
+    settings: tuple[str, ...]
     score: str
     size: str
     failed: tuple[str, ...]
+
+    @property
+    def setting(self) -> str:
+        """The first of the settings, the one that a sweep is drawn over."""
+        return self.settings[0]
 
     @property
     def at_edge(self) -> pl.DataFrame:
@@ -30,25 +38,50 @@ class Selection:
         return self.sweep.filter(pl.col("chosen") & (pl.col("edge") != ""))
 
 
+def swept(table: pl.DataFrame, keys: Sequence[str]) -> tuple[str, ...]:
+    """The columns ``config.*`` that vary among runs of equal ``keys`` (family, size, seed).
+
+    The learning rate comes first. Two columns that vary together, such as one that is computed from
+    another, are one setting: the first.
+    """
+    names = sorted(
+        (name for name in table.columns if name.startswith("config.") and name not in keys),
+        key=lambda name: (name != RATE, name),
+    )
+    if not names:
+        return ()
+    varied = table.group_by(keys).agg((pl.col(name).n_unique() > 1).any() for name in names)
+    found: list[str] = []
+    for name in names:
+        if not varied[name].any():
+            continue
+        known = table.select(*keys, *found).n_unique()
+        if table.select(*keys, *found, name).n_unique() > known:
+            found.append(name)
+    return tuple(found)
+
+
 def best_rate(
     table: pl.DataFrame,
     *,
-    setting: str = "config.optimizer.learning_rate",
+    setting: str | Sequence[str] = RATE,
     score: str = "validation_error",
     size: str = "parameters",
     family: str = "family",
 ) -> Selection:
-    """The setting with the lowest mean ``score`` over seeds, for each (family, size).
+    """The settings with the lowest mean ``score`` over seeds, for each (family, size).
 
-    A setting with a diverged run counts as worst. Settings with fewer runs than another of the same
-    (family, size), as an interrupted study leaves them, are not chosen. Ties go to the smaller.
+    Several settings are chosen jointly, among the combinations that were run. One with a diverged
+    run counts as worst. Those with fewer runs than another of the same (family, size), as an
+    interrupted study leaves them, are not chosen. Ties go to the smaller.
 
     Raises:
         ValueError: if a column is missing, or ``score`` is measured on a test split.
     """
+    settings = (setting,) if isinstance(setting, str) else tuple(setting)
     if "test" in score:
         raise ValueError(f"a setting is chosen on a validation split, and {score} is a test score")
-    missing = [name for name in (setting, score, size, family) if name not in table.columns]
+    missing = [name for name in (*settings, score, size, family) if name not in table.columns]
     if missing:
         raise ValueError(
             f"no column {', '.join(missing)} to choose the setting by; there are "
@@ -56,12 +89,12 @@ def best_rate(
         )
     bad = ~pl.col("score").is_finite().fill_null(False)
     if "status" in table.columns:
-        bad = bad | (pl.col("status") == DIVERGED)
+        bad = bad | (pl.col("status").cast(pl.String) == DIVERGED).fill_null(False)
     group = [family, size]
     runs = table.with_columns(pl.col(score).cast(pl.Float64, strict=False).alias("score"))
     sweep = (
         runs.with_columns(bad.alias("bad"))
-        .group_by(*group, setting)
+        .group_by(*group, *settings)
         .agg(
             pl.col("score").mean().alias("mean"),
             pl.len().alias("runs"),
@@ -73,30 +106,41 @@ def best_rate(
             .otherwise(pl.col("mean"))
             .alias("mean")
         )
-        .sort(*group, setting)
+        .sort(*group, *settings)
     )
     complete = pl.col("runs") == pl.col("runs").max().over(group)
     rank = pl.when(complete).then(pl.col("mean")).otherwise(float("inf"))
     first = pl.int_range(pl.len()).over(group) == rank.arg_min().over(group)
-    several = pl.col(setting).n_unique().over(group) > 1
-    lowest = pl.col(setting) == pl.col(setting).min().over(group)
-    highest = pl.col(setting) == pl.col(setting).max().over(group)
-    sweep = sweep.with_columns((first & rank.is_finite()).alias("chosen")).with_columns(
-        pl.when(pl.col("chosen") & several & lowest)
-        .then(pl.lit("lowest"))
-        .when(pl.col("chosen") & several & highest)
-        .then(pl.lit("highest"))
-        .otherwise(pl.lit(""))
-        .alias("edge")
+    sweep = sweep.with_columns((first & rank.is_finite()).alias("chosen"))
+    sweep = sweep.with_columns(
+        pl.concat_str(
+            [_edge(name, group) for name in settings], separator=", ", ignore_nulls=True
+        ).alias("edge")
     )
-    picked = sweep.filter("chosen").select(*group, setting)
+    picked = sweep.filter("chosen").select(*group, *settings)
     failed = sweep.group_by(group, maintain_order=True).agg(pl.col("chosen").any())
     failed = failed.filter(~pl.col("chosen"))
     return Selection(
-        runs=table.join(picked, on=[*group, setting], how="semi", maintain_order="left"),
+        runs=table.join(
+            picked, on=[*group, *settings], how="semi", maintain_order="left", nulls_equal=True
+        ),
         sweep=sweep,
-        setting=setting,
+        settings=settings,
         score=score,
         size=size,
         failed=tuple(f"{name} at {count:,}" for name, count, _ in failed.iter_rows()),
+    )
+
+
+def _edge(name: str, group: list[str]) -> pl.Expr:
+    """Which end of its grid a chosen setting is, null where it is none."""
+    several = pl.col(name).n_unique().over(group) > 1
+    at = pl.col("chosen") & several
+    word = name.rsplit(".", 1)[-1]
+    return (
+        pl.when(at & (pl.col(name) == pl.col(name).min().over(group)))
+        .then(pl.lit(f"lowest {word}"))
+        .when(at & (pl.col(name) == pl.col(name).max().over(group)))
+        .then(pl.lit(f"highest {word}"))
+        .otherwise(None)
     )

@@ -1,101 +1,186 @@
 """From a table of runs to a curve for each family, with everything that a reader must be told."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import polars as pl
 
-from smallnets.analysis.choose import Choice, choose
-from smallnets.analysis.intervals import Interval, intervals
-from smallnets.analysis.laws import IN_SIZE, Law
-from smallnets.analysis.select import DIVERGED, Selection, best_rate
-from smallnets.analysis.table import lower_is_better
+from smallnets.analysis.adequacy import LackOfFit, Shape, lack_of_fit, shape
+from smallnets.analysis.allocation import Allocation, allocation
+from smallnets.analysis.choose import Choice, Runs, Verdict, choose
+from smallnets.analysis.columns import Columns, prepared
+from smallnets.analysis.intervals import Interval, Prediction, intervals, prediction
+from smallnets.analysis.laws import IN_SIZE, POWER, TWO_AXES, Law, pin
+from smallnets.analysis.runs import check, finished, grown, priced
+from smallnets.analysis.scores import above_chance, distance, noise_of_examples, refuse_rising
+from smallnets.analysis.select import Selection, best_rate, swept
 
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """The names of the columns that a study is read from."""
-
-    size: str
-    score: str
-    family: str
-    seed: str
+STEP = 0.3  # of the spacing of the sizes: a break that is narrower is a step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One family: its runs, its law with intervals, or the ``notes`` that say why there is none."""
+    """One family: its runs, its law with intervals, or the ``notes`` that say why there is none.
+
+    ``intervals`` are of the law of the study, ``beside`` of the power law where that is preferred
+    by AICc but not settled (see ``choose.Verdict``), empty elsewhere. ``lack_of_fit`` is the test
+    against seeds. ``predictions`` are at the sizes that were asked for, ``allocation`` the split of
+    a compute budget, for a law in parameters and data.
+    """
 
     family: str
     runs: pl.DataFrame
     choice: Choice | None
     intervals: tuple[Interval, ...]
+    beside: tuple[Interval, ...]
+    lack_of_fit: LackOfFit | None
+    predictions: tuple[Prediction, ...]
+    allocation: Allocation | None
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A whole study: ``runs`` are those that the curves rest on, ``table`` is everything read."""
+    """A whole study: ``runs`` are those that the curves rest on, ``table`` is everything read.
+
+    ``verdict`` is the law that all families have, None where none has an interval; ``shape`` says
+    whether that law is questioned by the data.
+    """
 
     columns: Columns
     table: pl.DataFrame
     runs: pl.DataFrame
     selection: Selection | None
     curves: tuple[Curve, ...]
+    verdict: Verdict | None
+    shape: Shape
     delta: float
     level: float
     notes: tuple[str, ...]
 
 
 def analyse(
-    table: pl.DataFrame,
+    frame: object,
     *,
     size: str = "parameters",
     score: str = "test_error",
     family: str = "family",
     seed: str = "seed",
     task: str | None = None,
+    where: str | None = None,
+    data: str = "",
+    weights: str = "",
     cost: str | None = None,
-    setting: str = "config.optimizer.learning_rate",
+    setting: str | Sequence[str] = (),
     validation: str = "validation_error",
-    laws: tuple[Law, ...] = IN_SIZE,
+    higher_is_better: bool = False,
+    perfect: float | None = None,
+    chance: float | None = None,
+    test_examples: int | None = None,
+    grow: str = "",
+    laws: Sequence[Law] | None = None,
+    pins: Mapping[str, float] | None = None,
+    predict: Sequence[float | Sequence[float]] = (),
+    held: int = 1,
     delta: float = float("inf"),
     level: float = 0.95,
 ) -> Study:
-    """Select, check and fit: one curve of ``score`` over ``size`` for each family.
+    """Select, check and fit: one curve of ``score`` over ``size`` for each family, all of one law.
 
-    Where the column ``setting`` varies, its value is chosen for each (family, size) by the mean of
-    ``validation`` over seeds. ``validation_error`` is the default because a study of errors should
-    choose by errors: the validation loss of a small network keeps rising, from overconfidence,
-    while its error still falls, and would choose rates that are too small.
+    ``frame`` is a polars or pandas frame, a line a run; ``where`` a condition that runs fulfil (see
+    ``columns.prepared``).
+
+    The columns ``setting`` (by default those of a configuration that vary among runs of one family,
+    size and seed) are chosen jointly for each (family, size) by the mean of ``validation`` over
+    seeds. ``validation_error`` is the default because a study of errors should choose by errors:
+    the validation loss of a small network keeps rising, from overconfidence, while its error still
+    falls, and would choose rates that are too small.
 
     Scores are better the lower they are; of a metric of which rows say that it is not, the distance
-    from its best value is taken (:func:`smallnets.analysis.table.lower_is_better`).
+    from its best value is taken (:func:`smallnets.analysis.table.lower_is_better`), and that from
+    ``perfect`` where ``higher_is_better``. Sizes that don't differ from ``chance`` are left out.
+    ``test_examples`` tells the noise of a test set from that of training.
 
-    ``cost`` names another axis to draw and compare along (FLOPs, milliseconds, joules): each family
-    and size is placed at its median over runs, because a clock differs between seeds.
+    ``data`` is a second column that the law is of, so that it is E + A N^-alpha + B D^-beta.
+    ``weights`` is a column of the weight of each run. ``cost`` names another axis to draw and
+    compare along (FLOPs, milliseconds, joules): each family and size is placed at its median over
+    runs, because a clock differs between seeds. ``grow`` is a word of the families' labels, such as
+    ``depth``, that makes sizes of one family and not families.
+
+    ``laws`` are those to choose from (none: no curve is fitted), ``pins`` parameters to hold,
+    ``predict`` sizes at which the score is predicted, ``held`` how many of the largest sizes a fit
+    for the hold-out leaves out.
 
     Raises:
         ValueError: in one line, if columns or values are missing, negative, infinite or
             duplicated, if there are several tasks and none is named, or fewer than two sizes.
     """
-    table, score = lower_is_better(table, score)
-    table, validation = lower_is_better(table, validation)
-    columns = Columns(size=size, score=score, family=family, seed=seed)
-    table = _one_task(_present(table, columns), task)
+    if held < 1:
+        raise ValueError(f"a hold-out leaves out one size or more, got {held}")
+    if laws is None:
+        laws = (TWO_AXES,) if data else IN_SIZE
+    laws = _pinned(laws, pins or {})
+    settings = (setting,) if isinstance(setting, str) else tuple(setting)
+    for law in laws:
+        if len(law.variables) != 1 + bool(data):
+            rule = "name its column with --data" if not data else "leave --data out"
+            raise ValueError(f"{law.formula} is of {' and '.join(law.variables)}: {rule}")
+    columns = Columns(size=size, score=score, family=family, seed=seed, data=data, weights=weights)
+    given = prepared(
+        frame,
+        columns,
+        task=task,
+        cost=cost,
+        settings=settings,
+        validation=validation,
+        where=where,
+    )
+    table, columns, validation = given.table, given.columns, given.validation
+    score = columns.score
+    if higher_is_better:
+        table, score = distance(table, score, perfect)
+        if validation in table.columns:
+            table, validation = distance(table, validation, perfect)
+        columns = replace(columns, score=score)
+    table, notes = grown(table, columns, grow)
+    notes = [*given.notes, *notes]
     families = table[family].unique(maintain_order=True).to_list()
-    selection, runs, notes = None, table, []
-    if setting in table.columns and table[setting].n_unique() > 1:
-        selection = best_rate(table, setting=setting, score=validation, size=size, family=family)
+    selection, runs = None, table
+    if not settings and laws:
+        settings = swept(table, [family, *columns.variables, seed])
+        settings = settings if validation in table.columns else ()
+    if settings:
+        selection = best_rate(table, setting=settings, score=validation, size=size, family=family)
         runs = selection.runs
         notes += _selection_notes(selection, family, size)
-    check(runs, columns)
+    check(runs, columns, curves=bool(laws))
+    if not higher_is_better:
+        refuse_rising(finished(runs), size, score, family)
+    if chance is not None:
+        runs, left_out = above_chance(runs, chance, size=size, score=score, family=family)
+        notes += left_out
+        if runs.is_empty():
+            raise ValueError(f"no size differs from chance, {chance:g}")
     if cost is not None:
-        runs, columns = _priced(runs, columns, cost)
-    curves = [
-        _curve(name, runs.filter(pl.col(family) == name), columns, laws, delta, level)
-        for name in families
-    ]
-    if all(curve.choice is None for curve in curves):
+        runs, columns = priced(runs, columns, cost)
+    usable = {name: finished(runs.filter(pl.col(family) == name)) for name in families}
+    fitted = {name: _arrays(line, columns) for name, line in usable.items() if laws}
+    fitted = {name: line for name, line in fitted.items() if _sizes(line) >= 2}
+    verdict, choices = choose(fitted, laws=laws, delta=delta, held=held) if fitted else (None, {})
+    curves = []
+    for name in families:
+        gone = int((runs[family] == name).sum()) - len(usable[name])
+        said = [f"{gone} of {gone + len(usable[name])} runs diverged and are left out"] * (gone > 0)
+        if name in choices:
+            curve = _curve(name, usable[name], columns, choices[name], verdict, predict, level)
+            said += [*curve.notes, *_examples(usable[name], columns, choices[name], test_examples)]
+            curves.append(replace(curve, notes=tuple(said)))
+        else:
+            curves.append(_bare(name, usable[name], columns, laws, said))
+    tested = shape({name: choice.best for name, choice in choices.items()})
+    notes += _law_notes(verdict, tested, choices, held)
+    if laws and not choices:
         notes.append("no family has enough sizes for a curve: at least two are needed")
     return Study(
         columns=columns,
@@ -103,97 +188,27 @@ def analyse(
         runs=runs,
         selection=selection,
         curves=tuple(curves),
+        verdict=verdict,
+        shape=tested,
         delta=delta,
         level=level,
         notes=tuple(notes),
     )
 
 
-def _priced(runs: pl.DataFrame, columns: Columns, cost: str) -> tuple[pl.DataFrame, Columns]:
-    """The runs with ``cost`` as its median at each (family, size), and that as the axis."""
-    if cost not in runs.columns:
-        raise ValueError(f"no column {cost} to use as a cost; there are {', '.join(runs.columns)}")
-    if not runs[cost].dtype.is_numeric() or not (runs[cost] > 0).all():
-        raise ValueError(f"column {cost} must hold a positive number for every run")
-    median = pl.col(cost).cast(pl.Float64).median().over(columns.family, columns.size)
-    return runs.with_columns(median.alias(cost)), replace(columns, size=cost)
-
-
-def check(table: pl.DataFrame, columns: Columns) -> None:
-    """Raise one line if the runs can't carry a curve; runs marked as diverged are passed over."""
-    runs = finished(table)
-    if runs.is_empty():
+def _pinned(laws: Sequence[Law], pins: Mapping[str, float]) -> tuple[Law, ...]:
+    """The laws that have all parameters that are pinned, with those held."""
+    having = [law for law in laws if set(pins) <= set(law.parameters)]
+    if pins and not having:
         raise ValueError(
-            f"all {len(table)} runs diverged, so that there is no curve: lower the learning rate"
+            f"no law has {', '.join(pins)} to pin; there are "
+            + ", ".join(f"{law.formula} ({', '.join(law.parameters)})" for law in laws)
         )
-    for name in (columns.size, columns.score):
-        if not runs[name].dtype.is_numeric():
-            raise ValueError(f"column {name} must hold numbers, it holds {runs[name].dtype}")
-        values = runs[name].cast(pl.Float64)
-        rules = {
-            "missing": values.is_null() | values.is_nan(),
-            "infinite": values.is_infinite(),
-            "negative": values < 0,
-        }
-        for what, wrong in rules.items():
-            if count := int(wrong.fill_null(False).sum()):
-                raise ValueError(
-                    f"column {name} is {what} in {count} of {len(runs)} runs: correct or remove "
-                    f"them, or mark runs that failed by status = {DIVERGED}"
-                )
-    if (runs[columns.size] == 0).any():
-        raise ValueError(f"column {columns.size} is zero in places: sizes must be positive")
-    keys = [columns.family, columns.size, columns.seed]
-    if twice := int(runs.select(keys).is_duplicated().sum()):
-        raise ValueError(
-            f"{twice} runs share their {', '.join(keys)} with another: keep one line a run, or "
-            "name the setting that tells them apart and the validation score to choose it by"
-        )
-    if (
-        len(runs)
-        and runs.group_by(columns.family).agg(pl.col(columns.size).n_unique())[columns.size].max()
-        == 1
-    ):
-        raise ValueError(
-            f"every {columns.family} has a single {columns.size}: a curve needs at least two, an "
-            "interval two more than the law has parameters (4 for a power law)"
-        )
-
-
-def finished(runs: pl.DataFrame) -> pl.DataFrame:
-    """The runs that are not marked as diverged."""
-    if "status" not in runs.columns:
-        return runs
-    return runs.filter(pl.col("status").ne_missing(DIVERGED))
-
-
-def _present(table: pl.DataFrame, columns: Columns) -> pl.DataFrame:
-    wanted = (columns.size, columns.score, columns.family, columns.seed)
-    missing = [name for name in wanted if name not in table.columns]
-    if missing:
-        raise ValueError(
-            f"no column {', '.join(missing)}; there are {', '.join(table.columns[:20])}"
-        )
-    for name in (columns.family, columns.seed):
-        if count := table[name].null_count():
-            raise ValueError(f"column {name} is missing in {count} of {len(table)} runs: name it")
-    table = table.with_columns(pl.col(columns.family).cast(pl.String))
-    return table.sort(columns.family, columns.size, columns.seed, maintain_order=True)
-
-
-def _one_task(table: pl.DataFrame, task: str | None) -> pl.DataFrame:
-    if "task" not in table.columns:
-        return table
-    tasks = table["task"].unique(maintain_order=True).to_list()
-    if task is None and len(tasks) > 1:
-        raise ValueError(f"a curve is of one task, there are {', '.join(tasks)}: name one")
-    if task is not None and task not in tasks:
-        raise ValueError(f"no task {task}, there are {', '.join(tasks)}")
-    return table if task is None else table.filter(pl.col("task") == task)
+    return tuple(pin(law, dict(pins)) for law in having)
 
 
 def _selection_notes(selection: Selection, family: str, size: str) -> list[str]:
-    name = selection.setting.removeprefix("config.")
+    name = " and ".join(each.removeprefix("config.") for each in selection.settings)
     notes = []
     edge = selection.at_edge
     if len(edge):
@@ -218,44 +233,146 @@ def _some(names: list[str] | tuple[str, ...], shown: int = 8) -> str:
     return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def _arrays(runs: pl.DataFrame, columns: Columns) -> Runs:
+    def values(name: str) -> np.ndarray:
+        return runs[name].cast(pl.Float64).to_numpy()
+
+    return Runs(
+        x=np.stack([values(name) for name in columns.variables]),
+        score=values(columns.score),
+        weights=values(columns.weights) if columns.weights else np.ones(len(runs)),
+    )
+
+
+def _sizes(runs: Runs) -> int:
+    positive = np.isfinite(runs.score) & (runs.score > 0)
+    return np.unique(runs.x[:, positive], axis=1).shape[1]
+
+
+def _bare(
+    family: str, runs: pl.DataFrame, columns: Columns, laws: Sequence[Law], notes: list[str]
+) -> Curve:
+    """A family without a law."""
+    if laws:
+        notes.append(
+            "no curve: a single size with a positive score, at least two are needed"
+            if _sizes(_arrays(runs, columns))
+            else "no curve: every run diverged"
+        )
+    return Curve(
+        family=family,
+        runs=runs,
+        choice=None,
+        intervals=(),
+        beside=(),
+        lack_of_fit=None,
+        predictions=(),
+        allocation=None,
+        notes=tuple(notes),
+    )
+
+
 def _curve(
     family: str,
     runs: pl.DataFrame,
     columns: Columns,
-    laws: tuple[Law, ...],
-    delta: float,
+    choice: Choice,
+    verdict: Verdict | None,
+    predict: Sequence[float | Sequence[float]],
     level: float,
 ) -> Curve:
-    usable = finished(runs)
-    notes = []
-    if diverged := len(runs) - len(usable):
-        notes.append(f"{diverged} of {len(runs)} runs diverged and are left out")
-    x = usable[columns.size].cast(pl.Float64).to_numpy()
-    score = usable[columns.score].cast(pl.Float64).to_numpy()
-    sizes = usable.filter(pl.col(columns.score) > 0)[columns.size].n_unique()
-    if sizes < 2:
-        notes.append(
-            "no curve: every run diverged"
-            if sizes == 0
-            else "no curve: a single size with a positive score, at least two are needed"
-        )
-        return Curve(family=family, runs=usable, choice=None, intervals=(), notes=tuple(notes))
-    choice = choose(x, score, laws=laws, delta=delta)
     best = choice.best
-    notes += best.dropped
+    notes = list(best.dropped)
     if not best.identifiable:
         notes.append(
             f"not identifiable: {best.sizes} sizes, a {best.law.name} needs {best.law.size + 2} "
             "for an interval"
         )
-    if best.identifiable and usable[columns.seed].n_unique() < 2:
+    elif verdict is not None and best.law.name != verdict.law.name:
+        notes.append(f"printed as {best.law.formula}: {best.sizes} sizes don't allow another law")
+    if best.identifiable and runs[columns.seed].n_unique() < 2:
         notes.append("one seed only: the interval rests on the scatter about the law")
+    if not best.converged:
+        notes.append(f"the fit of {best.law.formula} did not converge: don't use its numbers")
     if best.boundary:
         notes.append(f"{' and '.join(best.boundary)} at the boundary, zero")
+    width = best.parameters.get("f", np.inf)
+    if width < STEP * float(np.diff(np.log(np.unique(best.x[0]))).max()):
+        notes.append("its break is a step between two sizes: how wide it is the runs don't say")
+    power = choice.of(POWER)
+    beside = verdict is not None and not verdict.settled and power not in (None, best)
+    split = best.law.name == TWO_AXES.name and not {"alpha", "beta"} & dict(best.law.pins).keys()
     return Curve(
         family=family,
-        runs=usable,
+        runs=runs,
         choice=choice,
         intervals=intervals(best, level=level),
+        beside=intervals(power, level=level) if beside and power else (),
+        lack_of_fit=lack_of_fit(best),
+        predictions=tuple(prediction(best, at, level=level) for at in predict)
+        if best.identifiable
+        else (),
+        allocation=allocation(best, level=level) if split else None,
         notes=tuple(notes),
+    )
+
+
+def _examples(
+    runs: pl.DataFrame, columns: Columns, choice: Choice, examples: int | None
+) -> list[str]:
+    """What the finite test set adds to the scatter of the runs."""
+    if examples is None:
+        return []
+    if examples < 1:
+        raise ValueError(f"a test set has one example or more, got {examples}")
+    best = choice.best
+    within = len(best.score) - best.sizes
+    y = np.log(best.score)
+    means = np.bincount(best.place, y) / np.bincount(best.place)
+    spread = float(np.sqrt(((y - means[best.place]) ** 2).sum() / within)) if within else np.nan
+    return [noise_of_examples(best.score, spread, examples)]
+
+
+def _law_notes(
+    verdict: Verdict | None, tested: Shape, choices: Mapping[str, Choice], held: int
+) -> list[str]:
+    """What is to be said of the law of the study: not settled, questioned, extrapolating badly."""
+    notes = []
+    if verdict is not None and not verdict.settled:
+        notes.append(
+            f"Not settled: AICc prefers {verdict.preferred.formula} "
+            f"({_over(verdict.sums[verdict.law.name])} for {verdict.law.formula}), but no runs "
+            "show that E is zero. Both are printed; intervals, predictions and multipliers are of "
+            f"{verdict.law.formula}, which has the other as E = 0."
+        )
+    if verdict is not None and tested.signs:
+        notes.append(str(tested))
+    errors = [error for choice in choices.values() for _, error in choice.held_out]
+    if len(errors) > 3 and (all(e > 0 for e in errors) or all(e < 0 for e in errors)):
+        side = "above" if errors[0] > 0 else "below"
+        notes.append(
+            f"All {len(errors)} hold-out errors have one sign: scores at the {held} largest sizes "
+            f"lie {side} what the law says without them, by {np.mean(np.abs(errors)):.1%} on "
+            "average. It should not be extrapolated."
+        )
+    return notes
+
+
+def _over(difference: float) -> str:
+    return "too few runs to afford it" if np.isinf(difference) else f"+{difference:.1f}"
+
+
+def means(curve: Curve, columns: Columns) -> pl.DataFrame:
+    """One line a size: geometric mean of the score (what is fitted), lowest, highest, runs."""
+    score = pl.col(columns.score).cast(pl.Float64)
+    return (
+        curve.runs.filter(score > 0)
+        .group_by(pl.col(columns.size).alias("size"))
+        .agg(
+            score.log().mean().exp().alias("mean"),
+            score.min().alias("lowest"),
+            score.max().alias("highest"),
+            pl.len().alias("runs"),
+        )
+        .sort("size")
     )

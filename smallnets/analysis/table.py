@@ -1,6 +1,12 @@
 """The table that every analysis reads: one line a run, from rows of ours or anyone's file."""
 
+import codecs
+import gzip
+import hashlib
 import json
+import re
+import shlex
+import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -8,13 +14,17 @@ from typing import Any
 import polars as pl
 
 from smallnets import rows
+from smallnets.analysis.cells import delimited, typed
 
 FAMILY = "001"  # the place of a label's family, the last word to be left out
 NESTED = ("metrics", "costs", "energy", "curves", "versions", "config", "perfect")
 
 
 def read(path: Path) -> pl.DataFrame:
-    """The runs in ``path``: a folder of rows, a CSV or a Parquet file.
+    """The runs in ``path``: a folder of rows, or a file of one line a run.
+
+    Files are ``.csv``, ``.tsv`` or ``.txt`` (commas, semicolons, tabs or bars, UTF-8 with or
+    without a byte-order mark), ``.jsonl``, each also with ``.gz``, and ``.parquet``.
 
     Raises:
         ValueError: if there is nothing there, nothing in it, or it can't be read.
@@ -24,17 +34,109 @@ def read(path: Path) -> pl.DataFrame:
         return from_rows(path)
     if not path.exists():
         raise ValueError(f"{path} is not there: give a folder of rows, a .csv or a .parquet file")
-    readers = {".csv": pl.read_csv, ".parquet": pl.read_parquet}
-    if path.suffix.lower() not in readers:
-        raise ValueError(f"{path.name}: only folders of rows, .csv and .parquet can be read")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = suffixes[-1:] == [".gz"]
+    kind = (suffixes[:-1] if packed else suffixes)[-1:]
+    readers = {".csv": delimited, ".tsv": delimited, ".txt": delimited, ".parquet": _parquet}
+    readers |= {".jsonl": _lines, ".ndjson": _lines}
+    if not kind or kind[0] not in readers:
+        raise ValueError(
+            f"{path.name}: only folders of rows, .csv, .tsv, .txt, .jsonl (also .gz) and .parquet "
+            "can be read"
+        )
+    data = path.read_bytes()
     try:
-        table = readers[path.suffix.lower()](path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-        raise ValueError(f"{path} can't be read as {path.suffix[1:]}: {reason}") from error
+        data = gzip.decompress(data) if packed else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} can't be unpacked: {error}") from None
+    reader = readers[kind[0]]
+    table = reader(data, path.name) if reader is _parquet else reader(_text(data, path), path.name)
     if table.is_empty():
         raise ValueError(f"{path} holds no runs: one line a run is needed")
     return table
+
+
+def frame(table: object) -> pl.DataFrame:
+    """A polars frame of one, or of a pandas one.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if isinstance(table, pl.LazyFrame):
+        found = table.collect()
+    elif isinstance(table, pl.DataFrame):
+        found = table
+    elif type(table).__module__.startswith("pandas"):
+        found = pl.DataFrame(pl.from_pandas(table))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    else:
+        raise ValueError(f"a table is a polars or pandas frame, not {type(table).__name__}")
+    exact = [name for name, kind in found.schema.items() if kind.is_decimal()]
+    return found.with_columns(pl.col(exact).cast(pl.Float64))
+
+
+def digest(path: Path) -> dict[str, str]:
+    """What was read: the name of ``path`` and the SHA-256 of its bytes.
+
+    Of a folder it is that of all its rows one after another, in the order of their paths.
+    """
+    path = Path(path)
+    found = hashlib.sha256()
+    for each in sorted(path.rglob(rows.NAME)) if path.is_dir() else [path]:
+        found.update(each.read_bytes())
+    return {"name": path.resolve().name, "sha256": found.hexdigest()}
+
+
+def natural(name: str) -> list[tuple[int, float, str]]:
+    """A key that sorts names as people count: f2 before f10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)
+    return [(0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts)]
+
+
+def _text(data: bytes, path: Path) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line} of {path} is not UTF-8: save the file as UTF-8") from None
+
+
+def _parquet(data: bytes, name: str) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(data)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise ValueError(f"{name} can't be read as parquet: {reason}") from None
+
+
+def _lines(text: str, name: str) -> pl.DataFrame:
+    """JSON, one object a line; what is nested becomes columns with dots."""
+    found = []
+    for place, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            run = json.loads(line)
+        except (ValueError, RecursionError):
+            run = None
+        if not isinstance(run, dict):
+            raise ValueError(f"line {place} of {name} is no JSON object: mend or remove it")
+        found.append({k: v for key, value in run.items() for k, v in _flat(key, value).items()})
+    if not found:
+        return pl.DataFrame()
+    columns = {key: [line.get(key) for line in found] for line in found for key in line}
+    return pl.DataFrame([_column(key, cells) for key, cells in columns.items()])
+
+
+def _column(name: str, cells: list[Any]) -> pl.Series:
+    """Whole numbers, numbers, or text where a cell is neither; from 2^63 on numbers are floats."""
+    kinds = {type(cell) for cell in cells if cell is not None}
+    if kinds <= {int} and all(cell is None or abs(cell) < 2**63 for cell in cells):
+        return pl.Series(name, cells, pl.Int64)
+    if kinds <= {int, float}:
+        return pl.Series(name, [None if c is None else float(c) for c in cells], pl.Float64)
+    return typed(pl.Series(name, [None if c is None else str(c) for c in cells], pl.String))
 
 
 def from_rows(folder: Path) -> pl.DataFrame:
@@ -51,16 +153,18 @@ def from_rows(folder: Path) -> pl.DataFrame:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of rows")
-    found = list(rows.load(folder))
+    found = rows.found(folder)
     if not found:
         raise ValueError(
             f"{folder} holds no {rows.NAME} that is sound: give the folder of a finished study"
         )
     plain = [field.name for field in fields(rows.Row) if field.name not in NESTED]
     lines = []
-    shown = short_labels([row.family for row in found])
-    for row in found:
+    shown = short_labels([row.family for _, row in found])
+    commands = _commands(folder)
+    for place, row in found:
         line: dict[str, Any] = {name: getattr(row, name) for name in plain}
+        line |= {"folder": place.relative_to(folder).as_posix(), "command": commands.get(row.key)}
         line["family"] = shown[row.family]
         line |= row.metrics
         line |= _flat("costs", row.costs) | _flat("energy", row.energy)
@@ -118,6 +222,19 @@ def _words(label: str) -> dict[str, str]:
         path, equals, _ = word.partition("=")
         named[path if equals else f"{place:03}"] = word
     return named
+
+
+def _commands(folder: Path) -> dict[str, str]:
+    """The command that makes each run again, by its key, from the study's list of jobs."""
+    path = folder / "jobs.jsonl"
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            job = json.loads(line)
+            found[job["key"]] = f"smallnets {shlex.join(job['words'])}"
+        except (ValueError, KeyError, TypeError):
+            continue  # half a line, of a sweep that was killed
+    return found
 
 
 def _flat(name: str, value: Any) -> dict[str, Any]:

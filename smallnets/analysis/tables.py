@@ -6,16 +6,20 @@ import polars as pl
 
 from smallnets.analysis.claims import Claims
 from smallnets.analysis.costs import axes, mismatch
-from smallnets.analysis.drawing import label, means, number, objective
 from smallnets.analysis.intervals import intervals
 from smallnets.analysis.laws import ASYMPTOTE
-from smallnets.analysis.shared import Shared
-from smallnets.analysis.study import Curve, Study
+from smallnets.analysis.study import Curve, Study, means
+from smallnets.analysis.words import label, number, objective, some
+
+FOLDED = 6  # families of which all pairs are shown; of more, those with the reference
+LINES = 40
+NOTES = 8
 
 
 def subtitle(study: Study) -> str:
     """How many runs, of what, where."""
-    parts = [f"{len(study.table):,} runs, {len(study.curves)} families"]
+    count = len(study.curves)
+    parts = [f"{len(study.table):,} runs, {count} famil{'y' if count == 1 else 'ies'}"]
     for column in ("task", "device", "commit"):
         if column in study.table.columns:
             values = study.table[column].drop_nulls().unique(maintain_order=True).to_list()
@@ -24,11 +28,16 @@ def subtitle(study: Study) -> str:
 
 
 def notes(study: Study, compared: Claims) -> str:
-    """What a reader must be told before anything else, as a list."""
-    lines = [*all_notes(study), *(f"{reason}." for reason in compared.refused)]
+    """What a reader must be told before anything else, as a list; what is long is folded."""
+    refused = [f"{reason}." for reason in compared.refused]
+    lines = [f"<li>{escape(line)}</li>" for line in [*all_notes(study), *refused]]
     if not lines:
         return ""
-    return '<ul class="notes">' + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+    first, rest = lines[:NOTES], lines[NOTES:]
+    more = (
+        f"<li><details><summary>{len(rest)} more</summary><ul>{''.join(rest)}</ul></details></li>"
+    )
+    return f'<ul class="notes">{"".join(first)}{more if rest else ""}</ul>'
 
 
 def all_notes(study: Study) -> list[str]:
@@ -37,13 +46,18 @@ def all_notes(study: Study) -> list[str]:
     for curve in study.curves:
         for note in curve.notes:
             families.setdefault(note, []).append(curve.family)
-    return [*study.notes, *(f"{', '.join(names)}: {note}." for note, names in families.items())]
+    return [*study.notes, *(f"{some(names)}: {note}." for note, names in families.items())]
 
 
-def law_lines(study: Study) -> pl.DataFrame:
-    """One line for each parameter of each family's law, with its interval."""
+def law_lines(study: Study, shown: list[str], *, only: bool = False) -> pl.DataFrame:
+    """A line for each parameter of each family's law, with its interval.
+
+    The families ``shown`` come first, and alone if ``only`` they are wanted.
+    """
     lines = []
-    for curve in study.curves:
+    first = [curve for curve in study.curves if curve.family in shown]
+    rest = [curve for curve in study.curves if curve.family not in shown]
+    for curve in first if only else first + rest:
         if curve.choice is None:
             continue
         best = curve.choice.best
@@ -55,7 +69,7 @@ def law_lines(study: Study) -> pl.DataFrame:
                     "parameter": interval.parameter,
                     "estimate": f"{interval.estimate:.4g}",
                     f"{study.level:.0%} interval": str(interval),
-                    "wider of two": interval.method if str(interval) != interval.method else "",
+                    "lack of fit": _lack(curve) if place == 0 else "",
                     "other laws": _others(curve) if place == 0 else "",
                     "hold-out": _percent(curve.choice.hold_out[0]) if place == 0 else "",
                 }
@@ -88,7 +102,7 @@ def _asymptotes(study: Study) -> str:
         f"The law with asymptote, {ASYMPTOTE.formula}, for every family that has the sizes for "
         "it, whether it was chosen or not (AICc over the chosen law). E is the score that no size "
         "would reach; an interval that begins at 0 says that the data show no such limit. "
-        "Intervals as above, the wider of two."
+        "Intervals as above."
     )
     return f'{html(table)}<p class="caption">{escape(text)}</p>'
 
@@ -100,7 +114,7 @@ def _others(curve: Curve) -> str:
     texts = [
         f"{fitted.law.formula} (AICc +{difference:.1f})"
         for fitted, difference in zip(choice.fits[1:], choice.differences[1:], strict=True)
-        if fitted in choice.alternatives
+        if any(fitted is other for other in choice.alternatives)
     ]
     return "; ".join(texts)
 
@@ -109,15 +123,16 @@ def _percent(log_ratio: float) -> str:
     return "" if log_ratio != log_ratio else f"{100 * log_ratio:+.1f} %"
 
 
-def laws(study: Study) -> str:
-    """The laws with their intervals, and how they came about."""
-    table = law_lines(study)
+def laws(study: Study, shown: list[str]) -> str:
+    """The laws with their intervals, and how they came about; of many families ``shown`` first."""
+    table = law_lines(study, shown)
     if table.is_empty():
         return "<p>No law was fitted.</p>"
     text = (
-        "Intervals: profile likelihood with an F threshold, on runs and on size means; the wider "
-        "counts and is named. The law is chosen by AICc; other laws within 4 of it are named, "
-        "because the data don't exclude them. Hold-out: how far the mean score at the largest size "
+        "Intervals: profile likelihood with an F threshold, on size means. All families have one "
+        "law, that of the lowest summed AICc; other laws within 4 of it are named, because the "
+        "family's data don't exclude them. Lack of fit: whether more than seeds moves the means "
+        "off the law. Hold-out: how far the mean score at the largest size "
         "lies from the law fitted without it. "
         f"Objective: {objective(study.delta)}."
     )
@@ -125,47 +140,55 @@ def laws(study: Study) -> str:
 
 
 def comparisons(study: Study, compared: Claims) -> str:
-    """Every pair of families at the middle of the scores that both reached."""
-    lines = []
-    for pair in compared.comparisons:
-        shared = compared.shared.get((pair.family, pair.other))
-        lines.append(
-            {
-                "family": pair.family,
-                "against": pair.other,
-                "at score": "" if pair.reason else f"{pair.score:.4g}",
-                "times fewer": "" if pair.reason else f"{pair.value:.3g}",
-                f"{study.level:.0%} interval": pair.reason or f"{pair.low:.3g} to {pair.high:.3g}",
-                "p against 1": "" if pair.reason else f"{pair.p_value:.2g}",
-                "p (Holm)": "" if pair.reason else f"{pair.p_adjusted:.2g}",
-                "common E and alpha": "" if shared is None else _shared(shared),
-            }
-        )
-    if not lines:
+    """Pairs of families at one score."""
+    pairs = compared.comparisons
+    if not pairs:
         return ""
+    leading = "interpolation" if study.shape.questioned else "the laws"
     text = (
-        "All pairs, at the geometric middle of the scores that both reached. Holm: p-values that "
-        "hold for all pairs together. Common E and alpha: where an F test doesn't reject one shape "
-        "for both (p > .05), the narrower multiplier that it gives."
+        f"p: against 1, by what leads, {leading}; Holm: p-values that hold for all {len(pairs)} "
+        "pairs together. Detectable: what as many runs would tell from 1 in four of five studies. "
     )
+    if len(study.curves) > FOLDED:
+        pairs = [pair for pair in pairs if compared.reference in (pair.family, pair.other)]
+        text += f"Shown: those with {compared.reference}; all are in multipliers.csv."
+    level = f"{study.level:.0%} interval"
+    lines = [
+        {
+            "family": pair.family,
+            "against": pair.other,
+            "at " + label(study.columns.score): "" if pair.refusal else f"{pair.score:.4g}",
+            f"times fewer, {level}": pair.refusal or _said(*pair.answer[:3]),
+            "p": "" if pair.refusal else f"{pair.answer[3]:.2g}",
+            "p (Holm)": "" if pair.refusal else f"{pair.p_adjusted:.2g}",
+            "by the laws": pair.reason or _said(pair.value, pair.low, pair.high),
+            "by interpolation": pair.interpolated.reason
+            or _said(pair.interpolated.value, pair.interpolated.low, pair.interpolated.high),
+            "detectable": "" if pair.reason else f"{pair.detectable:.3g}",
+        }
+        for pair in sorted(pairs, key=lambda pair: bool(pair.refusal))
+    ]
     return f'{html(pl.DataFrame(lines))}<p class="caption">{escape(text)}</p>'
 
 
-def _shared(shared: Shared) -> str:
-    if not shared.allowed:
-        return f"rejected (p = {shared.p_value:.2g})"
-    return f"{shared.value:.3g}, {shared.low:.3g} to {shared.high:.3g} (p = {shared.p_value:.2g})"
+def _said(value: float, low: float, high: float) -> str:
+    return f"{value:.3g}, {low:.3g} to {high:.3g}"
 
 
-def budgets(study: Study, compared: Claims) -> str:
+def _lack(curve: Curve) -> str:
+    return "" if curve.lack_of_fit is None else str(curve.lack_of_fit)
+
+
+def budgets(study: Study, compared: Claims, shown: list[str]) -> str:
     """The families at three equal budgets, best first, and how stable their order is."""
     lines = []
     for cut in compared.slices:
-        for place, family in enumerate(cut.families):
+        listed = [place for place, name in enumerate(cut.families) if name in shown]
+        for place in listed:
             lines.append(
                 {
-                    label(study.columns.size): number(cut.cost) if place == 0 else "",
-                    "family": family,
+                    label(study.columns.size): number(cut.cost) if place == listed[0] else "",
+                    "family": cut.families[place],
                     label(study.columns.score): f"{cut.score[place]:.4g}",
                     f"{study.level:.0%} band of the mean": f"{cut.low[place]:.4g} to "
                     f"{cut.high[place]:.4g}",
@@ -174,18 +197,18 @@ def budgets(study: Study, compared: Claims) -> str:
     if not lines:
         return ""
     text = "The laws at equal budgets, best first."
-    reasons = sorted({reason for cut in compared.slices for reason in cut.reasons})
-    text += "".join(f" Not shown: {reason}." for reason in reasons)
+    if reasons := sorted({reason for cut in compared.slices for reason in cut.reasons}):
+        text += f" Not shown: {some(reasons)}."
     if compared.ranks is not None:
         first = compared.ranks.probability[:, 0]
         order = first.argsort(kind="stable")[::-1]
         wins = [f"{compared.ranks.families[i]} {first[i]:.0%}" for i in order if first[i] > 0]
         text += (
             f" At the middle one, over {compared.ranks.seeds} seeds: first by seed "
-            f"{', '.join(wins)}; agreement of the orders W = {compared.ranks.agreement:.2f} "
+            f"{some(wins)}; agreement of the orders W = {compared.ranks.agreement:.2f} "
             "(Kendall; 1 is the same order in every seed)."
         )
-    return f"<h2>At equal {label(study.columns.size)}</h2>{html(pl.DataFrame(lines))}" + (
+    return f"<h2>At equal {escape(label(study.columns.size))}</h2>{html(pl.DataFrame(lines))}" + (
         f'<p class="caption">{escape(text)}</p>'
     )
 
@@ -195,11 +218,12 @@ def costs(study: Study, reference: str) -> str:
     table = mismatch(study, reference)
     if table.is_empty():
         return ""
+    names = [name for name in axes(study.runs) if name != study.columns.size]
     lines = [
         {
             "family": line[study.columns.family],
             label(study.columns.size): number(line[study.columns.size]),
-            **{label(name): _cost(line[name], line[f"{name} ratio"]) for name in axes(study.runs)},
+            **{label(name): _cost(line[name], line[f"{name} ratio"]) for name in names},
         }
         for line in table.iter_rows(named=True)
     ]
@@ -218,13 +242,27 @@ def _cost(cost: float | None, ratio: float | None) -> str:
 
 
 def html(table: pl.DataFrame) -> str:
-    """A plain HTML table."""
+    """A plain HTML table; what lies beyond 40 lines is folded."""
+    if len(table) > LINES:
+        rest = html_lines(table[LINES:])
+        more = f"<details><summary>{len(table) - LINES:,} more lines</summary>{rest}</details>"
+        return html_lines(table[:LINES]) + more
+    return html_lines(table)
+
+
+def html_lines(table: pl.DataFrame) -> str:
+    """A plain HTML table of every line."""
     head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in line) + "</tr>"
+        "<tr>" + "".join(_cell(str(value)) for value in line) + "</tr>"
         for line in table.iter_rows()
     )
     return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+
+
+def _cell(text: str) -> str:
+    kind = ' class="long"' if len(text) > 36 else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 def scores(study: Study) -> str:

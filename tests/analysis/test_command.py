@@ -1,3 +1,8 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
 import polars as pl
 import pytest
 from command import smallnets
@@ -28,15 +33,6 @@ def call(capsys):
 
 
 NAMES = ("--size", "params", "--score", "loss", "--family", "arch", "--seed", "seed")
-
-
-def test_anyones_file_gives_fits_with_intervals_and_a_report(tmp_path, call):
-    runs().write_csv(tmp_path / "runs.csv")
-    status, out, err = call(tmp_path / "runs.csv", *NAMES)
-    assert (status, err) == (0, "")
-    assert "E + A N^-alpha" in out
-    assert " to " in out
-    assert (tmp_path / "runs-report" / "report.html").stat().st_size > 1e6
 
 
 def test_rows_of_ours_need_no_option(write_study, call):
@@ -74,3 +70,94 @@ def test_an_output_that_cannot_be_written_ends_in_one_line(tmp_path, call):
     status, _, err = call(tmp_path / "runs.csv", *NAMES, "--out", tmp_path / "file")
     assert status == 2
     assert err.count("\n") == 1
+
+
+@pytest.fixture
+def file(tmp_path):
+    random = np.random.default_rng(0)
+    table = runs().with_columns(loss=pl.col("loss") * np.exp(0.02 * random.standard_normal(30)))
+    table.write_csv(tmp_path / "runs.csv")
+    return tmp_path / "runs.csv"
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        (
+            ("--predict", "1e5", "--holdout", "2"),
+            ("mlp at 100000: 0.", "of the mean", "of one run"),
+        ),
+        (("--law", "power"), ("A N^-alpha",)),
+        (("--pin", "E=0.5"), ("0.5 + A N^-alpha",)),
+        (("--at", "1.2"), ("at loss 1.2", "by interpolation")),
+        (("--weights", "params"), ("E + A N^-alpha",)),
+        (("--next", "cnn vs mlp at loss 1.2 by 2"), ("To show cnn needing 2 times less", "power")),
+        (("--law", "none"), ("report: ",)),
+    ],
+)
+def test_each_option_has_its_line(file, call, words, texts, monkeypatch):
+    monkeypatch.setattr("smallnets.analysis.report.write", lambda *_, **__: "nowhere")
+    status, out, err = call(file, *NAMES, *words)
+    assert (status, err) == (0, "")
+    flat = " ".join(out.split())
+    for text in texts:
+        assert text in flat
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--pin", "E"), "--pin takes a parameter and a number"),
+        (("--pin", "A=1"), "can't be pinned"),
+        (("--predict", "big"), "--predict takes a size"),
+        (("--predict", "-1"), "positive number"),
+        (("--next", "who wins"), "--next takes a question"),
+        (("--next", "cnn vs rnn at loss 1.2 by 2"), "no law of a family rnn"),
+        (("--next", "cnn vs mlp at loss 9 by 2"), "extrapolated"),
+        (("--holdout", "0"), "one size or more"),
+        (("--setting", "rate"), "no column rate"),
+        (("--weights", "none"), "no column none"),
+        (("--law", "size-and-data"), "name its column with --data"),
+        (("--law", "power", "--data", "params"), "leave --data out"),
+    ],
+)
+def test_a_mistake_in_an_option_is_one_line(file, call, words, message, monkeypatch):
+    monkeypatch.setattr("smallnets.analysis.report.write", lambda *_, **__: "nowhere")
+    status, _, err = call(file, *NAMES, *words)
+    assert status == 2
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_anyones_file_gives_the_answer_the_warnings_and_a_report(tmp_path, call):
+    table = runs(
+        arch=pl.when(pl.col("arch") == "mlp").then(pl.lit("[red]mlp[/red]")).otherwise("arch")
+    )
+    table.write_csv(tmp_path / "runs.csv")
+    status, out, err = call(tmp_path / "runs.csv", *NAMES, "--where", "seed < 2", "--level", "0.9")
+    assert (status, err) == (0, "")
+    assert "E + A N^-alpha" in out
+    assert (tmp_path / "runs-report" / "report.html").stat().st_size > 3e5
+    assert "For the same loss, cnn needs" in out
+    assert "Best run, by loss: cnn with 1,000 params, seed 0: loss 0." in out
+    assert "[red]mlp[/red]" in out
+    assert "90% interval" in out
+    assert "hold-out" in out
+    assert "other laws" in out
+    found = json.loads((tmp_path / "runs-report" / "analysis.json").read_text())
+    assert found["runs"] == 2 * 5 * 2
+
+
+@pytest.mark.slow
+def test_what_is_piped_is_not_wrapped_and_head_ends_it_silently(tmp_path):
+    runs(arch=pl.col("arch") + pl.lit("-with-a-long-name" * 12)).write_csv(tmp_path / "runs.csv")
+    words = [sys.executable, "-m", "smallnets", "analyse", str(tmp_path / "runs.csv"), *NAMES]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as done:
+        assert done.stdout is not None
+        assert done.stderr is not None
+        first = done.stdout.readline()
+        done.stdout.close()  # as head does
+        assert done.stderr.read() == ""
+    assert done.returncode in (0, 1)
+    assert len(first) > 250
+    assert (tmp_path / "runs-report" / "report.html").exists()

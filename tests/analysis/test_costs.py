@@ -33,3 +33,4 @@ def test_a_counted_cost_is_an_axis_of_the_study(reported):
     study = analyse(from_rows(reported), cost="costs.flops")
     assert study.columns.size == "costs.flops"
     assert {curve.choice is None for curve in study.curves} == {False}
+    assert mismatch(study, "dense").is_empty()  # it is the only cost, and the size now

@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,8 @@ import polars as pl
 import pytest
 from scipy.optimize import minimize
 
-from smallnets.analysis.bootstrap import refit
 from smallnets.analysis.fit import fit, loss
-from smallnets.analysis.laws import ASYMPTOTE, POWER, TWO_AXES
+from smallnets.analysis.laws import ASYMPTOTE, BROKEN, POWER, TWO_AXES, pin
 
 # Not the project's to ship: laid beside the checkout where the comparison is wanted.
 PUBLISHED = Path(__file__).parents[3] / "shared/data/scaling/chinchilla_240.csv"
@@ -43,15 +43,10 @@ def test_the_three_optima_of_the_chinchilla_runs(chinchilla, delta, optimum, rel
 @pytest.mark.slow
 def test_the_published_standard_errors_from_the_published_draws(chinchilla):
     x, score = chinchilla
-    whole = fit(TWO_AXES, x, score, delta=1e-3)
     random = np.random.RandomState(42)
-    weights = np.stack(
-        [np.bincount(random.choice(240, 240, replace=True), minlength=240) for _ in range(4000)]
-    ).astype(float)
-    working, _ = refit(whole, weights)
-    matrix, offset = TWO_AXES.natural(whole.centre)
-    values = working @ matrix.T + offset
-    values[:, :3] = np.exp(values[:, :3])
+    draws = [random.choice(240, 240, replace=True) for _ in range(4000)]
+    fits = [fit(TWO_AXES, x[:, draw], score[draw], delta=1e-3) for draw in draws]
+    values = np.array([list(fitted.parameters.values()) for fitted in fits])
     errors = dict(zip(TWO_AXES.parameters, values.std(axis=0, ddof=1), strict=True))
     rounded = {name: float(f"{error:.3g}") for name, error in errors.items()}
     assert rounded == {"E": 0.0257, "A": 124, "B": 1290, "alpha": 0.0154, "beta": 0.0206}
@@ -93,6 +88,58 @@ def test_a_law_without_asymptote_ends_at_the_boundary_and_says_so():
     assert fitted.parameters["E"] == 0.0
     power = fit(POWER, SIZE, fitted.score)
     assert fitted.objective == pytest.approx(power.objective, rel=1e-6)
+
+
+def test_every_fit_converges_where_a_short_descent_stopped_early():
+    """Two hundred iterations once ended at E = 6.03, alpha = .304, without a word."""
+    x, score = np.array(
+        [(14.95, 20.554), (10.17, 21.998), (7.88, 22.496), (4.83, 24.24), (5.29, 28.602)]
+    ).T
+    fitted = fit(ASYMPTOTE, x, score)
+    assert fitted.converged
+    assert fitted.parameters["E"] == pytest.approx(13.88, abs=0.005)
+    assert fitted.parameters["alpha"] == pytest.approx(0.566, abs=5e-4)
+
+
+def test_a_descent_that_ends_at_its_limit_says_so(monkeypatch):
+    monkeypatch.setattr("smallnets.analysis.fit.EVALUATIONS", 2)
+    random = np.random.default_rng(0)
+    score = (0.3 + 0.6 * (SIZE / 1e3) ** -0.5) * np.exp(0.02 * random.standard_normal(len(SIZE)))
+    assert not fit(ASYMPTOTE, SIZE, score).converged
+
+
+def test_the_start_looks_at_a_bounded_number_of_sizes():
+    size = np.geomspace(1e3, 1e6, 3000)
+    score = (0.3 + 0.6 * (size / 1e3) ** -0.5) * np.exp(
+        0.02 * np.random.default_rng(0).standard_normal(3000)
+    )
+    tracemalloc.start()
+    fitted = fit(BROKEN, size, score)
+    assert tracemalloc.get_traced_memory()[1] < 100e6  # of a grid at every size: 400e6
+    tracemalloc.stop()
+    assert np.abs(fitted.residuals).mean() < 0.02
+
+
+def test_a_pinned_parameter_is_held_and_the_others_follow():
+    score = 0.3 + 0.6 * (SIZE / 1e3) ** -0.5
+    fitted = fit(pin(ASYMPTOTE, {"E": 0.3}), SIZE, score)
+    assert fitted.law.formula == "0.3 + A N^-alpha"
+    assert fitted.parameters["E"] == 0.3
+    assert fitted.parameters["alpha"] == pytest.approx(0.5)
+    slope = fit(pin(TWO_AXES, {"alpha": 0.34, "E": 1.7}), *both())
+    assert slope.parameters["beta"] == pytest.approx(0.3, rel=1e-5)
+    assert slope.parameters["A"] == pytest.approx(400, rel=1e-5)
+    with pytest.raises(ValueError, match="A can't be pinned"):
+        pin(ASYMPTOTE, {"A": 1.0})
+    with pytest.raises(ValueError, match="positive"):
+        pin(ASYMPTOTE, {"E": 0.0})
+
+
+def both() -> tuple[np.ndarray, np.ndarray]:
+    x = np.stack(
+        [a.ravel() for a in np.meshgrid(np.geomspace(1e6, 1e8, 4), np.geomspace(1e7, 1e9, 4))]
+    )
+    return x, 1.7 + 400 * x[0] ** -0.34 + 900 * x[1] ** -0.3
 
 
 def test_runs_without_a_logarithm_are_dropped_and_counted():

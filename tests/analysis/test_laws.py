@@ -3,16 +3,14 @@ import pytest
 
 from smallnets.analysis.fit import fit, predict
 from smallnets.analysis.laws import ASYMPTOTE, BROKEN, MIXTURE, POWER, TWO_AXES
-from smallnets.analysis.shared import COMMON
 
-LAWS = (POWER, ASYMPTOTE, TWO_AXES, BROKEN, MIXTURE, COMMON)
+LAWS = (POWER, ASYMPTOTE, TWO_AXES, BROKEN, MIXTURE)
 TRUTH = {
     POWER.name: {"A": 30.0, "alpha": 0.4},
     ASYMPTOTE.name: {"E": 0.3, "A": 30.0, "alpha": 0.4},
     TWO_AXES.name: {"E": 1.8, "A": 400.0, "B": 900.0, "alpha": 0.34, "beta": 0.3},
     BROKEN.name: {"E": 0.1, "A": 5.0, "c0": 0.1, "c1": 0.6, "d": 3e4, "f": 0.4},
     MIXTURE.name: {"d": 1.5, "a": -0.08, "b": -0.1, "c": 0.005, "s": 1.5, "R_max": 200.0},
-    COMMON.name: {"E": 0.2, "A_1": 20.0, "A_2": 30.0, "alpha": 0.4},
 }
 SIZE = np.geomspace(1e3, 1e6, 12)
 
@@ -20,8 +18,6 @@ SIZE = np.geomspace(1e3, 1e6, 12)
 def sizes(law) -> np.ndarray:
     if law is MIXTURE:
         grid = np.meshgrid(SIZE, [1.0, 2.0, 4.0, 16.0, 64.0, 256.0])
-    elif law is COMMON:
-        grid = np.meshgrid(SIZE, [1.0, np.e])
     else:
         grid = np.meshgrid(*(SIZE for _ in law.variables))
     return np.stack([axis.ravel() for axis in grid])
@@ -40,11 +36,9 @@ def closed_form(law, x: np.ndarray) -> np.ndarray:
     if law is BROKEN:
         turn = (1 + (n / p["d"]) ** (1 / p["f"])) ** (-p["c1"] * p["f"])
         return p["E"] + p["A"] * n ** -p["c0"] * turn
-    if law is MIXTURE:
-        ratio = 1 / (1 / (x[1] - 1 + p["s"]) + 1 / p["R_max"])
-        log_n, log_r = np.log(n), np.log(ratio)
-        return np.exp(p["d"] + p["a"] * log_n + p["b"] * log_r + p["c"] * log_n * log_r)
-    return p["E"] + np.where(x[1] > 2, p["A_2"], p["A_1"]) * n ** -p["alpha"]
+    ratio = 1 / (1 / (x[1] - 1 + p["s"]) + 1 / p["R_max"])
+    log_n, log_r = np.log(n), np.log(ratio)
+    return np.exp(p["d"] + p["a"] * log_n + p["b"] * log_r + p["c"] * log_n * log_r)
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)

@@ -4,7 +4,6 @@ import pytest
 from smallnets.analysis.fit import fit
 from smallnets.analysis.laws import ASYMPTOTE, POWER, TWO_AXES
 from smallnets.analysis.multiplier import compare, holm, multiplier, overlap
-from smallnets.analysis.shared import shared_shape
 
 SIZE = np.repeat(np.geomspace(1e3, 1e5, 6), 5)
 
@@ -95,11 +94,16 @@ def test_holm_as_in_the_paper():
     )
 
 
-def test_a_common_shape_is_allowed_only_where_it_holds():
-    alike = [shared_shape(study(0.4, seed=s), study(0.6, seed=s + 50)) for s in range(40)]
-    assert np.mean([s.allowed for s in alike]) >= 0.85
-    held = [s.low <= 2.25 <= s.high for s in alike if s.allowed]
-    assert np.mean(held) >= 0.85
-    other = shared_shape(study(0.4), study(0.6, alpha=0.3, seed=9))
-    assert not other.allowed
-    assert np.isnan(other.value)
+def test_where_the_shape_is_questioned_interpolation_leads():
+    fits = {"worse": study(0.8, seed=1), "best": study(0.4)}
+    law, means = compare(fits)[0], compare(fits, leads="interpolation")[0]
+    assert law.answer[0] == law.value
+    assert means.answer[0] == means.interpolated.value
+    assert means.interpolated.low < 4 < means.interpolated.high
+    assert means.p_adjusted == pytest.approx(means.interpolated.p_value)
+
+
+def test_what_as_many_runs_would_show_is_above_what_is_just_significant():
+    pair = compare({"a": study(0.6), "b": study(0.6, seed=1)})[0]
+    half = pair.high / pair.value
+    assert half < pair.detectable < half**2

@@ -69,3 +69,16 @@ def test_equal_budgets_are_ordered_and_never_extrapolated():
     assert cut.score == pytest.approx([2 * 100**-0.3, 3 * 100**-0.3])
     assert len(cut.reasons) == 1
     assert cut.reasons[0].startswith("small was run from")
+
+
+def test_one_diverged_run_leaves_the_front_to_the_others():
+    found = table({("a", 10): [0.5, float("nan")], ("b", 20): [float("inf"), 0.4]})
+    assert found["front"].to_list() == [True, True]
+    assert found["score"].to_list() == pytest.approx([0.5, 0.4])
+
+
+def test_rows_at_several_settings_are_points_and_no_seeds():
+    rows = runs({("a", 10): [0.5, 0.3]}).with_columns(rate=pl.Series([1, 2]))
+    found = pareto(rows, cost="parameters", score="error", family="family", apart=("rate",))
+    assert sorted(found["score"]) == pytest.approx([0.3, 0.5])
+    assert found["front"].sum() == 1

@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from smallnets.analysis.ranks import interquartile_mean, rank_stability, scores_at
+from smallnets.analysis.ranks import rank_stability, scores_at
 
 FAMILIES = ("a", "b", "c")
 
@@ -45,13 +45,3 @@ def test_each_seed_is_interpolated_within_its_own_runs():
     )
     assert families == ("a", "b")
     assert scores == pytest.approx(np.array([[0.1, 0.2], [0.1, 0.2]]))
-
-
-def test_the_interquartile_mean_ignores_the_outer_quarters():
-    scores = np.arange(16.0).reshape(4, 4) ** 2
-    scores[3, 3] = 1e9
-    found = interquartile_mean(scores)
-    assert found.value == pytest.approx(sum(i**2 for i in range(4, 12)) / 8)
-    assert found.low <= found.value <= found.high
-    with pytest.raises(ValueError, match="finite"):
-        interquartile_mean(np.array([[1.0, np.nan]]))

@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from smallnets.analysis.select import best_rate
+from smallnets.analysis.select import best_rate, swept
 
 RATE = "config.optimizer.learning_rate"
 
@@ -54,7 +54,9 @@ def test_ties_go_to_the_smaller_whatever_the_order_of_rows():
         assert best_rate(order).runs[RATE].to_list() == [0.1]
 
 
-@pytest.mark.parametrize(("best", "edge"), [(0.1, "lowest"), (0.3, "highest"), (0.2, "")])
+@pytest.mark.parametrize(
+    ("best", "edge"), [(0.1, "lowest learning_rate"), (0.3, "highest learning_rate"), (0.2, "")]
+)
 def test_a_choice_at_the_edge_of_the_grid_is_said(best, edge):
     table = sweep({rate: [0.1 if rate == best else 0.5] for rate in (0.1, 0.2, 0.3)})
     chosen = best_rate(table).sweep.filter("chosen")
@@ -69,3 +71,33 @@ def test_a_setting_with_fewer_seeds_is_not_chosen():
 def test_any_setting_may_be_the_swept_one():
     table = sweep({1.0: [0.5], 2.0: [0.4]}).rename({RATE: "rank"})
     assert best_rate(table, setting="rank").runs["rank"].to_list() == [2.0]
+
+
+DECAY = "config.optimizer.weight_decay"
+
+
+def joint(score) -> pl.DataFrame:
+    lines = [
+        {RATE: rate, DECAY: decay, "seed": seed, "validation_error": score(rate, decay)}
+        for rate in (0.1, 0.2, 0.3)
+        for decay in (0.0, 1.0, 2.0)
+        for seed in (0, 1)
+    ]
+    return pl.DataFrame([line | {"family": "dense", "parameters": 100} for line in lines])
+
+
+def test_several_settings_are_found_and_chosen_jointly():
+    table = joint(lambda rate, decay: abs(rate * 10 - 2) + abs(decay - 2 * (rate == 0.2)))
+    table = table.with_columns(pl.col(RATE).alias("config.optimizer.copy"))  # moves with the rate
+    settings = swept(table, ["family", "parameters", "seed"])
+    assert settings == (RATE, DECAY)
+    found = best_rate(table, setting=(RATE, DECAY))
+    assert found.runs.select(RATE, DECAY).unique().rows() == [(0.2, 2.0)]
+    assert len(found.runs) == 2
+    assert found.at_edge["edge"].to_list() == ["highest weight_decay"]
+
+
+def test_what_varies_with_the_size_alone_is_no_setting():
+    table = joint(lambda rate, decay: 1.0).filter(pl.col(DECAY) == 0).unique(RATE)
+    table = table.with_columns(parameters=pl.col(RATE) * 1000)
+    assert swept(table, ["family", "parameters", "seed"]) == ()

@@ -1,1 +1,0 @@
-"""The pictures for print, by Matplotlib: PDF and PNG, legible in greyscale."""

@@ -1,1 +1,0 @@
-"""The pictures for the screen, as Plotly figures."""

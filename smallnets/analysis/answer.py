@@ -52,7 +52,7 @@ def best_run(study: Study) -> Best | None:
     curve = next(curve for curve in study.curves if curve.family == family)
     at = means(curve, columns).filter(pl.col("size") == size)
     seeds = at["runs"][0] if len(at) else 0
-    over = f", {at['mean'][0]:.4g} over its {seeds} seeds" if seeds > 1 else ""
+    over = f" (mean of its {seeds} seeds: {at['mean'][0]:.4g})" if seeds > 1 else ""
     sentence = (
         f"Best run, by {label(by)}: {family} with {number(size)} {label(columns.size)}, "
         f"{label(columns.seed)} {run[columns.seed]}: {label(columns.score)} "

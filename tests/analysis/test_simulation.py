@@ -16,6 +16,7 @@ def test_a_study_is_drawn_about_its_truth_and_the_same_each_time():
     assert simulate(cell, 1) == simulate(cell, 1)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_what_is_printed_holds_as_often_as_it_says():
     """200 studies a cell, pooled .93 to .97 of nominal .95; false positives at most .06."""

@@ -44,7 +44,8 @@ def unfinished(out: Path) -> int:
     return sum(not (path / rows.NAME).exists() for path in out.glob("[0-9a-f]*") if path.is_dir())
 
 
-@pytest.mark.slow  # half an hour: a hundred times a command starts
+@pytest.mark.long  # a hundred times a command starts
+@pytest.mark.slow
 def test_killed_at_any_moment_nothing_is_lost_nor_twice(cache: Path, tmp_path: Path, capsys):
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
     assert start(cache, undisturbed).wait() == 0

@@ -90,6 +90,7 @@ def test_it_is_described_by_either_way_to_its_configs(conf: Path, cache: Path, c
     assert said["flops_not_counted"] is None
 
 
+@pytest.mark.slow  # two programs; the package's own tests are quick
 def test_it_is_trained_and_kept_by_each_door(conf: Path, cache: Path, tmp_path: Path):
     command("-m", "--config-dir", conf, *CHOSEN, "seed=0,1", *folders(cache, tmp_path / "out"))
     found = {row.key: row for row in rows.load(tmp_path / "out")}

@@ -161,6 +161,7 @@ def test_budgets_that_contradict_each_other():
         find(Budget(params=size(50), bytes=20_000))
 
 
+@pytest.mark.slow  # a search of networks; test_search.py has the search
 def test_two_axes_take_two_knobs():
     """Calls of a shared block cost FLOPs and no parameters: the widths set both."""
     words = ["family=shared", "model.depth=4", "budget.params=20_000", "budget.flops=100_000"]

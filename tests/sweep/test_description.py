@@ -142,6 +142,7 @@ def of_one(layer: Dense):
     return jnp.einsum("io,op->ip", layer.kernel[...], jnp.eye(layer.kernel.shape[-1]))
 
 
+@pytest.mark.slow  # timings
 def test_a_matrix_that_forgets_stacked_layers_costs_the_merged_timing_alone(described):
     with mock.patch.object(Dense, "matrix", of_one):
         said = described("model.width=8", "--measured")

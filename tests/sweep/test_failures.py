@@ -98,6 +98,7 @@ def test_where_all_fail_at_once_it_is_one_line_as_ever(own, cache, tmp_path: Pat
     assert not list((tmp_path / "out").glob("*/row.json"))
 
 
+@pytest.mark.slow  # two programs
 def test_a_network_too_large_for_the_memory_leaves_the_others(cache, tmp_path: Path, capfd):
     words = ["-m", "model=perceptron", "model.widths=[8],[2000,2000]", "seed=0,1", *TINY]
     failing(*words, "hydra.launcher.memory_limit=33_000_000", *folders(cache, tmp_path))

@@ -11,6 +11,7 @@ from smallnets.rows import load
 SOURCE = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 
 
+@pytest.mark.slow  # four programs
 @pytest.mark.skipif(not SOURCE.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
 def test_a_sweep_on_fashion_mnist_learns(cache: Path, tmp_path: Path):
     smallnets(

@@ -66,6 +66,7 @@ def test_parents_of_other_shapes_are_other_programs(parents: Path, cache: Path, 
     assert [len(program.group.jobs) for program in plan.programs] == [2, 1]
 
 
+@pytest.mark.slow  # two programs
 def test_a_child_is_another_run_than_the_same_from_scratch(
     parents: Path, cache: Path, tmp_path: Path
 ):

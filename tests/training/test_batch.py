@@ -13,7 +13,6 @@ import pytest
 from smallnets.sweep.plan import Program, plan
 from smallnets.traced import assign
 from smallnets.training.batch import (
-    EXECUTIONS,
     Stages,
     compile_program,
     compile_runs,
@@ -173,7 +172,7 @@ def test_one_run_too_large_for_memory_gets_one_line():
         compiled(execution="map", memory_limit=1000)
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("execution", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_where_a_program_is_cut_is_not_in_its_bits(execution, cache: Path):
     """Every network's curves and models in one stretch and in four, of one compiled program."""
     words = ["model=residual", "family=mixture", "model.width=8", "seed=0,1,2", "save=best"]

@@ -63,6 +63,7 @@ def equal(one, other) -> bool:
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
 
 
+@pytest.mark.slow  # test_batch.py has it of a program
 @pytest.mark.users_options
 @pytest.mark.parametrize(
     ("keep", "network"),

@@ -81,6 +81,7 @@ def test_the_report_of_targets_fits_the_loss_and_of_any_metric_the_distance_from
     assert "1 - test r2" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(
     ("kind", "words", "said"),
     [

@@ -98,6 +98,7 @@ WRONG = {
 }
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(
     "name",
     [

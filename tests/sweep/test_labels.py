@@ -138,6 +138,7 @@ def test_every_network_and_family_is_called_by_its_choices(labelled):
         assert found[f"model={network} family={family}"] == f"{network} {family}"
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

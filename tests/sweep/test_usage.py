@@ -113,6 +113,7 @@ def refused(capfd, out: Path, cache: Path, *words: str, options: tuple[str, ...]
     return captured.err
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(
     "name",
     [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in WRONG],

@@ -47,6 +47,7 @@ def refusal(words: str, cache: Path) -> str:
     return str(raised.value)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("words", WHOLE)
 def test_what_is_no_whole_number_is_no_count(words, cache):
     key, _, value = words.split()[-1 if "rank" not in words else 1].partition("=")
@@ -55,6 +56,7 @@ def test_what_is_no_whole_number_is_no_count(words, cache):
     assert value.title() in said
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(("words", "said"), WRONG)
 def test_what_would_train_and_mean_nothing_is_refused(words, said, cache):
     assert said in refusal(words, cache)

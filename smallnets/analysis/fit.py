@@ -29,7 +29,7 @@ MANY, TOLERANCE_OF_MANY = 6, 1e-7
 FIRST_STEP = 1  # in lengths of the start: exponentials bear no larger one
 FLOOR = 1e-6  # a term below this share of the score at every run is at its boundary, zero
 SMALLEST = 1e-9  # the threshold that stands for zero
-GRID_POINTS = 256  # sizes that the start looks at: a grid over all of 50,000 would need gigabytes
+GRID_POINTS = 64  # sizes that the start looks at: a grid over all of 50,000 would need gigabytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +216,7 @@ def start(
 
     At every grid point the linear parameters solve a least-squares problem on the median of each
     size; where a term must be positive, every subset of the terms is tried. The candidate with the
-    lowest objective wins. Of more than 256 sizes as many are looked at, evenly in their order.
+    lowest objective wins. Of more than 64 sizes as many are looked at, evenly in their order.
     """
     z, y, weights = _medians(z, y, weights)
     whole = law.free_law or law

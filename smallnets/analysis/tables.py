@@ -112,7 +112,7 @@ def _others(curve: Curve) -> str:
     if choice is None:
         return ""
     texts = [
-        f"{fitted.law.formula} (AICc +{difference:.1f})"
+        f"{fitted.law.formula} (AICc {difference:+.1f})"
         for fitted, difference in zip(choice.fits[1:], choice.differences[1:], strict=True)
         if any(fitted is other for other in choice.alternatives)
     ]

@@ -1,5 +1,6 @@
 """What the README prints runs as it stands."""
 
+import itertools
 import os
 import re
 import shlex
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import TINY, folders
+from command import smallnets as command
 
 import smallnets
 from smallnets.cli import VERBS
@@ -19,6 +22,7 @@ IMPORTING = [
 ]
 BLOCKS = [block for block in IMPORTING if "sklearn" not in block]
 (EXAMPLES,) = (block for block in IMPORTING if "sklearn" in block)
+ROWS = Path(__file__).parent / "analysis" / "rows_before"
 COMMANDS = re.findall(r"^    (smallnets .*)$", README, re.MULTILINE)
 
 
@@ -87,3 +91,30 @@ def test_a_command(
     )
     assert plan.runs >= 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "line", [line for line in COMMANDS if "experiment" not in line and "&&" not in line]
+)
+def test_a_command_runs(
+    line: str, cache: Path, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As it stands, but for few steps, and what is analysed lies elsewhere."""
+    monkeypatch.chdir(examples)
+    _, *words = shlex.split(line, comments=True)
+    if words[0] == "analyse":
+        write_runs(tmp_path / "runs.csv")
+        place = {"runs.csv": tmp_path / "runs.csv"}.get(words[1], ROWS)
+        words = ["analyse", place, *words[2:], "--out", tmp_path / "report"]
+    elif words[0] not in VERBS:
+        words += [*TINY, *folders(cache, tmp_path / "out")]
+    command(*words)
+
+
+def write_runs(path: Path) -> None:
+    """A table of runs of two architectures at six sizes."""
+    lines = ["arch,params,seed,loss"]
+    for size, seed, arch in itertools.product(range(2, 8), range(2), ("a", "b")):
+        lines.append(f"{arch},{10**size},{seed},{0.2 + 2.0**-size + 1e-3 * seed}")
+    path.write_text("\n".join(lines))

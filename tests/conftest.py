@@ -10,7 +10,6 @@ import pytest
 # Most of the time would go into compiling what runs once. The launcher compiles its programs by
 # options of its own, which are replaced by these but where the marker users_options stands.
 QUICKLY = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": False}
-USERS = {"xla_backend_optimization_level": "1", "xla_cpu_use_fusion_emitters": True}
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--{name}={QUICKLY[name]}" for name in QUICKLY))
 gc.set_threshold(100_000)  # tracing leaves few cycles: looking for them took 7 % of the time
 
@@ -38,6 +37,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item in kept]
 
 
+@pytest.fixture(scope="session")
+def users_options() -> dict[str, str | bool]:
+    """The options of users, taken before any test replaces them, and what XLA_FLAGS changed."""
+    from smallnets.training.batch import COMPILER_OPTIONS
+
+    return {"xla_cpu_use_fusion_emitters": True, **COMPILER_OPTIONS["cpu"]}
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _compiler_options(request: pytest.FixtureRequest):
     if "analysis" in request.path.parts:
@@ -45,9 +52,10 @@ def _compiler_options(request: pytest.FixtureRequest):
         return
     from smallnets.training.batch import COMPILER_OPTIONS
 
-    users = request.node.get_closest_marker("users_options")
+    users = request.getfixturevalue("users_options")
+    marked = request.node.get_closest_marker("users_options")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(COMPILER_OPTIONS, "cpu", USERS if users else QUICKLY)
+        patch.setitem(COMPILER_OPTIONS, "cpu", users if marked else QUICKLY)
         yield
 
 
@@ -60,7 +68,7 @@ def _own_compiler_options(request: pytest.FixtureRequest):
     from smallnets.training.batch import COMPILER_OPTIONS
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(COMPILER_OPTIONS, "cpu", USERS)
+        patch.setitem(COMPILER_OPTIONS, "cpu", request.getfixturevalue("users_options"))
         yield
 
 

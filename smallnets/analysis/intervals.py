@@ -104,13 +104,6 @@ def intervals(fitted: Fit, *, level: float = 0.95) -> tuple[Interval, ...]:
     return tuple(found)
 
 
-def size_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct columns of ``x`` (v, n) and the mean of ``y`` (..., n) at each."""
-    sizes, place = np.unique(x, axis=1, return_inverse=True)
-    share = np.eye(sizes.shape[1])[place.ravel()]
-    return sizes, y @ (share / share.sum(axis=0))
-
-
 def noise(fitted: Fit) -> float:
     """What twice the objective grows by for one parameter of the truth: s^2 in least squares.
 

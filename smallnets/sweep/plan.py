@@ -41,6 +41,7 @@ from smallnets.sweep.labels import Labels
 from smallnets.sweep.parents import Parents
 from smallnets.tasks.data import Data
 from smallnets.traced import assign
+from smallnets.training.batch import Stages
 from smallnets.training.fit import Arrays
 from smallnets.training.trainer import Trainer
 
@@ -92,18 +93,18 @@ class Program:
             start=jax.tree.map(lambda leaf: leaf[np.asarray(places)], self.start),
         )
 
-    def trainer_of(self, values: dict[str, jax.Array]) -> Trainer:
-        """The trainer of one run, whose numbers may be tracers."""
+    @property
+    def inputs(self) -> tuple[dict[str, np.ndarray], Any]:
+        """What the runs differ in, each leaf with a leading axis of them."""
+        return self.group.values, self.start
+
+    def stages(self, inputs: Any, arrays: dict[str, Arrays]) -> Stages:
+        """The training of the run with these inputs, which may be tracers: pure functions."""
+        values, start = inputs
         tree = self.tree
         for path, value in values.items():
             tree = assign(tree, path, value)
-        return tree()
-
-    def train_one(
-        self, values: dict[str, jax.Array], arrays: dict[str, Arrays], start: Any = None
-    ) -> tuple[Any, dict[str, jax.Array]]:
-        """The model and the curves of one run: a pure function."""
-        return self.trainer_of(values).fit(self.data, arrays, start)
+        return tree().stages(self.data, arrays, start)
 
 
 class Refused(NamedTuple):
@@ -293,12 +294,12 @@ def _resize(
             )
 
     def network(sizes: Sizes) -> Network:
-        return _resized(tree, sizes)().network(data)
+        return resized(tree, sizes)().network(data)
 
     with one_line(f"{label}: "), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of networks that are only tried; check() says its own
         sizes = solve(budget, network, trainer.batch(data), knobs=knobs)
-    return _resized(tree, sizes), sizes
+    return resized(tree, sizes), sizes
 
 
 def _has(tree: Any, path: str) -> bool:
@@ -309,7 +310,8 @@ def _has(tree: Any, path: str) -> bool:
     return not rest or _has(tree.keywords[name], rest)
 
 
-def _resized(tree: partial[Trainer], sizes: Sizes) -> partial[Trainer]:
+def resized(tree: Any, sizes: Sizes) -> Any:
+    """A tree of calls, or a config, with sizes of its model."""
     for name, value in sizes.items():
         tree = assign(tree, f"model.{name}", value)
     return tree

@@ -127,23 +127,18 @@ def named(program: Program) -> str:
     return f"{program.label}, {of}{program.parameters:,} parameters"
 
 
-def _inputs(program: Program) -> tuple[Any, Any]:
-    return program.group.values, program.start
-
-
 def _compiled(
     program: Program, arrays: dict[str, Arrays], desk: Desk, at_most: int | None
 ) -> Compiled:
     keep = program.trainer.save != "none"
 
     def stages(inputs: Any, arrays: dict[str, Arrays]) -> Stages:
-        values, start = inputs
-        found = program.trainer_of(values).stages(program.data, arrays, start)
+        found = program.stages(inputs, arrays)
         return found if keep else found._replace(finish=lambda state: None)
 
     return compile_runs(
         stages,
-        _inputs(program),
+        program.inputs,
         arrays,
         evaluations=program.trainer.evaluations,
         execution=desk.execution,
@@ -181,7 +176,7 @@ def _trained(
         while cut is None or cut.done < evaluations:
             begun, done = time.perf_counter(), cut.done if cut else 0
             try:
-                cut = compiled.advance(_inputs(portion), arrays, cut, pace.last(done, evaluations))
+                cut = compiled.advance(portion.inputs, arrays, cut, pace.last(done, evaluations))
             except Exception as error:
                 raise _ProgramError from error
             now = time.perf_counter()

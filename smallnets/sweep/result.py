@@ -12,14 +12,12 @@ from rich.table import Table
 
 from smallnets.measure import machine
 from smallnets.measure.energy import Energy
-from smallnets.measure.search import Sizes
 from smallnets.models import Model
 from smallnets.nn.mixture import has_capacity
 from smallnets.rows import Row
 from smallnets.sweep.jobs import Job
-from smallnets.sweep.plan import Program
+from smallnets.sweep.plan import Program, resized
 from smallnets.tasks.data import Data
-from smallnets.traced import assign
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def runs_of(
             execution=execution,
             members=result.members,
             **here._asdict(),
-            config={**job.resolved, "model": _resized(job.resolved["model"], program.sizes)},
+            config=resized(job.resolved, program.sizes),
             key=program.keys[index],
             parent=job.parent.key if job.parent else "",
             saved=trainer.save,
@@ -136,12 +134,6 @@ def runs_of(
                 targets=data.targets,
             ),
         )
-
-
-def _resized(model: dict[str, Any], sizes: Sizes) -> dict[str, Any]:
-    for path, value in sizes.items():
-        model = assign(model, path, value)
-    return model
 
 
 def score(row: Row) -> float:

@@ -9,10 +9,12 @@ from typing import Any
 
 import jax
 import pytest
+from command import TINY, folders
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import smallnets
 from smallnets.measure import costs as module
 from smallnets.measure.budget import Budget, solve
 from smallnets.measure.costs import AXES, counted_costs
@@ -172,11 +174,15 @@ def test_two_axes_take_two_knobs():
 
 
 @pytest.mark.slow  # the search is that of any knob
-def test_a_knob_may_be_a_layer_s():
+def test_a_knob_may_be_a_layer_s(cache: Path, tmp_path: Path):
     words = ["family=low_rank", "model.linear.ratio=null", "model.width=64", "budget.params=15_000"]
-    (program,) = plan(*words, "budget.knobs=[linear.rank,hidden]").programs
-    assert program.sizes["linear.rank"] > 1
-    assert program.costs["params"] == pytest.approx(15_000, rel=0.005)
+    words += ["budget.knobs=[linear.rank,hidden]", *TINY, *folders(cache, tmp_path)]
+    (run,) = smallnets.train(smallnets.plan(*words))
+    assert run.row.parameters == pytest.approx(15_000, rel=0.005)
+    model = run.row.config["model"]
+    assert model["linear"]["rank"] > 1
+    assert "linear.rank" not in model
+    assert model["hidden"] is None or model["hidden"] > 1
 
 
 def test_at_most_is_met_from_below_alone():

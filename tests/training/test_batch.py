@@ -174,24 +174,21 @@ def test_one_run_too_large_for_memory_gets_one_line():
 
 @pytest.mark.parametrize("execution", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_where_a_program_is_cut_is_not_in_its_bits(execution, cache: Path):
-    """Every network's curves and models in one stretch and in four, of one compiled program."""
+    """Curves and models in one stretch and in four, of one compiled program."""
     words = ["model=residual", "family=mixture", "model.width=8", "seed=0,1,2", "save=best"]
     length = ["steps=20", "evaluations=4", "batch_size=16", f"cache={cache}"]
     (program,) = plan(*words, *length).programs
     arrays = splits(program.data)
 
-    def stages(values, arrays):
-        return program.trainer_of(values).stages(program.data, arrays)
-
     runs = compile_runs(
-        stages,
-        program.group.values,
+        program.stages,
+        program.inputs,
         arrays,
         evaluations=4,
         execution=execution,
         memory_limit=AMPLE,
     )
-    values = filled(program.group.values, runs.chunk)
+    values = filled(program.inputs, runs.chunk)
     whole = runs.advance(values, arrays, None, 4)
     cut = None
     for last in (1, 2, 4):

@@ -4,13 +4,14 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from smallnets.nn import Dense
 from smallnets.nn.dispatch import run_blocks
 from smallnets.nn.parameter import stacked
 from smallnets.sweep.plan import plan
-from smallnets.training.batch import trace_runs
+from smallnets.training.batch import cuttable, trace_runs
 from smallnets.training.trainer import splits
 
 SMALL = ["steps=4", "evaluations=2", "batch_size=16", "seed=0,1"]
@@ -45,12 +46,10 @@ def test_it_lowers_for_every_platform(network: str, family: str, cache):
         words.append("model.linear.blocks=2")
     (program,) = plan(*words).programs
     for execution in ("map", "vmap"):
-        traced = trace_runs(
-            lambda inputs, arrays: program.train_one(*inputs, arrays=arrays),
-            (program.group.values,),
-            splits(program.data),
-            execution,
-        )
+        arrays = splits(program.data)
+        one, blank = cuttable(program.stages, program.inputs, arrays, program.trainer.evaluations)
+        bounds = np.int32(0), np.int32(2)
+        traced = trace_runs(one, program.inputs, (arrays, *bounds), execution, blank)
         for platform in ("cpu", "cuda", "tpu"):
             text = traced.lower(lowering_platforms=(platform,)).as_text()
             assert "stablehlo" in text

@@ -41,6 +41,11 @@ class Row:
     model lies beside the row: the ``last``, the ``best``, or ``none``. ``perfect`` is the best
     value of each metric of which more is better, such as 1 of an AUC, without the split's name;
     ``dropless`` is true where experts had a capacity in training, and none where it was scored.
+    ``route`` is what was done to a trained model on the way to this one, stage by stage, and
+    ``teacher`` the key of the run whose answers it learned from. A pass takes no steps: of its
+    run's curves there is one point, no training loss, and in ``costs`` the bytes of the model's
+    file, ``file_bytes``, and the milliseconds of a call, ``latency_ms``, taken in turns with those
+    of its parent, ``parent_latency_ms``.
     A run that raised has status ``"failed"``, ``error``, one line, and no numbers.
     """
 
@@ -67,6 +72,8 @@ class Row:
     perfect: dict[str, float] = field(default_factory=dict)
     dropless: bool = False
     error: str = ""
+    route: str = ""
+    teacher: str = ""
 
 
 def write(row: Row, folder: Path) -> Path:

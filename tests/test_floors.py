@@ -23,10 +23,11 @@ BELOW: dict[str, set[str]] = {
     "training": {"nn", "tasks", "traced"},
     "measure": {"nn"},
     "models": {"allowed", "files", "tasks", "traced", "training"},
+    "compress": {"nn", "tasks", "training", "measure"},
     "testing": {"nn", "measure", "models"},
     "analysis": {"__version__", "files", "rows"},
     "sweep": {"NUMERICS", "allowed", "files", "traced", "rows", "nn", "tasks", "training",
-              "measure", "models", "analysis"},
+              "measure", "models", "compress", "analysis"},
     "cli": {"__version__", "sweep"},
     "__main__": {"cli"},
 }  # fmt: skip

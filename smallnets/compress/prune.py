@@ -118,9 +118,7 @@ def without_heads(
             found.key, found.value = (
                 _outputs(each, _within(kept, node.head_dim)) for each in (node.key, node.value)
             )
-            found.output = _inputs(
-                node.output, _within(kept, size), gram if compensate else None
-            )
+            found.output = _inputs(node.output, _within(kept, size), gram if compensate else None)
             return found
 
         return _over(lead, one)(node)

@@ -1,4 +1,4 @@
-"""Weight arrays in a few bits: codes and scales in one packed array, decoded where they are used."""
+"""Weight arrays in a few bits: codes and scales in one packed array, decoded where used."""
 
 from typing import Any, Literal, NamedTuple, get_args
 

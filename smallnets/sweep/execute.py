@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -22,14 +22,16 @@ from rich.progress import Progress
 from smallnets import models, rows
 from smallnets.measure import machine
 from smallnets.measure.energy import SharedClock, format_energy, measure
+from smallnets.measure.latency import latencies
 from smallnets.measure.meter import find_meter
 from smallnets.models import Model
 from smallnets.rows import Row
 from smallnets.sweep import FailedRunsError, StoppedError
+from smallnets.sweep.chains import summary
 from smallnets.sweep.checkpoint import FOLDER, Checkpoints
 from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
-from smallnets.sweep.plan import Plan, Program, refused_key
+from smallnets.sweep.plan import Plan, Program, notes_of, refused_key
 from smallnets.sweep.portion import Desk, Took, train_program
 from smallnets.sweep.progress import Training, progress_bars
 from smallnets.sweep.result import Origin, Result, failed_row, failures, origin, runs_of, score
@@ -45,6 +47,9 @@ class Run(NamedTuple):
 
     folder: Path
     row: Row
+
+
+Place = tuple[int, int]  # the number of a job, and the stage of its chain
 
 
 def train(plan: Plan) -> list[Run]:
@@ -72,13 +77,13 @@ def train(plan: Plan) -> list[Run]:
         for job, key, error in plan.refused:
             sweep.fail(job, failed_row(job, key, error, here))
         cache = Path(plan.programs[0].trainer.cache).expanduser()
-        if missing:
+        for wave in _waves(missing):
             with (
                 progress_bars(console) as progress,
                 counting_compilations(cache) as compilations,
                 stop_asked(said.time_limit) as stopping,
             ):
-                sweep.train(missing, progress, stopping)
+                sweep.train(sweep.begun(wave), progress, stopping)
         with suppress(OSError):  # there is none, or it holds those of other runs
             (plan.folder / FOLDER).rmdir()
     message = f"{plan.runs} runs in {plan.folder}"
@@ -90,27 +95,31 @@ def train(plan: Plan) -> list[Run]:
     console.print(message)
     for note in account.notes:
         console.print(f"note: {note}")
-    found = [runs[number] for number in sorted(runs)]
+    ends = {(job.number, job.stage): job for job, _ in plan.jobs() if not job.chain}
+    found = [runs[place] for place in sorted(ends) if place in runs]
+    table = summary([(ends[each], *runs[each][::-1]) for each in sorted(ends) if each in runs])
+    if table:
+        console.print(table)
     if account.failed:
         console.print(failures(account.failed))
         raise FailedRunsError(f"{len(account.failed)} of {plan.runs} runs failed: see above", found)
     return found
 
 
-def _split(plan: Plan, account: Account) -> tuple[dict[int, Run], list[Program]]:
-    """The runs that are there, by their jobs' numbers, and the programs of those that are not."""
+def _split(plan: Plan, account: Account) -> tuple[dict[Place, Run], list[Program]]:
+    """The runs that are there, by their jobs' places, and the programs of those that are not."""
     for job, key in plan.jobs():
         before = plan.folder / refused_key(job)
         if before.name != key and failed_run(before):
             shutil.rmtree(before)  # what it failed by is mended
-    runs: dict[int, Run] = {}
+    runs: dict[Place, Run] = {}
     missing, keys = [], set()
     for program in plan.programs:
         places = []
         for place, (job, key) in enumerate(zip(program.group.jobs, program.keys, strict=True)):
             row = found_run(plan.folder, key, program.trainer.save)
             if row is not None:
-                runs[job.number] = Run(plan.folder / key, row)
+                runs[job.number, job.stage] = Run(plan.folder / key, row)
             elif key not in keys:  # a job that repeats another is one run
                 places.append(place)
                 keys.add(key)
@@ -125,6 +134,12 @@ def _split(plan: Plan, account: Account) -> tuple[dict[int, Run], list[Program]]
             "they are trained again, and what was kept of them is replaced"
         )
     return runs, missing
+
+
+def _waves(programs: list[Program]) -> Iterator[list[Program]]:
+    """Programs of one stage of their chains together: the next stage starts from their models."""
+    for stage in sorted({job.stage for program in programs for job in program.group.jobs}):
+        yield [each for each in programs if each.group.jobs[0].stage == stage]
 
 
 @contextmanager
@@ -157,13 +172,13 @@ def stop_asked(time_limit: float | None) -> Iterator[Callable[[], str]]:
 
 @dataclass
 class Sweep:
-    """A plan while it is trained: ``runs`` are those that are finished, by their jobs' numbers."""
+    """A plan while it is trained: ``runs`` are those that are finished, by their jobs' places."""
 
     plan: Plan
     settings: Chosen
     account: Account
     here: Origin
-    runs: dict[int, Run]
+    runs: dict[Place, Run]
 
     def train(
         self, programs: list[Program], progress: Progress, stopping: Callable[[], str]
@@ -240,10 +255,46 @@ class Sweep:
                 self.fail(job, failed_row(job, key, error, self.here, portion))
             return
         self.account.energies.append(outcome.energy)
+        portion = self.timed(portion, outcome)
         for job, row, model in runs_of(portion, outcome, self.settings.execution, self.here):
-            self.runs[job.number] = self._write(job, row, model)
+            self.runs[job.number, job.stage] = self._write(job, row, model)
             self.account.trained += 1
         self.checkpoints_of(portion, print).remove()
+
+    def begun(self, programs: list[Program]) -> list[Program]:
+        """The programs of a wave with what their runs start from; without it a run fails."""
+        found = []
+        for program in programs:
+            ready = []
+            for place, (job, key) in enumerate(zip(program.group.jobs, program.keys, strict=True)):
+                parent = job.parent
+                if parent and parent.planned and not (Path(parent.folder) / models.NAME).is_file():
+                    error = f"the run {parent.run}, whose model it starts from, failed"
+                    self.fail(job, failed_row(job, key, error, self.here, program))
+                else:
+                    ready.append(place)
+            if ready:
+                found.append(program.only(ready).begun())
+        return found
+
+    def timed(self, portion: Program, outcome: Result) -> Program:
+        """The portion of a chain with the milliseconds of its model and of its parent's.
+
+        They are taken in turns, of one example; other programs may be at work beside them.
+        """
+        if not portion.group.jobs[0].route:
+            return portion
+        after, before = (
+            jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[0]), tree)
+            for tree in (outcome.models, portion.start)
+        )
+        data = portion.data
+        example = jax.numpy.asarray(data.train.inputs[:1])
+        example = data.preparation(example) if data.raw else example
+        forms = {"parent_latency_ms": before, "latency_ms": after}
+        times = latencies(forms, example, batch_sizes=(1,))
+        found = {each.form: 1e3 * each.median_seconds for each in times}
+        return replace(portion, costs={**portion.costs, **found})
 
     def fail(self, job: Job, row: Row) -> None:
         """Write the row of a job that raised, unless an earlier one, with numbers, is there."""
@@ -271,7 +322,7 @@ class Sweep:
             del config
             folder = Path(job.config.hydra.runtime.output_dir)
             if model is not None:
-                said = {"key": row.key, "saved": row.saved, "family": row.family, "task": row.task}
+                said = notes_of(row.key, row.saved, row.family, row.task)
                 models.save(model, folder / models.NAME, notes=said)
             rows.write(row, folder)
             return score(row)

@@ -10,8 +10,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
@@ -23,7 +25,6 @@ from hydra.core.utils import JobRuntime, setup_globals
 from hydra.version import VersionBase, setbase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from smallnets.rows import Row
 from smallnets.sweep.build import build
 from smallnets.traced import Fraction, Share, declared
 
@@ -32,19 +33,33 @@ _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\d*\.\d+|\d+(\.\d*)?[eE][+-]?\d+)")
 
 
 class Parent(NamedTuple):
-    """A kept run that others start from: its row, its network, and the shape of that in words.
+    """A kept run that others start from, or learn from: what they must know of it.
 
-    ``saved`` says which of the run's models it is: the last and the best are two parents.
+    ``run`` is its key, ``saved`` says which of its models it is: the last and the best are two
+    parents. ``shape`` is that of the network in words, ``model`` the config of the network that
+    was trained, ``route`` what has been done to it since. Where it is ``planned``, it is a run of
+    the same plan: its network is abstract, and will lie in ``folder``.
     """
 
-    row: Row
+    run: str
+    saved: str
+    family: str
+    model: Any
     network: Any
     shape: str
-    saved: str
+    folder: str
+    route: str = ""
+    planned: bool = False
 
     @property
     def key(self) -> str:
-        return f"{self.row.key}-{self.saved}"
+        return f"{self.run}-{self.saved}"
+
+
+def shape_of(network: Any) -> str:
+    """What two networks of one program have in common: their structure and their arrays' shapes."""
+    shapes = [f"{leaf.shape} {leaf.dtype}" for leaf in jax.tree.leaves(network)]
+    return f"{jax.tree.structure(network)} {shapes}"
 
 
 class Job(NamedTuple):
@@ -52,7 +67,11 @@ class Job(NamedTuple):
 
     ``config`` is what Hydra's ``run_job`` takes, ``resolved`` its plain values without Hydra's own,
     ``traced`` the type of each number that may vary inside a program, by its dotted path;
-    ``parent`` the run whose model it starts from.
+    ``parent`` the run whose model it starts from, ``teacher`` the one whose answers it learns from.
+
+    Of a chain of passes (:mod:`smallnets.sweep.chains`) each stage is a job, with the number of the
+    one that Hydra counts: ``stage`` counts them, ``chain`` are those that follow, ``label`` and
+    ``route`` say what this one does and what is done so far, ``root`` is where the chain began.
     """
 
     number: int
@@ -60,6 +79,14 @@ class Job(NamedTuple):
     resolved: dict[str, Any]
     traced: dict[str, type]
     parent: Parent | None = None
+    teacher: Parent | None = None
+    stage: int = 0
+    chain: tuple[tuple[str, Any], ...] = ()
+    label: str = ""
+    route: str = ""
+    root: Path | None = None
+    whole: dict[str, Any] = {}  # noqa: RUF012  # the whole chain's, never written to
+    full: DictConfig | None = None
 
 
 class _Template(NamedTuple):
@@ -214,8 +241,13 @@ def group(jobs: Iterable[Job]) -> list[Group]:
 
 
 def _same(rest: dict[str, Any], numbers: dict[str, Any], job: Job) -> str:
-    """What two jobs of one program have in common."""
-    return json.dumps([rest, list(numbers), job.parent and job.parent.shape], sort_keys=True)
+    """What two jobs of one program have in common; folders of parents are not of it."""
+    rest = {name: value for name, value in rest.items() if name not in ("start", "teacher")}
+    return json.dumps([rest, list(numbers), job.stage, _shapes(job)], sort_keys=True)
+
+
+def _shapes(job: Job) -> list[str | None]:
+    return [each and each.shape for each in (job.parent, job.teacher)]
 
 
 def _has(config: Any, path: str) -> bool:

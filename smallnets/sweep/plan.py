@@ -22,11 +22,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from smallnets import models
+from smallnets.compress.stage import applied
+from smallnets.compress.stage import stages as compressing
 from smallnets.measure.budget import Network, solve
 from smallnets.measure.costs import counted_costs
 from smallnets.measure.search import Sizes
 from smallnets.sweep import CONF, forget_an_empty_cache
 from smallnets.sweep.build import build, check, load, one_line
+from smallnets.sweep.chains import family, first_stage, next_stage
 from smallnets.sweep.jobs import (
     Group,
     Job,
@@ -38,7 +42,7 @@ from smallnets.sweep.jobs import (
 )
 from smallnets.sweep.keys import LENGTH, fingerprint, run_key
 from smallnets.sweep.labels import Labels
-from smallnets.sweep.parents import Parents
+from smallnets.sweep.parents import Parents, ancestors, answers, check_teacher, parent_network
 from smallnets.tasks.data import Data
 from smallnets.traced import assign
 from smallnets.training.batch import Stages
@@ -63,6 +67,7 @@ class Program:
     task: str
     keys: list[str]  # of each run
     start: Any = None  # the networks that the runs start from, with a leading axis of runs
+    taught: Any = None  # a teacher's answers to the train split, [runs, examples, outputs]
 
     @property
     def label(self) -> str:
@@ -79,7 +84,7 @@ class Program:
         Where FLOPs are not counted, two for each parameter.
         """
         trainer, flops = self.trainer, self.costs.get("flops", 2 * self.parameters)
-        return len(self.group.jobs) * flops * trainer.steps * trainer.batch_size
+        return len(self.group.jobs) * flops * max(trainer.steps, 1) * trainer.batch_size
 
     def only(self, places: list[int]) -> "Program":
         """The program of some of these runs."""
@@ -91,20 +96,45 @@ class Program:
             families=[self.families[place] for place in places],
             keys=[self.keys[place] for place in places],
             start=jax.tree.map(lambda leaf: leaf[np.asarray(places)], self.start),
+            taught=None if self.taught is None else self.taught[np.asarray(places)],
         )
 
     @property
     def inputs(self) -> tuple[dict[str, np.ndarray], Any]:
         """What the runs differ in, each leaf with a leading axis of them."""
-        return self.group.values, self.start
+        return self.group.values, self.start, self.taught
 
     def stages(self, inputs: Any, arrays: dict[str, Arrays]) -> Stages:
         """The training of the run with these inputs, which may be tracers: pure functions."""
-        values, start = inputs
+        values, start, taught = inputs
         tree = self.tree
         for path, value in values.items():
             tree = assign(tree, path, value)
-        return tree().stages(self.data, arrays, start)
+        trainer = tree()
+        if trainer.compress:
+            return compressing(trainer, self.data, arrays, start)
+        if taught is not None:
+            train = replace(arrays["train"], more={"teacher": taught})
+            arrays = {**arrays, "train": train}
+        return trainer.stages(self.data, arrays, start)
+
+    def begun(self) -> "Program":
+        """The program with the networks that its runs start from, once their runs are done.
+
+        Raises ValueError where one has left no model.
+        """
+        jobs = self.group.jobs
+        start, taught = self.start, self.taught
+        if start is None and jobs[0].parent is not None:
+            networks = [parent_network(job.parent, job) for job in jobs if job.parent]
+            start = jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
+        if taught is None and jobs[0].teacher is not None:
+            teachers = [job.teacher for job in jobs if job.teacher]
+            inputs = self.data.train.inputs
+            prepare = self.data.preparation if self.data.raw else None
+            found = {each.key: answers(each.network, inputs, prepare) for each in teachers}
+            taught = np.stack([found[each.key] for each in teachers])
+        return replace(self, start=start, taught=taught)
 
 
 class Refused(NamedTuple):
@@ -187,25 +217,39 @@ def plan_jobs(
     jobs = compose(context.config_loader, config, overrides, first)
     parents = Parents()
     jobs = (_with_the_sweep(job, config) for job in track("composing", jobs, len(overrides)))
-    groups = group(map(parents.of, jobs))
-    if not groups:
+    folder = Path(config.hydra.sweep.dir)
+    jobs = [first_stage(parents.of(job)) for job in jobs]
+    if not jobs:
         raise ValueError("a sweep needs at least one run, but an empty list leaves none: fill it")
     labels = Labels(searching(context.config_loader, config.hydra.searchpath or []))
     fingerprints = functools.cache(fingerprint)
     loaded: dict[str, Data] = {}
     programs, refused = [], []
     first_error = None
-    for each in track("checking", groups, len(groups)):
-        try:
-            programs.append(_prepare(each, labels, fingerprints, loaded))
-        except ValueError as error:
-            if not raised_by_own_code(error, each.jobs[0].resolved["allow"]):
-                raise
-            first_error = first_error or error
-            refused += [Refused(job, refused_key(job), str(error)) for job in each.jobs]
+    while jobs:  # those of a chain's next stage follow once what they start from is known
+        groups, jobs = group(jobs), []
+        for each in track("checking", groups, len(groups)):
+            try:
+                programs.append(_prepare(each, labels, fingerprints, loaded))
+                jobs += _following(programs[-1], folder)
+            except ValueError as error:
+                if not raised_by_own_code(error, each.jobs[0].resolved["allow"]):
+                    raise
+                first_error = first_error or error
+                refused += [Refused(job, refused_key(job), str(error)) for job in each.jobs]
     if not programs and first_error is not None:
         raise first_error
-    return Plan(programs, Path(config.hydra.sweep.dir), config, context, refused)
+    return Plan(programs, folder, config, context, refused)
+
+
+def _following(program: Program, folder: Path) -> list[Job]:
+    """The jobs of the stages that follow those of a program in their chains."""
+    saved = program.trainer.save
+    return [
+        next_stage(job, program.network, key, saved, folder)
+        for job, key in zip(program.group.jobs, program.keys, strict=True)
+        if job.chain
+    ]
 
 
 def raised_by_own_code(error: BaseException | None, packages: Sequence[str]) -> bool:
@@ -251,11 +295,20 @@ def _prepare(
         label = labels.family(first, tree)
         tree, sizes = _resize(tree, data, label, first.config.hydra.overrides.task)
     else:
-        label = first.parent.row.family
-        networks = [job.parent.network for job in group.jobs if job.parent]
-        start = jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
+        label = family(first)
+        if not first.parent.planned:
+            networks = [job.parent.network for job in group.jobs if job.parent]
+            start = jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
     trainer = tree()
-    network = check(trainer, data, label, first.parent and first.parent.network)
+    network = first.parent and first.parent.network
+    with one_line(f"{label}: "):
+        if first.teacher is not None:
+            check_teacher(trainer, data, first.teacher.network)
+        if trainer.compress:
+            network = applied(trainer, data, network)
+    network = check(trainer, data, label, network)
+    if trainer.view is not None:  # what is kept is the network in its view
+        network = jax.eval_shape(partial(trainer.view, training=False, key=None), network)
     costs = counted_costs(network, trainer.batch(data))
     families, keys = [], []
     for place, job in enumerate(group.jobs):
@@ -263,9 +316,16 @@ def _prepare(
         for path, values in group.values.items():
             exact = assign(exact, path, values[place].item())
             given = assign(given, path, functools.reduce(getitem, path.split("."), job.resolved))
-        families.append(labels.family(job, given) if job.parent is None else job.parent.row.family)
-        keys.append(run_key(exact, fingerprints(data), job.parent.key if job.parent else ""))
+        families.append(family(job) if job.parent else labels.family(job, given))
+        keys.append(run_key(exact, fingerprints(data), ancestors(job)))
+    said = notes_of(keys[0], trainer.save, families[0], task)
+    costs["file_bytes"] = models.file_bytes(models.kept(network, data), said)
     return Program(group, tree, trainer, data, network, sizes, costs, families, task, keys, start)
+
+
+def notes_of(key: str, saved: str, family: str, task: str) -> dict[str, str]:
+    """What a model's file says of its run."""
+    return {"key": key, "saved": saved, "family": family, "task": task}
 
 
 def _resize(

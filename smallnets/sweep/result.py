@@ -12,7 +12,7 @@ from rich.table import Table
 
 from smallnets.measure import machine
 from smallnets.measure.energy import Energy
-from smallnets.models import Model
+from smallnets.models import Model, kept
 from smallnets.nn.mixture import has_capacity
 from smallnets.rows import Row
 from smallnets.sweep.jobs import Job
@@ -95,7 +95,7 @@ def runs_of(
         # The last update is in no training loss. A metric alone may be no number in a sound run: an
         # AUC where a split has one class.
         ends = [curve[-1] for name, curve in curves.items() if name.endswith("_loss")]
-        diverged = not all(map(math.isfinite, [*curves["train_loss"], *ends]))
+        diverged = not all(map(math.isfinite, [*curves.get("train_loss", ()), *ends]))
         metrics = {name: curve[-1] for name, curve in curves.items()}
         row = Row(
             family=program.families[index],
@@ -115,6 +115,8 @@ def runs_of(
             config=resized(job.resolved, program.sizes),
             key=program.keys[index],
             parent=job.parent.key if job.parent else "",
+            route=job.route or (job.parent.route if job.parent else ""),
+            teacher=job.teacher.key if job.teacher else "",
             saved=trainer.save,
             perfect={each.name: each.perfect for each in data.scores if each.perfect},
             dropless=has_capacity(program.network),
@@ -123,17 +125,7 @@ def runs_of(
             yield job, row, None
             continue
         network = jax.tree.map(lambda leaf, index=index: leaf[index], result.models)
-        yield (
-            job,
-            row,
-            Model(
-                network,
-                data.preparation,
-                classes=data.names,
-                kind=data.kind,
-                targets=data.targets,
-            ),
-        )
+        yield job, row, kept(network, data)
 
 
 def score(row: Row) -> float:

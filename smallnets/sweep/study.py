@@ -145,7 +145,7 @@ def _claim(plan: Plan, account: Account) -> None:
 
 def _ways(plan: Plan) -> dict[str, set[Any]]:
     """How a plan's runs are trained, by what a label does not say."""
-    jobs = [job for job, _ in plan.jobs()]
+    jobs = [job for job, _ in plan.jobs() if not job.route]  # a label says what a chain did
     ways = {
         name: {job.resolved[name] for job in jobs} for name in ("steps", "batch_size", "precision")
     }

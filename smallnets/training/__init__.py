@@ -8,6 +8,7 @@ from smallnets.training.objective import (
     absolute_error,
     binary_cross_entropy,
     cross_entropy,
+    distil,
     huber,
     squared_error,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "cosine_schedule",
     "cross_entropy",
     "cutout",
+    "distil",
     "flip",
     "gradient_transformation",
     "has_fans",

@@ -40,9 +40,10 @@ class Trainer:
     network's products in training. ``start`` names the run, or the runs by seed, whose kept model
     is trained on; ``compress`` holds what is done to it, a chain that a plan turns into runs of one
     pass each (:mod:`smallnets.compress`), which look at ``calibration`` training examples and take
-    no steps. ``teacher`` names runs likewise, for an objective that asks for their answers. ``cache`` is the folder of prepared data and compiled programs; ``study`` holds
-    what other values of the config refer to, ``allow`` names the packages besides ours that its
-    calls may be of.
+    no steps. ``teacher`` names runs likewise, whose answers to a batch are its ``more["teacher"]``.
+    ``cache`` is the folder of prepared data and compiled programs; ``study`` holds what other
+    values of the config refer to, ``allow`` names the packages besides ours that its calls may be
+    of.
     Raises ValueError where steps, batch size and evaluations do not fit each other, and for another
     ``save``.
     """
@@ -186,7 +187,8 @@ class Trainer:
                 f"the network must return float32 logits {expected}, but returns {logits.dtype} "
                 f"{logits.shape}: choose a model for these labels"
             )
-        batch = Arrays(self.batch(data), labels)
+        more = {} if self.teacher is None else {"teacher": logits}
+        batch = Arrays(self.batch(data), labels, more)
         if self._augment is not None:
             batch = jax.eval_shape(self._augment, jax.random.key(0), batch)
         loss = jax.eval_shape(partial(self.loss, data), network, batch)

@@ -7,17 +7,23 @@ refer to them, so they stay.
 """
 
 from smallnets.compress.factorise import low_rank, projected
+from smallnets.compress.merge import merged_experts
 from smallnets.compress.prune import without_experts, without_heads, without_units
 from smallnets.compress.quantise import in_code, quantisation_aware
+from smallnets.compress.share import tied
 from smallnets.compress.watch import unwatched, watched
+from smallnets.compress.zeros import with_zeros
 
 __all__ = [
     "in_code",
     "low_rank",
+    "merged_experts",
     "projected",
     "quantisation_aware",
+    "tied",
     "unwatched",
     "watched",
+    "with_zeros",
     "without_experts",
     "without_heads",
     "without_units",

@@ -5,10 +5,11 @@
 On MNIST-1D: a residual network of width 128 and depth 4 is trained for 1,000 steps, ten seeds, and
 one more as the teacher. What all else is compared with is that network trained on for STEPS steps
 with the teacher's answers. The routes take as many steps after their parent, with the same answers:
-factorised and then trained in a code, or a small network trained in a code from the start. A route's
-learning rate is that of two with the lower mean validation error on seeds that take no other part.
-Prints bytes on disk, test error, and the 95 % interval (Student's t) of the paired difference to
-the reference; "holds" is an upper end of at most one point.
+factorised and then trained in a code, or a small network trained in a code from the start; all are
+sized by the budget of a file with 40 times fewer bytes. A route's learning rate is that of two with
+the lower mean validation error on two seeds that take no other part. Prints bytes on disk, test
+error, and the 95 % interval (Student's t) of the paired difference to the reference; "holds" is an
+upper end of at most one point.
 """
 
 import sys
@@ -25,11 +26,11 @@ import smallnets
 from smallnets import models
 from smallnets.sweep.execute import Run
 
-SEEDS, TUNING, TEACHER = range(10), range(10, 13), 13
-STEPS, RATES = 2000, (1e-3, 3e-3)
+SEEDS, TUNING, TEACHER = range(10), range(10, 12), 13
+STEPS, RATES, TIMES = 1000, (1e-3, 3e-3), 40
 LARGE = ["model.width=128", "model.depth=4"]
-VIEW = "smallnets.compress.quantisation_aware"
 AWARE = "compress=[factorise,quantisation_aware]"
+VIEW = "_target_:smallnets.compress.quantisation_aware,_partial_:true,code:int4,group:32"
 
 
 class Route(NamedTuple):
@@ -41,26 +42,19 @@ class Route(NamedTuple):
 
 
 def in_code(code: str, group: int) -> list[str]:
+    view = "compress.quantisation_aware.view"
+    return [f"{view}.code={code}", f"{view}.group={group}"]
+
+
+def routes(size: int) -> list[Route]:
+    """The reference, and the routes to a file of ``size`` bytes."""
+    small = [f"budget.file_bytes={size}", "budget.at_most=true"]
     return [
-        f"compress.quantisation_aware.view.code={code}",
-        f"compress.quantisation_aware.view.group={group}",
+        Route("large, trained on", ["compress=[finetune]"]),
+        Route("SVD, int4", [AWARE, *in_code("int4", 32), *small]),
+        Route("SVD, ternary", [AWARE, *in_code("ternary", 0), *small]),
+        Route("small, int4", ["model.depth=4", f"view={{{VIEW}}}", *small], begins_large=False),
     ]
-
-
-ROUTES = [
-    Route("large, trained on", ["compress=[finetune]"]),
-    Route("SVD .15, int4", [AWARE, "compress.factorise.ratio=0.15", *in_code("int4", 32)]),
-    Route("SVD .35, ternary", [AWARE, "compress.factorise.ratio=0.35", *in_code("ternary", 0)]),
-    Route(
-        "width 40, int4 from the start",
-        [
-            "model.width=40",
-            "model.depth=4",
-            f"+view={{_target_:{VIEW},_partial_:true,code:int4,group:32}}",
-        ],
-        begins_large=False,
-    ),
-]
 
 
 def trained(folder: Path, seeds: Sequence[int], words: list[str]) -> list[Run]:
@@ -98,7 +92,7 @@ def main() -> None:
     before = errors(large[: len(SEEDS)])
     table.add_row("large", "", f"{size:,}", "1", f"{before.mean():.1f} ± {before.std(ddof=1):.1f}")
     reference = np.zeros(0)
-    for route in ROUTES:
+    for route in routes(size // TIMES):
         tried = {rate: validation(of_route(folder, route, rate, TUNING)) for rate in RATES}
         rate = min(tried, key=lambda each: tried[each])
         runs = of_route(folder, route, rate, SEEDS)

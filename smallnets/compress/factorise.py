@@ -64,7 +64,7 @@ def low_rank(
     def rule(layer: Linear) -> Linear:
         *_, a, b = jax.eval_shape(layer.matrix).shape
         size = parameters_of(plain(layer))
-        r = rank if ratio is None else max(1, int(ratio * size / (a + b)))
+        r = rank or max(1, int((ratio or 0) * size / (a + b)))
         if is_own(first_variable(layer)) or min(a, b) < LEAST or r * (a + b) >= size:
             return layer
         gram = layer.gram[...] if isinstance(layer, Watched) else None

@@ -18,7 +18,8 @@ def applied(trainer: Trainer, data: Data, network: Any) -> Any:
 
     Raises ValueError where the pass finds nothing to do, and where it saves nothing.
     """
-    (name,) = trainer.compress or ()
+    assert trainer.compress
+    (name,) = trainer.compress
     _check_order(name, network)
     batch = trainer.batch(data)
     count = calibration(trainer, data)
@@ -65,7 +66,8 @@ def calibration(trainer: Trainer, data: Data) -> int:
 
 
 def _passed(trainer: Trainer, network: Any, inputs: jax.Array) -> Any:
-    ((_, compress),) = (trainer.compress or {}).items()
+    assert trainer.compress
+    (compress,) = trainer.compress.values()
     return compress(network, inputs)
 
 

@@ -81,9 +81,10 @@ def family(job: Job) -> str:
 
 def _stage(job: Job, chain: list[tuple[str, Any]]) -> Job:
     (name, node), *rest = chain
-    assert job.parent is not None
+    parent = job.parent
+    assert parent is not None
     plain = {key: value for key, value in job.whole.items() if key != "compress"}
-    plain |= {"start": job.parent.folder, "model": job.parent.model}
+    plain |= {"start": parent.folder, "model": parent.model}
     if "_target_" in node:
         plain |= {"compress": {name: node}, "steps": 0, "evaluations": 1, "view": None}
         plain |= {"teacher": None, "save": "last", "patience": None}
@@ -98,7 +99,7 @@ def _stage(job: Job, chain: list[tuple[str, Any]]) -> Job:
         resolved=plain,
         chain=tuple(rest),
         label=" ".join([name, *without_sizes]),
-        route=" > ".join(filter(None, [job.parent.route, said])),
+        route=" > ".join(filter(None, [parent.route, said])),
     )
 
 
@@ -155,10 +156,10 @@ def _listed(word: str) -> list[str]:
     return [each.strip() for each in value.split(",") if each.strip()]
 
 
-def summary(ends: list[tuple[Job, Row, Path]]) -> Table | None:
+def summary(ends: list[tuple[Job, Path, Row]]) -> Table | None:
     """What chains saved: bytes on disk and scores of the model they began with and of the last."""
     table = Table("route", "seed", "bytes", "fewer", "score", "before", title_justify="left")
-    for job, row, folder in ends:
+    for job, folder, row in ends:
         if not job.route or job.root is None:
             continue
         try:

@@ -97,7 +97,9 @@ def train(plan: Plan) -> list[Run]:
         console.print(f"note: {note}")
     ends = {(job.number, job.stage): job for job, _ in plan.jobs() if not job.chain}
     found = [runs[place] for place in sorted(ends) if place in runs]
-    table = summary([(ends[each], *runs[each][::-1]) for each in sorted(ends) if each in runs])
+    table = summary(
+        [(ends[each], runs[each].folder, runs[each].row) for each in ends if each in runs]
+    )
     if table:
         console.print(table)
     if account.failed:

@@ -2,9 +2,9 @@
 
 The key holds every call of the config with its defaults, the fingerprint of the prepared data, the
 keys of the runs that it starts and learns from, and ``smallnets.NUMERICS``, a number that is raised
-by hand when numerics change. It leaves out what cannot change the numbers: the packages allowed, the cache,
-folders, which model is saved, the budget whose sizes are in the model already, workers, memory and
-the device. Commit and versions stand in the row.
+by hand when numerics change. It leaves out what cannot change the numbers: the packages allowed,
+the cache, folders, which model is saved, the budget whose sizes are in the model already, workers,
+memory and the device. Commit and versions stand in the row.
 """
 
 import hashlib

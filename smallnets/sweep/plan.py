@@ -26,11 +26,12 @@ from smallnets import models
 from smallnets.compress.stage import applied
 from smallnets.compress.stage import stages as compressing
 from smallnets.measure.budget import Network, solve
-from smallnets.measure.costs import counted_costs
+from smallnets.measure.costs import AXES, Cost, counted_costs
 from smallnets.measure.search import Sizes
 from smallnets.sweep import CONF, forget_an_empty_cache
 from smallnets.sweep.build import build, check, load, one_line
 from smallnets.sweep.chains import family, first_stage, next_stage
+from smallnets.sweep.file_budget import with_file_budget
 from smallnets.sweep.jobs import (
     Group,
     Job,
@@ -100,7 +101,7 @@ class Program:
         )
 
     @property
-    def inputs(self) -> tuple[dict[str, np.ndarray], Any]:
+    def inputs(self) -> tuple[dict[str, np.ndarray], Any, Any]:
         """What the runs differ in, each leaf with a leading axis of them."""
         return self.group.values, self.start, self.taught
 
@@ -218,12 +219,13 @@ def plan_jobs(
     parents = Parents()
     jobs = (_with_the_sweep(job, config) for job in track("composing", jobs, len(overrides)))
     folder = Path(config.hydra.sweep.dir)
-    jobs = [first_stage(parents.of(job)) for job in jobs]
+    shares: dict[str, float] = {}
+    loaded: dict[str, Data] = {}
+    jobs = [first_stage(with_file_budget(parents.of(job), loaded, shares)) for job in jobs]
     if not jobs:
         raise ValueError("a sweep needs at least one run, but an empty list leaves none: fill it")
     labels = Labels(searching(context.config_loader, config.hydra.searchpath or []))
     fingerprints = functools.cache(fingerprint)
-    loaded: dict[str, Data] = {}
     programs, refused = [], []
     first_error = None
     while jobs:  # those of a chain's next stage follow once what they start from is known
@@ -293,7 +295,7 @@ def _prepare(
     start, sizes = None, {}
     if first.parent is None:
         label = labels.family(first, tree)
-        tree, sizes = _resize(tree, data, label, first.config.hydra.overrides.task)
+        tree, sizes = _resize(tree, data, label, task, first.config.hydra.overrides.task)
     else:
         label = family(first)
         if not first.parent.planned:
@@ -307,8 +309,7 @@ def _prepare(
         if trainer.compress:
             network = applied(trainer, data, network)
     network = check(trainer, data, label, network)
-    if trainer.view is not None:  # what is kept is the network in its view
-        network = jax.eval_shape(partial(trainer.view, training=False, key=None), network)
+    network = seen(trainer, network)
     costs = counted_costs(network, trainer.batch(data))
     families, keys = [], []
     for place, job in enumerate(group.jobs):
@@ -323,13 +324,20 @@ def _prepare(
     return Program(group, tree, trainer, data, network, sizes, costs, families, task, keys, start)
 
 
+def seen(trainer: Trainer, network: Any) -> Any:
+    """The network that is kept, in the view of its training, its arrays abstract."""
+    if trainer.view is None:
+        return network
+    return jax.eval_shape(partial(trainer.view, training=False, key=None), network)
+
+
 def notes_of(key: str, saved: str, family: str, task: str) -> dict[str, str]:
     """What a model's file says of its run."""
     return {"key": key, "saved": saved, "family": family, "task": task}
 
 
 def _resize(
-    tree: partial[Trainer], data: Data, label: str, overrides: Sequence[str]
+    tree: partial[Trainer], data: Data, label: str, task: str, overrides: Sequence[str]
 ) -> tuple[partial[Trainer], Sizes]:
     """``tree`` with the sizes of its model that meet its budget, and these; as it is without one.
 
@@ -356,9 +364,16 @@ def _resize(
     def network(sizes: Sizes) -> Network:
         return resized(tree, sizes)().network(data)
 
+    def of_file(model: Any, batch: jax.ShapeDtypeStruct) -> Cost:
+        del batch
+        network = seen(trainer, model)
+        said = notes_of("0" * LENGTH, trainer.save, label, task)
+        return Cost(models.file_bytes(models.kept(network, data), said))
+
     with one_line(f"{label}: "), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of networks that are only tried; check() says its own
-        sizes = solve(budget, network, trainer.batch(data), knobs=knobs)
+        axes = {**AXES, "file_bytes": of_file}
+        sizes = solve(budget, network, trainer.batch(data), knobs=knobs, axes=axes)
     return resized(tree, sizes), sizes
 
 

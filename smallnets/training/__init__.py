@@ -22,6 +22,7 @@ from smallnets.training.optimizer import (
     muon_matrices,
     standard,
 )
+from smallnets.training.sparsity import gradually_sparse, zeros_kept
 from smallnets.training.trainer import Trainer
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "distil",
     "flip",
     "gradient_transformation",
+    "gradually_sparse",
     "has_fans",
     "huber",
     "linear_schedule",
@@ -44,4 +46,5 @@ __all__ = [
     "shift",
     "squared_error",
     "standard",
+    "zeros_kept",
 ]

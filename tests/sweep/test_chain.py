@@ -61,9 +61,9 @@ def test_a_chain_from_the_command_to_its_last_model(
 
     smallnets(*words, *out)  # the same twice: all is found
     assert "2 of them there before" in " ".join(capsys.readouterr().out.split())
-    sizes = ["compress=[factorise,quantise]", "budget.file_bytes=4_400", "budget.at_most=true"]
+    sizes = ["compress=[factorise,quantise]", "budget.file_bytes=5_000", "budget.at_most=true"]
     plan = library.plan(f"start={run}", *sizes, *FEW, *folders(cache, tmp_path / "sized"))
-    assert 4_000 < plan.programs[-1].costs["file_bytes"] <= 4_400
+    assert 4_500 < plan.programs[-1].costs["file_bytes"] <= 5_000
 
 
 @pytest.mark.slow

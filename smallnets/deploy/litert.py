@@ -25,7 +25,8 @@ def convert(text: str, out: Path) -> None:
 
 def quantize(program: Path, out: Path, *, bits: int = 8) -> dict[str, int]:
     """Write the file with weights of 8 or 4 bits; return its products, as :mod:`.onnx` has them."""
-    return json.loads(environment.run("litert", "litert", [f"int{bits}", program, out]))
+    said = environment.run("litert", "litert", [f"int{bits}", program, out])
+    return json.loads(said.splitlines()[-1])
 
 
 def main(arguments: list[str]) -> None:

@@ -47,7 +47,9 @@ def run(route: str, module: str, arguments: Sequence[object], allow: Sequence[st
     """
     command = [interpreter(route), "-P", "-m", f"smallnets.deploy.{module}", *map(str, arguments)]
     with linked(("smallnets", *allow)) as folder:
-        here = {**os.environ, "PYTHONPATH": str(folder), "JAX_PLATFORMS": "cpu"}
+        inherited = os.environ.get("PYTHONPATH", "") if route not in ENVIRONMENTS else ""
+        path = os.pathsep.join(filter(None, [str(folder), inherited]))
+        here = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
         done = subprocess.run(command, env=here, capture_output=True, text=True)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from smallnets.nn.parameter import Factory
@@ -96,9 +97,9 @@ def rotate(x: jax.Array, *, base: float) -> jax.Array:
     """
     positions, size = x.shape[-3], x.shape[-1]
     half = size // 2
-    frequencies = base ** (-jnp.arange(half) / half)
-    angles = jnp.outer(jnp.arange(positions, dtype=float), frequencies)[:, None]  # [T, 1, h/2]
+    frequencies = base ** (-np.arange(half) / half)
+    angles = np.outer(np.arange(positions), frequencies)[:, None]  # [T, 1, h/2]
     first, second = x[..., :half], x[..., half:]
-    cos = jnp.broadcast_to(jnp.cos(angles), first.shape).astype(x.dtype)
-    sin = jnp.broadcast_to(jnp.sin(angles), first.shape).astype(x.dtype)
+    cos = jnp.broadcast_to(jnp.asarray(np.cos(angles), x.dtype), first.shape)
+    sin = jnp.broadcast_to(jnp.asarray(np.sin(angles), x.dtype), first.shape)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

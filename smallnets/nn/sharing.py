@@ -79,6 +79,19 @@ class Stack(nnx.Module):
         own, shared = _parts(self.blocks)
         return combine(own, jax.tree.map(lambda leaf: leaf[index], shared))
 
+    def written_out(self) -> list[Any]:
+        """The block of each call, in a list; calls that share a block share its arrays."""
+        own, shared = _parts(self.blocks)
+        blocks = [jax.tree.map(lambda leaf: leaf[i], shared) for i in range(self.unique)]  # noqa: B023
+        depth = self.loops * self.unique
+        which = (
+            i % self.unique if self.order == "cyclic" else i // self.loops for i in range(depth)
+        )
+        return [
+            combine(jax.tree.map(lambda leaf: leaf[i], own), blocks[block])  # noqa: B023
+            for i, block in enumerate(which)
+        ]
+
     def __call__(self, x: jax.Array) -> jax.Array:
         own, shared = _parts(self.blocks)
 
@@ -174,6 +187,14 @@ class SharedPart(nnx.Module):
         blocks = jax.tree.map(lambda leaf: leaf, self.blocks)
         part = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (depth, *leaf.shape)), self.shared)
         setattr(blocks, self.part, part)
+        return blocks
+
+    def written_out(self) -> list[Any]:
+        """The block of each call, in a list; all of them hold the very same shared part."""
+        depth = jax.tree.leaves(self.blocks)[0].shape[0]
+        blocks = [jax.tree.map(lambda leaf: leaf[i], self.blocks) for i in range(depth)]  # noqa: B023
+        for block in blocks:
+            setattr(block, self.part, self.shared)
         return blocks
 
     def __call__(self, x: jax.Array) -> jax.Array:

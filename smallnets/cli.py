@@ -32,7 +32,11 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
     "describe": ("smallnets.sweep.description:main", "what a config's network costs, part by part"),
     "analyse": ("smallnets.analysis.command:main", "fit laws to runs and write their report"),
     "reproduce": ("smallnets.sweep.reproduce:main", "train a recorded run again and compare"),
-    "export": ("smallnets.deploy.command:main", "a run's model as files that run elsewhere, checked"),
+    "export": (
+        "smallnets.deploy.command:main",
+        "a run's model as files that run elsewhere, checked",
+    ),
+    "generate": ("smallnets.decoding:main", "text with which a decoder goes on from a prompt"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }
 _SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")

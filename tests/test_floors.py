@@ -23,6 +23,7 @@ BELOW: dict[str, set[str]] = {
     "training": {"nn", "tasks", "traced"},
     "measure": {"nn"},
     "models": {"allowed", "files", "tasks", "traced", "training"},
+    "decoding": {"nn", "models"},
     "testing": {"nn", "measure", "models"},
     "analysis": {"__version__", "files", "rows"},
     "sweep": {"NUMERICS", "allowed", "files", "traced", "rows", "nn", "tasks", "training",

@@ -41,7 +41,8 @@ class Row:
     model lies beside the row: the ``last``, the ``best``, or ``none``. ``perfect`` is the best
     value of each metric of which more is better, such as 1 of an AUC, without the split's name;
     ``versions`` name, besides packages, the ``numerics`` of :mod:`smallnets`: rows that differ in
-    it don't compare bit by bit. ``dropless`` is true where experts had a capacity in training, and none where it was scored.
+    it don't compare bit by bit. ``dropless`` is true where experts had a capacity in training, and
+    none where it was scored.
     A run that raised has status ``"failed"``, ``error``, one line, and no numbers.
     """
 

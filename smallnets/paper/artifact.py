@@ -52,6 +52,8 @@ def write(paper: Path, out: Path, *, anonymous: bool = False, wheels: Path | Non
         raise ValueError(
             "an artefact holds the code, and this smallnets is of no checkout: make it in a clone"
         )
+    if _git(code, "status", "--porcelain", "--", "smallnets", "conf", "hydra_plugins"):
+        raise ValueError("the code has changes that are not committed: commit them first")
     build(paper)
     files = {
         name: code / name
@@ -64,8 +66,6 @@ def write(paper: Path, out: Path, *, anonymous: bool = False, wheels: Path | Non
         files |= {f"wheels/{path.name}": path for path in sorted(wheels.iterdir())}
     offline = "--no-index --find-links wheels " if wheels is not None else ""
     commit = _git(code, "rev-parse", "--short=12", "HEAD").strip()
-    if _git(code, "status", "--porcelain", "--", "smallnets", "conf", "hydra_plugins"):
-        raise ValueError("the code has changes that are not committed: commit them first")
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     said = README.format(commit=commit, python=python, offline=offline)
     contents = {name: path.read_bytes() for name, path in files.items()}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from smallnets.paper.latex import HEADER, escaped
 from smallnets.paper.queries import Data
 from smallnets.paper.sources import Sources
-from smallnets.paper.statements import seeds_of, tasks, tried
+from smallnets.paper.statements import hours, seeds_of, since, tasks, tried
 
 
 class Evidence(NamedTuple):
@@ -92,16 +92,15 @@ def _bars(sources: Sources, data: dict[str, Data]) -> Evidence:
 
 
 def _compute(sources: Sources, data: dict[str, Data]) -> Evidence:
-    ledger = sources.tables["ledger"].table
     devices = sorted({device for each in sources.studies.values() for device in each.devices})
-    if ledger.is_empty():
+    if not since(sources):
         return Evidence("", "there is no ledger of sweeps")
     runs = sum(sum(each.status.values()) for each in sources.studies.values())
     shown = sum(each.seconds for each in sources.studies.values())
     return Evidence(
         f"On {'; '.join(devices)}: {shown / max(runs, 1):.1f} seconds a run, {shown / 3600:.2f} "
-        f"hours for what is shown and {ledger['seconds'].sum() / 3600:.2f} for the whole project, "
-        f"failed and preliminary sweeps included, since {ledger['started'].min()[:10]}."  # type: ignore[index]
+        f"hours for what is shown and {hours(sources):.2f} for the whole project, failed and "
+        f"preliminary sweeps included, since {since(sources)}."
     )
 
 

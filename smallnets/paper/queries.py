@@ -13,7 +13,7 @@ Each ``[number.NAME]``, ``[table.NAME]`` and ``[figure.NAME]`` is a query in SQL
 
 Tables to ask are ``STUDY.rows``, ``ledger`` and, of an analysis, ``NAME.runs`` (those that its
 curves rest on) and what ``analysis.json`` holds: ``families``, ``curves``, ``laws``,
-``comparisons``, ``multipliers``, ``budgets``, ``pareto`` and ``notes``.
+``comparisons``, ``multipliers``, ``budgets``, ``pareto``, ``notes`` and ``answer``, sentences.
 """
 
 import re

@@ -139,8 +139,8 @@ def _tables(found: Analysis) -> dict[str, pl.DataFrame]:
     stored = found.record
     notes = [{"family": "", "note": note} for note in stored["notes"]]
     budgets = [
-        {"size": budget["size"], "place": place, **line}
-        for budget in stored["budgets"]
+        {"budget": number, "size": budget["size"], "place": place, **line}
+        for number, budget in enumerate(stored["budgets"], start=1)
         for place, line in enumerate(budget["families"], start=1)
     ]
     families = [
@@ -158,7 +158,12 @@ def _tables(found: Analysis) -> dict[str, pl.DataFrame]:
         {key: value for key, value in line.items() if not isinstance(value, list)}
         for line in stored["comparisons"]
     ]
-    plain = {"families": families, "comparisons": comparisons, "budgets": budgets, "notes": notes}
+    answers = [
+        {"place": place, "sentence": sentence}
+        for place, sentence in enumerate(stored["answer"], start=1)
+    ]
+    plain = {"families": families, "comparisons": comparisons, "budgets": budgets}
+    plain |= {"notes": notes, "answer": answers}
     return {
         "runs": found.study.runs,
         "curves": record.curves(found.study),

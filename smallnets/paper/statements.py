@@ -150,22 +150,33 @@ def studies(sources: Sources, data: dict[str, Data]) -> str:
 
 def spent(sources: Sources) -> str:
     """What the whole project took by its ledger, failed and preliminary sweeps included."""
-    ledger = sources.tables["ledger"].table
-    if ledger.is_empty():
+    sweeps = sources.tables["ledger"].table.to_dicts()
+    if not sweeps:
         return "\\phantomsection\\label{par:ledger}There is no ledger of what the project ran."
-    unfinished = int((ledger["status"] != "finished").sum())
-    joules = ledger["joules"]
-    known = f"{joules.sum() / 1e6:.2f} MJ" if joules.dtype.is_numeric() else "no joules known"
-    lacking = int(joules.null_count())
-    lacks = f" (of {lacking} sweeps they are not known)" if lacking else ""
-    days = ledger["started"].str.slice(0, 10)
+    unfinished = sum(sweep["status"] != "finished" for sweep in sweeps)
+    joules = [sweep["joules"] for sweep in sweeps if sweep["joules"] is not None]
+    lacking = len(sweeps) - len(joules)
+    lacks = f" (without {lacking} sweeps, of which they are not known)" if lacking else ""
     text = (
-        f"The whole project, by the ledger that counts every sweep since {days.min()}: "
-        f"{len(ledger):,} sweeps, of which {unfinished} did not finish, "
-        f"{ledger['trained'].sum():,} runs trained and {ledger['failed'].sum():,} failed, "
-        f"{ledger['seconds'].sum() / 3600:.1f} hours, {known}{lacks}."
+        f"The whole project, by the ledger that counts every sweep since {since(sources)}: "
+        f"{len(sweeps):,} sweeps, of which {unfinished} did not finish, "
+        f"{sum(sweep['trained'] for sweep in sweeps):,} runs trained and "
+        f"{sum(sweep['failed'] for sweep in sweeps):,} failed, {hours(sources):.2f} hours, "
+        f"{sum(joules) / 1000:.1f} kJ{lacks}."
     )
     return f"\\phantomsection\\label{{par:ledger}}{escaped(text)}"
+
+
+def since(sources: Sources) -> str:
+    """The day from which on the ledger counts; empty where there is none."""
+    return min(
+        (line["started"][:10] for line in sources.tables["ledger"].table.to_dicts()), default=""
+    )
+
+
+def hours(sources: Sources) -> float:
+    """What all sweeps of the ledger took."""
+    return sum(line["seconds"] for line in sources.tables["ledger"].table.to_dicts()) / 3600
 
 
 def settings(sources: Sources) -> str:

@@ -109,8 +109,8 @@ def _files(paper: Path) -> list[str]:
 def _gather(lock: Path, wheels: Path) -> None:
     """Every package of a lock as a wheel in the folder ``wheels``."""
     wheels.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    words += ["--only-binary", ":all:", "--dest", str(wheels), "--requirement", str(lock)]
+    words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
+    words += ["--wheel-dir", str(wheels), "--requirement", str(lock)]
     ran = subprocess.run(words, capture_output=True, text=True, check=False)
     if ran.returncode:
         reason = (ran.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -37,6 +37,7 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
         "a run's model as files that run elsewhere, checked",
     ),
     "generate": ("smallnets.decoding:main", "text with which a decoder goes on from a prompt"),
+    "paper": ("smallnets.paper.command:main", "a paper of frozen rows: init, freeze, build, check"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }
 _SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")

@@ -18,12 +18,13 @@ from typing import Any
 import jax
 from filelock import FileLock, Timeout
 
-from smallnets import models, rows
+from smallnets import rows
 from smallnets.files import replacing
 from smallnets.measure import machine
 from smallnets.measure.energy import Energy
 from smallnets.rows import Row
 from smallnets.sweep import StoppedError
+from smallnets.sweep.compilations import Compilations
 from smallnets.sweep.plan import Plan
 
 STUDY, LEDGER = "study.json", "ledger.jsonl"
@@ -38,6 +39,7 @@ class Account:
     failed: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what the user must be told
     energies: list[Energy] = field(default_factory=list)
+    compiled: Compilations = field(default_factory=Compilations)
 
 
 @contextmanager
@@ -67,35 +69,6 @@ def opened(plan: Plan, commit: str) -> Iterator[Account]:
     finally:
         _note(plan, account, started, status, commit)
         lock.release()
-
-
-def found_run(folder: Path, key: str, save: str) -> Row | None:
-    """The row of the run that is kept under ``key``; None where it, or the asked model, is not.
-
-    A run that failed is none.
-    """
-    run = folder / key
-    try:
-        row = rows.read(run)
-    except ValueError:
-        return None
-    if row.status == "failed":
-        return None
-    if save != "none":
-        try:
-            if models.notes(run / models.NAME).get("saved") != save:
-                return None
-        except ValueError:
-            return None
-    return row
-
-
-def failed_run(folder: Path) -> bool:
-    """Whether a run's folder holds the row of a job that raised."""
-    try:
-        return rows.read(folder).status == "failed"
-    except ValueError:
-        return False
 
 
 def _claim(plan: Plan, account: Account) -> None:
@@ -145,12 +118,13 @@ def _claim(plan: Plan, account: Account) -> None:
 
 def _ways(plan: Plan) -> dict[str, set[Any]]:
     """How a plan's runs are trained, by what a label does not say."""
-    jobs = [job for job, _ in plan.jobs()]
+    jobs = [program.group.jobs[0] for program in plan.programs]
+    jobs += [each.job for each in plan.refused]
     ways = {
         name: {job.resolved[name] for job in jobs} for name in ("steps", "batch_size", "precision")
     }
     for name in ("optimizer", "objective", "augmentation"):
-        ways[name] = {str(job.config.hydra.runtime.choices.get(name)) for job in jobs}
+        ways[name] = {str(job.choices.get(name)) for job in jobs}
     return ways
 
 
@@ -170,8 +144,7 @@ def _known(path: Path) -> dict[str, Any]:
 def _list_jobs(plan: Plan) -> None:
     """Write the plan down; lines of a sweep that is run again move to the end."""
     lines = [
-        {"number": job.number, "key": key, "words": list(job.config.hydra.overrides.task)}
-        for job, key in plan.jobs()
+        {"number": job.number, "key": key, "words": list(job.words)} for job, key in plan.jobs()
     ]
     lines.sort(key=lambda line: line["number"])
     unique = {json.dumps(line): None for line in lines}

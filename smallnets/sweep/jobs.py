@@ -103,7 +103,7 @@ class Job(NamedTuple):
         """The plain numbers that its words set at traced paths."""
         found = {}
         for key, value in map(_split, self.words):
-            if key in self.traced and _is_number(value):
+            if key in self.traced and is_number(value):
                 found[key] = int(value) if _INTEGER.fullmatch(value) else float(value)
         return found
 
@@ -255,14 +255,14 @@ def _split(override: str) -> tuple[str, str]:
     return key, value
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     return bool(_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text))
 
 
 def _rest(job: Sequence[str], paths: frozenset[str]) -> tuple[str, ...]:
     """The overrides of a job; of a traced number only that it is there."""
     return tuple(
-        key if key in paths and _is_number(value) else override
+        key if key in paths and is_number(value) else override
         for override in job
         for key, value in [_split(override)]
     )

@@ -6,6 +6,7 @@ import json
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import getitem
@@ -157,8 +158,22 @@ def plan(*overrides: str, config_dir: str | Path | None = None) -> Plan:
     folder with YAMLs of one's own, as ``--config-dir`` is. Hydra's own state, of a notebook or of
     another Hydra app, is left as it was. Raises ValueError, one line, for whatever is wrong.
     """
+    with one_line(), hydra_of(overrides, config_dir) as (context, config):
+        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+        swept = [f"{key}={value}" for key, value in params.items()]
+        parser = OverridesParser.create(config_loader=context.config_loader)
+        words = parser.parse_overrides([*swept, *config.hydra.overrides.task])
+        (jobs,) = BasicSweeper.split_arguments(words, max_batch_size=None)
+        return plan_jobs(context, config, jobs)
+
+
+@contextmanager
+def hydra_of(
+    overrides: Sequence[str], config_dir: str | Path | None = None
+) -> Iterator[tuple[HydraContext, DictConfig]]:
+    """Hydra as the command has it: its context, and the config of a sweep with these overrides."""
     forget_an_empty_cache()
-    with one_line(), isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
+    with isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         if config_dir is not None:
             if not Path(config_dir).is_dir():
@@ -166,13 +181,7 @@ def plan(*overrides: str, config_dir: str | Path | None = None) -> Plan:
             loader = searching(loader, [f"file://{Path(config_dir).absolute()}"])
         with composing(overrides):
             config = loader.load_configuration("config", [*overrides], RunMode.MULTIRUN)
-        context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
-        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-        swept = [f"{key}={value}" for key, value in params.items()]
-        parser = OverridesParser.create(config_loader=loader)
-        words = parser.parse_overrides([*swept, *config.hydra.overrides.task])
-        (jobs,) = BasicSweeper.split_arguments(words, max_batch_size=None)
-        return plan_jobs(context, config, jobs)
+        yield HydraContext(config_loader=loader, callbacks=Callbacks(config)), config
 
 
 def plan_jobs(

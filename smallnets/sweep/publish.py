@@ -118,10 +118,8 @@ def _runs(number: int) -> bool:
     """Whether there is a process of this number here."""
     try:
         os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return error.errno != errno.ESRCH  # another user's is one too
     return True
 
 

@@ -36,6 +36,11 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
     "work": ("smallnets.sweep.work:main", "train a plan, or one worker's share of it"),
     "submit": ("smallnets.sweep.submit:main", "write a script for Slurm that trains a plan"),
     "collect": ("smallnets.sweep.collect:main", "what of a plan is done, and what is missing"),
+    "export": (
+        "smallnets.deploy.command:main",
+        "a run's model as files that run elsewhere, checked",
+    ),
+    "generate": ("smallnets.decoding:main", "text with which a decoder goes on from a prompt"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }
 _SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")

@@ -23,10 +23,12 @@ BELOW: dict[str, set[str]] = {
     "training": {"nn", "tasks", "traced"},
     "measure": {"nn"},
     "models": {"allowed", "files", "tasks", "traced", "training"},
+    "decoding": {"nn", "models"},
     "testing": {"nn", "measure", "models"},
     "analysis": {"__version__", "files", "rows"},
     "sweep": {"NUMERICS", "allowed", "files", "traced", "rows", "nn", "tasks", "training",
               "measure", "models", "analysis"},
+    "deploy": {"allowed", "files", "rows", "nn", "tasks", "measure", "models", "sweep"},
     "cli": {"__version__", "sweep"},
     "__main__": {"cli"},
 }  # fmt: skip

@@ -23,8 +23,8 @@ from smallnets.measure.energy import absent
 from smallnets.rows import Row
 from smallnets.sweep.build import build, check, load
 from smallnets.sweep.checkpoint import Checkpoints
-from smallnets.sweep.compilations import counting_compilations
-from smallnets.sweep.jobs import Job, group
+from smallnets.sweep.compilations import Compilations, counting_compilations
+from smallnets.sweep.jobs import Job, Template, group
 from smallnets.sweep.keys import fingerprint, run_key
 from smallnets.sweep.parents import Parents
 from smallnets.sweep.plan import Program
@@ -71,7 +71,7 @@ def reproduce(
             f"{' '.join(f'--allow {name}' for name in unnamed)} if you trust it"
         )
     program = recorded(row, folder)
-    with counting_compilations(Path(program.trainer.cache).expanduser()):
+    with counting_compilations(Path(program.trainer.cache).expanduser(), Compilations()):
         again, model = _trained(program, row)
     found = difference(row.curves, again.curves)
     equal = found == 0
@@ -88,8 +88,8 @@ def recorded(row: Row, folder: Path) -> Program:
     """The program of one run, from its row alone; raises ValueError where its key is another."""
     tree = build(row.config)
     data = load(tree, "", {})
-    nothing: Any = OmegaConf.create({"hydra": {"overrides": {"task": []}}})
-    job = Parents().of(Job(0, nothing, row.config, dict(declared(tree))))
+    template = Template(OmegaConf.create(), row.config, dict(declared(tree)), follows=False)
+    job = Parents().of(Job(0, (), template))
     (runs,) = group([job])
     start = None
     if job.parent is not None:

@@ -52,7 +52,7 @@ def origin() -> Origin:
 
 def failed_row(job: Job, key: str, error: str, here: Origin, program: Program | None = None) -> Row:
     """The row of a job that raised, before or while ``program`` trained it."""
-    choices = job.config.hydra.runtime.choices
+    choices = job.choices
     return Row(
         family=program.label if program else f"{choices.get('model')} {choices.get('family')}",
         task=program.task if program else str(choices.get("task")),

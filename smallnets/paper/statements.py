@@ -235,11 +235,11 @@ def tried(rows: pl.DataFrame) -> list[tuple[str, list]]:
 
 
 def tasks(sources: Sources) -> list[str]:
-    """The tasks of all studies."""
-    found = {
-        task for name in sources.studies for task in sources.tables[f"{name}.rows"].table["task"]
+    """The tasks of all studies, without what differs from a task's own settings."""
+    labels = {
+        label for name in sources.studies for label in sources.tables[f"{name}.rows"].table["task"]
     }
-    return sorted(found)
+    return sorted({label.partition(" ")[0] for label in labels})
 
 
 def _listed(values: Iterable) -> str:

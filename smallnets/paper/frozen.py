@@ -65,9 +65,10 @@ def freeze(folder: Path, paper: Path, name: str = "") -> Frozen:
         raise ValueError(f"a study's name is letters, digits, _ and -, got {name!r}: use --name")
     paths = sorted(folder.rglob(rows.NAME)) if folder.is_dir() else []
     if not paths:
-        rest = " (those of programs/ are of studies too large to be frozen)" * (
-            folder / "programs"
-        ).exists()
+        rest = (
+            " (those of programs/ are of studies too large to be frozen)"
+            * (folder / "programs").exists()
+        )
         raise ValueError(f"{folder} holds no {rows.NAME}{rest}: give a finished study's folder")
     found = [rows.read(path.parent) for path in paths]  # a damaged one raises
     if dirty := sorted({row.commit for row in found if row.commit.endswith("-dirty")}):
@@ -234,7 +235,9 @@ def _commands(made: list[dict[str, Any]], folder: Path) -> list[str]:
 def _without_places(line: dict[str, Any]) -> dict[str, Any]:
     """A line of the ledger whose command runs anywhere: without folders of one machine."""
     _, *words = line["command"] or [""]
-    kept = [Path(word).name if word[:1] == "/" else word for word in words if not PLACES.match(word)]
+    kept = [
+        Path(word).name if word[:1] == "/" else word for word in words if not PLACES.match(word)
+    ]
     return line | {"command": ["smallnets", *kept]}
 
 

@@ -20,6 +20,9 @@ RESULT = r"""\makeatletter
 """
 
 
+COLUMNS = "".join(
+    rf">{{\raggedright\arraybackslash}}p{{{share}\linewidth}}" for share in (0.16, 0.21, 0.37, 0.18)
+)
 CAPTION = (
     "Every number of the text, the query that gives it, the runs that it rests on, and the commit "
     "of the code that trained them. numbers.json beside the text names each run by its key."
@@ -90,7 +93,7 @@ def provenance(values: list[Value]) -> str:
     head = r"number & value & query & runs, commit \\ \midrule \endhead"
     return (
         f"{HEADER}\\begingroup\\footnotesize\\raggedright\n"
-        r"\begin{longtable}{@{}p{0.17\linewidth}p{0.17\linewidth}p{0.41\linewidth}p{0.17\linewidth}@{}}"
+        rf"\begin{{longtable}}{{@{{}}{COLUMNS}@{{}}}}"
         f"\n\\caption{{{CAPTION}}}\n\\label{{tab:provenance}}\\\\\n{head}\n"
         + "\n".join(lines)
         + "\n\\end{longtable}\n\\endgroup\n"

@@ -121,7 +121,7 @@ def studies(sources: Sources, data: dict[str, Data]) -> str:
                 escaped(name),
                 *(f"{counts.get(each, 0):,}" for each in ("finished", "diverged", "failed")),
                 f"{study.seconds / 60:.1f}",
-                "--" if study.joules is None else f"{study.joules / 1000:.1f}",
+                "--" if study.joules is None else f"{study.joules / 1000:.3g}",
                 escaped(", ".join(commit[:7] for commit in study.commits)),
                 escaped(study.last or "--"),
             ]

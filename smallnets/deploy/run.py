@@ -29,9 +29,7 @@ if __name__ == "__main__":
     expected = json.loads((HERE / "card.json").read_text())["input"]
     x = np.load(sys.argv[1] if sys.argv[1:] else HERE / "sample_inputs.npy")
     if list(x.shape[1:]) != expected["shape"] or x.dtype != expected["dtype"]:
-        sys.exit(
-            f"inputs must be {expected['dtype']} [n, *{expected['shape']}], not {x.dtype} {x.shape}"
-        )
+        sys.exit(f"inputs must be {expected['dtype']} [n, *{expected['shape']}], not {x.dtype} {x.shape}")
     programs = [each for each in ("model.onnx", "model.tflite") if (HERE / each).exists()]
     y = load(HERE / programs[0])(x)
     if sys.argv[2:]:

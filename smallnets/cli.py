@@ -33,6 +33,7 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
     "analyse": ("smallnets.analysis.command:main", "fit laws to runs and write their report"),
     "reproduce": ("smallnets.sweep.reproduce:main", "train a recorded run again and compare"),
     "export": ("smallnets.deploy.command:main", "a run's model as files that run elsewhere, checked"),
+    "serve": ("smallnets.deploy.serve:main", "answer over HTTP by an exported model"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }
 _SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")

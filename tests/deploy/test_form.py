@@ -13,7 +13,7 @@ from smallnets.deploy import proof, stablehlo
 from smallnets.deploy.form import form
 from smallnets.nn import Dense, ExpertChoice, Mixture, ResidualNetwork, TopK, Unrolled
 
-QUICK = [each for each in COVER if each[2] in ("bias_balanced", "expert_choice")][:3]
+QUICK = [each for each in COVER if each[2] in ("bias_balanced", "expert_choice")][:1]
 
 
 def check(each: tuple) -> None:

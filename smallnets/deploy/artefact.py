@@ -86,6 +86,9 @@ def export(
             if "products" not in entry:
                 proof.require_parity(name, entry, model)
             said["files"][name] = entry
+        if not allow:
+            own = proof.measured(draft / models.NAME, model, found, rounds=wanted.rounds)
+            said["files"][models.NAME] = own
         card.write(said, draft)
     return said
 

@@ -15,7 +15,12 @@ import numpy as np
 
 Program = Callable[[np.ndarray], np.ndarray]
 WARMUP = 20  # calls before the clock is read
-SUFFIXES = {".onnx": "onnx", ".tflite": "litert", ".stablehlo": "stablehlo"}  # and their routes
+SUFFIXES = {  # and their routes
+    ".onnx": "onnx",
+    ".tflite": "litert",
+    ".stablehlo": "stablehlo",
+    ".safetensors": "jax",
+}
 
 
 def load(path: Path) -> Program:
@@ -23,7 +28,8 @@ def load(path: Path) -> Program:
 
     Its hash must have been verified: what reads programs withstands no forged ones.
     """
-    return {".onnx": _onnx, ".tflite": _litert, ".stablehlo": _stablehlo}[path.suffix](path)
+    kinds = {".onnx": _onnx, ".tflite": _litert, ".stablehlo": _stablehlo, ".safetensors": _jax}
+    return kinds[path.suffix](path)
 
 
 def _onnx(path: Path) -> Program:
@@ -57,6 +63,17 @@ def _stablehlo(path: Path) -> Program:
 
     program = jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call)
     return lambda x: np.asarray(program(x))
+
+
+def _jax(path: Path) -> Program:
+    """The model itself, compiled as users would, to compare with: its classes are ours alone."""
+    import jax
+
+    from smallnets import models
+
+    model = models.load(path)
+    program = jax.jit(lambda model, x: model(x))
+    return lambda x: np.asarray(program(model, x))
 
 
 def answers(program: Program, x: np.ndarray, batch: int) -> np.ndarray:

@@ -269,7 +269,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _program(card: dict[str, Any], asked: str | None, folder: Path) -> str:
-    there = [name for name in card["files"] if Path(name).suffix in runtime.SUFFIXES]
+    there = [name for name in card["files"] if "batch" in card["files"][name]]
     if asked is not None:
         if asked not in there:
             raise ValueError(f"{folder} has no program {asked}: it has {', '.join(there)}")

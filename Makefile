@@ -1,5 +1,7 @@
 # make study: the default study, from a clone to scaling curves.   make test: every check.
 # make proofs: the slow checks; make sample: a tenth of them.
+# make paper: from the frozen rows of paper/ its numbers, tables, figures and, with LaTeX, its PDF.
+# make artifact: paper, rows, code and every locked package in one archive, dist/artifact.tar.gz.
 # make parity: blocks of ours against the library transformers.
 # make versions: the tests with each version of JAX that the library is for, on each Python that is
 # here; with -k it goes on after a failure.
@@ -12,7 +14,7 @@ VERSIONS := 3.11-0.10.2 3.12-0.11.2 3.12-0.12.0 3.12-0.12.0.1 3.13-0.11.2 3.13-0
 PYTHON_OF = python$(firstword $(subst -, ,$*))
 JAX_OF = $(lastword $(subst -, ,$*))
 
-.PHONY: study test proofs sample parity versions deploy
+.PHONY: study test proofs sample paper artifact parity versions deploy
 
 study: .venv/installed
 	$(BIN)/smallnets -m +experiment=mnist1d
@@ -29,6 +31,12 @@ proofs: .venv/installed
 # A tenth of the proofs, drawn by the commit, so that over commits all are run but the long ones.
 sample: .venv/installed
 	$(BIN)/pytest -n auto -m "slow and not long" --sample $$(git rev-parse HEAD)
+
+paper: .venv/installed
+	$(BIN)/smallnets paper build paper
+
+artifact: .venv/installed
+	$(BIN)/smallnets paper artifact paper dist/artifact.tar.gz --wheels dist/wheels
 
 parity: .venv/parity
 	$(BIN)/pytest -m parity

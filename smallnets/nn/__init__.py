@@ -6,7 +6,7 @@ no parameter is held twice. The names below are public: configs, rows and saved 
 them, so they stay.
 """
 
-from smallnets.nn.attention import Attention
+from smallnets.nn.attention import Attention, Cache
 from smallnets.nn.convolution import (
     Convolution,
     ConvolutionalNetwork,
@@ -47,6 +47,7 @@ __all__ = [
     "BlockDiagonal",
     "BlockTensorTrain",
     "Buffer",
+    "Cache",
     "Convolution",
     "ConvolutionalNetwork",
     "Dense",

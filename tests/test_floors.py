@@ -29,7 +29,7 @@ BELOW: dict[str, set[str]] = {
     "paper": {"files", "rows", "analysis"},
     "sweep": {"NUMERICS", "allowed", "files", "traced", "rows", "nn", "tasks", "training",
               "measure", "models", "analysis", "paper"},
-    "deploy": {"allowed", "files", "rows", "nn", "tasks", "measure", "models", "sweep"},
+    "deploy": {"allowed", "decoding", "files", "rows", "nn", "tasks", "measure", "models", "sweep"},
     "cli": {"__version__", "sweep"},
     "__main__": {"cli"},
 }  # fmt: skip

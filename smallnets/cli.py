@@ -32,6 +32,7 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
     "describe": ("smallnets.sweep.description:main", "what a config's network costs, part by part"),
     "analyse": ("smallnets.analysis.command:main", "fit laws to runs and write their report"),
     "reproduce": ("smallnets.sweep.reproduce:main", "train a recorded run again and compare"),
+    "cascade": ("smallnets.hybrid.command:main", "a small model first, a larger one where unsure"),
     "generate": ("smallnets.decoding:main", "text with which a decoder goes on from a prompt"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }

@@ -28,6 +28,7 @@ BELOW: dict[str, set[str]] = {
     "analysis": {"__version__", "files", "rows"},
     "sweep": {"NUMERICS", "allowed", "files", "traced", "rows", "nn", "tasks", "training",
               "measure", "models", "analysis"},
+    "hybrid": {"files", "rows", "nn", "tasks", "measure", "models", "decoding", "analysis", "sweep"},
     "cli": {"__version__", "sweep"},
     "__main__": {"cli"},
 }  # fmt: skip

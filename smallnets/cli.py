@@ -33,6 +33,10 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
     "analyse": ("smallnets.analysis.command:main", "fit laws to runs and write their report"),
     "reproduce": ("smallnets.sweep.reproduce:main", "train a recorded run again and compare"),
     "cascade": ("smallnets.hybrid.command:main", "a small model first, a larger one where unsure"),
+    "export": (
+        "smallnets.deploy.command:main",
+        "a run's model as files that run elsewhere, checked",
+    ),
     "generate": ("smallnets.decoding:main", "text with which a decoder goes on from a prompt"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }

@@ -52,7 +52,7 @@ def parts(network: Any) -> Parts:
     """
     _check(network)
     on_host = jax.tree.map(np.asarray, network)
-    outer, blocks = on_host, on_host.stack.written_out()
+    outer, blocks = on_host, on_host.stack.unrolled().blocks
     outer.stack = None
     arrays, tree = jax.tree.flatten((outer, blocks))
     placed = {id(array): jnp.asarray(array) for array in arrays}
@@ -297,7 +297,7 @@ def check_numbers(
 def _check(network: Any) -> None:
     """Raise ValueError for what can't decode with a cache."""
     decoder = getattr(network, "causal", False) and not getattr(network, "axes", 1)
-    if not decoder or not hasattr(getattr(network, "stack", None), "written_out"):
+    if not decoder or not hasattr(getattr(network, "stack", None), "unrolled"):
         raise ValueError(
             "cached decoding needs a decoder of tokens, but this network is "
             f"{_kind(network)}: train one with model=transformer on a task of text"

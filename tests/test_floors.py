@@ -29,6 +29,7 @@ BELOW: dict[str, set[str]] = {
     "sweep": {"NUMERICS", "allowed", "files", "traced", "rows", "nn", "tasks", "training",
               "measure", "models", "analysis"},
     "hybrid": {"files", "rows", "nn", "tasks", "measure", "models", "decoding", "analysis", "sweep"},
+    "deploy": {"allowed", "files", "rows", "nn", "tasks", "measure", "models", "sweep"},
     "cli": {"__version__", "sweep"},
     "__main__": {"cli"},
 }  # fmt: skip

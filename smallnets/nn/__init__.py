@@ -21,7 +21,7 @@ from smallnets.nn.exits import Exit, Exits, exit_early
 from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.lenet import LeNet
 from smallnets.nn.linear import Affine, Dense, LargerThanDense, Linear, LowRank, merge, merged
-from smallnets.nn.mixture import Mixture, SoftMixture
+from smallnets.nn.mixture import AllExperts, Mixture, SoftMixture
 from smallnets.nn.norm import LayerNorm, RMSNorm
 from smallnets.nn.parameter import Buffer, Hyperparameter, Salt, Statistic, kernel, training
 from smallnets.nn.perceptron import Perceptron
@@ -29,7 +29,7 @@ from smallnets.nn.pooling import MaxPool, MeanPool
 from smallnets.nn.residual import PostNormResidual, Residual, ResidualNetwork
 from smallnets.nn.residual_convolution import ResidualConvolutionalNetwork, TwoConvolutions
 from smallnets.nn.routing import BiasBalanced, ExpertChoice, TopK
-from smallnets.nn.sharing import Relaxed, SharedPart, Stack
+from smallnets.nn.sharing import Relaxed, SharedPart, Stack, Unrolled
 from smallnets.nn.structured import (
     BlockDiagonal,
     BlockTensorTrain,
@@ -41,6 +41,7 @@ from smallnets.nn.transformer import Block, Transformer
 
 __all__ = [
     "Affine",
+    "AllExperts",
     "Attention",
     "BiasBalanced",
     "Block",
@@ -90,6 +91,7 @@ __all__ = [
     "TopK",
     "Transformer",
     "TwoConvolutions",
+    "Unrolled",
     "exit_early",
     "kernel",
     "merge",

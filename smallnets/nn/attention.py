@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from smallnets.nn.parameter import Factory
@@ -142,10 +143,12 @@ def rotate(x: jax.Array, *, base: float, at: jax.Array | int = 0) -> jax.Array:
     """
     positions, size = x.shape[-3], x.shape[-1]
     half = size // 2
-    frequencies = base ** (-jnp.arange(half) / half)
-    times = (at + jnp.arange(positions)).astype(float)
-    angles = jnp.outer(times, frequencies)[:, None]  # [T, 1, h/2]
+    frequencies = base ** (-np.arange(half) / half)
+    # Where the position is known while tracing, the tables are constants of the program.
+    numbers: Any = np if isinstance(at, int) else jnp
+    times = (at + numbers.arange(positions)).astype(np.float32)
+    angles = numbers.outer(times, frequencies.astype(np.float32))[:, None]  # [T, 1, h/2]
     first, second = x[..., :half], x[..., half:]
-    cos = jnp.broadcast_to(jnp.cos(angles), first.shape).astype(x.dtype)
-    sin = jnp.broadcast_to(jnp.sin(angles), first.shape).astype(x.dtype)
+    cos = jnp.broadcast_to(jnp.asarray(numbers.cos(angles), x.dtype), first.shape)
+    sin = jnp.broadcast_to(jnp.asarray(numbers.sin(angles), x.dtype), first.shape)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -36,6 +36,7 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
     "work": ("smallnets.sweep.work:main", "train a plan, or one worker's share of it"),
     "submit": ("smallnets.sweep.submit:main", "write a script for Slurm that trains a plan"),
     "collect": ("smallnets.sweep.collect:main", "what of a plan is done, and what is missing"),
+    "cascade": ("smallnets.hybrid.command:main", "a small model first, a larger one where unsure"),
     "export": (
         "smallnets.deploy.command:main",
         "a run's model as files that run elsewhere, checked",

@@ -29,6 +29,7 @@ from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.plan import Plan, Program, refused_key
 from smallnets.sweep.portion import Desk, Took, train_program
+from smallnets.sweep.program_files import ProgramFiles
 from smallnets.sweep.progress import Training, progress_bars
 from smallnets.sweep.publish import failed_run, found_run, hears, publish, remove_drafts, tell
 from smallnets.sweep.result import Origin, Result, failed_row, failures, origin, runs_of, score
@@ -62,13 +63,16 @@ def train(plan: Plan) -> list[Run]:
     """
     here, said = origin(), settings_of(plan.config)
     check_memory(plan.programs, said.memory_limit or machine.memory())
+    has_folders = said.has_folders(plan.runs)
+    check_saved(plan, has_folders)
     with (
         isolated_hydra(),
-        opened(plan, here.commit) as account,
+        opened(plan, here.commit, listed=has_folders) as account,
         stop_asked(said.time_limit) as stopping,
     ):
         remove_drafts(plan.folder)
-        runs = train_missing(plan, account, here, stopping)
+        files = None if has_folders else ProgramFiles(plan.folder, keys_of(plan))
+        runs = train_missing(plan, account, here, stopping, files)
         remove_drafts(plan.folder)
         with suppress(OSError):  # there is none, or it holds those of other runs
             (plan.folder / FOLDER).rmdir()
@@ -78,12 +82,19 @@ def train(plan: Plan) -> list[Run]:
 
 
 def train_missing(
-    plan: Plan, account: Account, here: Origin, stopping: Callable[[], str]
+    plan: Plan,
+    account: Account,
+    here: Origin,
+    stopping: Callable[[], str],
+    files: ProgramFiles | None,
 ) -> dict[int, Run]:
-    """Train those runs of a plan that are not there; give all that are, by their jobs' numbers."""
-    runs, missing = _split(plan, account)
+    """Train those runs of a plan that are not there; give all that are, by their jobs' numbers.
+
+    Each has a folder, or their rows go into ``files``.
+    """
+    runs, missing = _split(plan, account, files)
     settings = settings_of(plan.config).here(programs=max(len(missing), 1))
-    sweep = Sweep(plan, settings, account, here, runs)
+    sweep = Sweep(plan, settings, account, here, runs, files)
     for job, key, error in plan.refused:
         sweep.fail(job, failed_row(job, key, error, here))
     if missing:
@@ -114,7 +125,9 @@ def console() -> Console:
     return Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
 
 
-def _split(plan: Plan, account: Account) -> tuple[dict[int, Run], list[Program]]:
+def _split(
+    plan: Plan, account: Account, files: ProgramFiles | None
+) -> tuple[dict[int, Run], list[Program]]:
     """The runs that are there, by their jobs' numbers, and the programs of those that are not."""
     for job, key in plan.jobs():
         if job.template.resolved["allow"]:
@@ -126,9 +139,10 @@ def _split(plan: Plan, account: Account) -> tuple[dict[int, Run], list[Program]]
     for program in plan.programs:
         places = []
         for place, (job, key) in enumerate(zip(program.group.jobs, program.keys, strict=True)):
-            row = found_run(plan.folder / key, program.trainer.save)
+            folder = plan.folder / key
+            row = files.found(key) if files else found_run(folder, program.trainer.save)
             if row is not None:
-                runs[job.number] = Run(plan.folder / key, row)
+                runs[job.number] = Run(folder, row)
             elif key not in keys:  # a job that repeats another is one run
                 places.append(place)
                 keys.add(key)
@@ -182,6 +196,7 @@ class Sweep:
     account: Account
     here: Origin
     runs: dict[int, Run]
+    files: ProgramFiles | None
 
     def train(
         self, programs: list[Program], progress: Progress, stopping: Callable[[], str]
@@ -268,7 +283,7 @@ class Sweep:
         """Write the row of a job that raised, unless an earlier one, with numbers, is there."""
         self.account.failed.append(row)
         folder = self.plan.folder / row.key
-        if not (folder / rows.NAME).exists() or failed_run(folder):
+        if self.files or not (folder / rows.NAME).exists() or failed_run(folder):
             self._write(job, row, None)
 
     def checkpoints_of(self, portion: Program, say: Callable[[str], None]) -> Checkpoints:
@@ -284,7 +299,8 @@ class Sweep:
     def _write(self, job: Job, row: Row, model: Model | None) -> bool:
         """Publish the run; False, and a line, where another process was first."""
         study = self.plan.folder
-        if not publish(study, job, row, model):
+        first = self.files.add(row) if self.files else publish(study, job, row, model)
+        if not first:
             self.account.notes.append(
                 f"{study / row.key}: another process was first, so what was trained here is "
                 "discarded"
@@ -307,6 +323,21 @@ def check_memory(programs: list[Program], limit: int) -> None:
                 f"{program.label}: one run must fit into memory, but its parameters and their "
                 f"gradient alone take {needed:,} bytes of {limit:,}: use a smaller model"
             )
+
+
+def check_saved(plan: Plan, has_folders: bool) -> None:
+    """Raise ValueError where runs without folders were to keep their models."""
+    for program in plan.programs:
+        if not has_folders and program.trainer.save != "none":
+            raise ValueError(
+                f"of {plan.runs:,} runs the rows of a program are one file, which holds no model: "
+                "add save=none, or hydra.launcher.folders=true for a folder each"
+            )
+
+
+def keys_of(plan: Plan) -> list[list[str]]:
+    """The keys of each program's runs, and of each job that was refused."""
+    return [*(program.keys for program in plan.programs), *([each.key] for each in plan.refused)]
 
 
 def on_device(data: Data) -> dict[str, Arrays]:

@@ -119,6 +119,11 @@ def kept(network: Any, data: Data) -> Model:
     )
 
 
+def notes_of(key: str, saved: str, family: str, task: str) -> dict[str, str]:
+    """What a model's file says of its run."""
+    return {"key": key, "saved": saved, "family": family, "task": task}
+
+
 def file_bytes(model: nnx.Module, notes: Mapping[str, str]) -> int:
     """The bytes of the file that :func:`save` would write; the arrays may be abstract.
 

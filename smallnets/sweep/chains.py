@@ -4,19 +4,19 @@ Each stage is a run that starts from the one before, so that chains with equal b
 them: a run's key is a digest of its parent's key and of what is done to that.
 """
 
-import copy
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 from rich.table import Table
 
 from smallnets import models, rows
 from smallnets.allowed import locate
 from smallnets.rows import Row
-from smallnets.sweep.jobs import Job, Parent, shape_of
+from smallnets.sweep.jobs import Job, Template
+from smallnets.sweep.parent import Parent, shape_of
 
 SETTINGS = ("steps", "evaluations", "learning_rate", "view")  # of a stage that trains
 SIZES = {"ratio", "rank", "keep", "share", "unique", "experts"}  # a model smaller, not another way
@@ -29,7 +29,7 @@ def first_stage(job: Job) -> Job:
     Raises ValueError where the chain is empty, names a stage twice, or has no kept model to start
     from, and for settings that training has not.
     """
-    words = job.config.hydra.overrides.task
+    words = job.words
     chain = list((job.resolved.get("compress") or {}).items())
     for said in (_listed(word) for word in words if word.lstrip("+~").startswith("compress=")):
         if not said:
@@ -51,11 +51,20 @@ def first_stage(job: Job) -> Job:
         )
     if job.resolved["save"] == "none":
         raise ValueError("a chain keeps the model of each stage, but save=none: leave it out")
-    job = job._replace(whole=job.resolved, full=job.config, root=Path(job.parent.folder))
-    return _stage(job, chain)
+    return _stage(job._replace(whole=job), chain)
 
 
-def next_stage(job: Job, network: Any, key: str, saved: str, folder: Path) -> Job:
+def following(program: Any, folder: Path) -> list[Job]:
+    """The jobs of the stages that follow those of a plan's program in their chains."""
+    saved = program.trainer.save
+    return [
+        _next_stage(job, program.network, key, saved, folder)
+        for job, key in zip(program.group.jobs, program.keys, strict=True)
+        if job.chain
+    ]
+
+
+def _next_stage(job: Job, network: Any, key: str, saved: str, folder: Path) -> Job:
     """The job of the stage after ``job``, whose run will have this key and this network."""
     assert job.parent is not None
     parent = Parent(
@@ -83,7 +92,7 @@ def _stage(job: Job, chain: list[tuple[str, Any]]) -> Job:
     (name, node), *rest = chain
     parent = job.parent
     assert parent is not None
-    plain = {key: value for key, value in job.whole.items() if key != "compress"}
+    plain = {key: value for key, value in job.whole.resolved.items() if key != "compress"}
     plain |= {"start": parent.folder, "model": parent.model}
     if "_target_" in node:
         plain |= {"compress": {name: node}, "steps": 0, "evaluations": 1, "view": None}
@@ -91,12 +100,13 @@ def _stage(job: Job, chain: list[tuple[str, Any]]) -> Job:
         job = job._replace(teacher=None)
     else:
         plain |= _training(name, node, plain)
+    prefix, config = _prefix(job.whole, {later for later, _ in rest})
     words = _words(name, node)
     said = " ".join([name, *words])
     without_sizes = [word for word in words if word.partition("=")[0] not in SIZES]
     return job._replace(
-        config=_prefix(job, {later for later, _ in rest}),
-        resolved=plain,
+        words=prefix,
+        template=Template(config, plain, job.traced, follows=False),
         chain=tuple(rest),
         label=" ".join([name, *without_sizes]),
         route=" > ".join(filter(None, [parent.route, said])),
@@ -132,22 +142,19 @@ def _words(name: str, node: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _prefix(job: Job, later: set[str]) -> Any:
-    """Hydra's config of the chain up to a stage, and the words that would run just that."""
-    assert job.full is not None
-    config = copy.deepcopy(job.full)
-    with read_write(config), read_write(config.hydra), open_dict(config):
-        words = []
-        for word in config.hydra.overrides.task:
-            if word.lstrip("+~").startswith("compress="):
-                word = f"compress=[{','.join(x for x in _listed(word) if x not in later)}]"
-            elif any(word.lstrip("+~").startswith(f"compress.{name}.") for name in later):
-                continue
-            words.append(word)
-        config.hydra.overrides.task = words
+def _prefix(whole: Job, later: set[str]) -> tuple[tuple[str, ...], DictConfig]:
+    """The words that would run a chain up to a stage and no further, and Hydra's config of it."""
+    config, words = whole.config, []
+    for word in whole.words:
+        if word.lstrip("+~").startswith("compress="):
+            word = f"compress=[{','.join(each for each in _listed(word) if each not in later)}]"
+        elif any(word.lstrip("+~").startswith(f"compress.{name}.") for name in later):
+            continue
+        words.append(word)
+    with read_write(config), open_dict(config):
         for name in later:
             del config.compress[name]
-    return config
+    return tuple(words), config
 
 
 def _listed(word: str) -> list[str]:
@@ -160,13 +167,14 @@ def summary(ends: list[tuple[Job, Path, Row]]) -> Table | None:
     """What chains saved: bytes on disk and scores of the model they began with and of the last."""
     table = Table("route", "seed", "bytes", "fewer", "score", "before", title_justify="left")
     for job, folder, row in ends:
-        if not job.route or job.root is None:
+        if job.whole is None:
             continue
+        root = Path(job.whole.parent.folder)
         try:
-            before = rows.read(job.root)
+            before = rows.read(root)
         except ValueError:
             continue
-        sizes = [(each / models.NAME).stat().st_size for each in (job.root, folder)]
+        sizes = [(each / models.NAME).stat().st_size for each in (root, folder)]
         name = next((n for n in SCORES if n in row.metrics and n in before.metrics), None)
         scores = [f"{each.metrics[name]:.4g}" if name else "" for each in (row, before)]
         table.add_row(

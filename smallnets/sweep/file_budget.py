@@ -1,6 +1,5 @@
 """The size of a pass that makes a chain's last file as large as is asked, found by shapes alone."""
 
-import copy
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,7 +12,7 @@ from smallnets import models
 from smallnets.compress.stage import applied
 from smallnets.measure.budget import BUDGETS, format_number
 from smallnets.sweep.build import build, load, one_line
-from smallnets.sweep.jobs import Job
+from smallnets.sweep.jobs import Job, Template
 from smallnets.tasks.data import Data
 
 KNOBS = ("ratio", "keep")  # of a pass: shares of what it leaves
@@ -46,7 +45,7 @@ def with_file_budget(job: Job, loaded: dict[str, Data], known: dict[str, float])
         )
     stage, key = knobs[0]
     path = f"compress.{stage}.{key}"
-    for word in job.config.hydra.overrides.task:
+    for word in job.words:
         if word.lstrip("+").startswith(f"{path}="):
             raise ValueError(f"a budget chooses {path}, but it is set too: leave out {word}")
     same = json.dumps([job.parent.shape, chain, budget, job.resolved["task"]], sort_keys=True)
@@ -121,12 +120,11 @@ def _with_share(job: Job, stage: str, key: str, share: float) -> Job:
     chain = job.resolved["compress"]
     chain = {**chain, stage: {**chain[stage], key: share}}
     budget = {**job.resolved["budget"], "file_bytes": None}
-    config = copy.deepcopy(job.config)
-    with read_write(config), read_write(config.hydra), open_dict(config):
+    config = job.config
+    with read_write(config), open_dict(config):
         OmegaConf.update(config, f"compress.{stage}.{key}", share)
         OmegaConf.update(config, "budget.file_bytes", None)
-        words = [word for word in config.hydra.overrides.task if not word.startswith("budget.")]
-        config.hydra.overrides.task = [*words, f"compress.{stage}.{key}={share}"]
-    return job._replace(
-        config=config, resolved={**job.resolved, "compress": chain, "budget": budget}
-    )
+    words = [word for word in job.words if not word.startswith("budget.")]
+    resolved = {**job.resolved, "compress": chain, "budget": budget}
+    template = Template(config, resolved, job.traced, follows=False)
+    return job._replace(words=(*words, f"compress.{stage}.{key}={share}"), template=template)

@@ -2,6 +2,7 @@
 
 import glob
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from smallnets import models, rows
 from smallnets.rows import Row
-from smallnets.sweep.jobs import Job, Parent, shape_of
+from smallnets.sweep.jobs import Job
+from smallnets.sweep.parent import Parent, shape_of
 from smallnets.tasks.data import Data
 from smallnets.training.trainer import Trainer
 
@@ -32,19 +34,17 @@ class Parents:
         Raises ValueError where no run or more than one is there for it, where that run kept no
         model, and where the job also says what the network is.
         """
-        start, teacher = job.resolved["start"], job.resolved.get("teacher")
-        if teacher is not None:
+        said = job.template.resolved
+        if (teacher := said.get("teacher")) is not None:
             job = job._replace(teacher=self._parent("teacher", teacher, job))
-        if start is None:
+        if said["start"] is None:
             return job
-        chain = job.resolved.get("compress")
-        for word in job.config.hydra.overrides.task:
+        start, chain = job.resolved["start"], said.get("compress")
+        for word in job.words:
             name = word.lstrip("+~").partition("=")[0].replace("/", ".").partition(".")[0]
             if name in BROUGHT and not (name == "budget" and chain):
                 raise ValueError(f"start={start} brings its network: leave out {word}")
-        parent = self._parent("start", start, job)
-        config = {**job.resolved, "model": parent.model}
-        return job._replace(parent=parent, resolved=config)
+        return job._replace(parent=self._parent("start", start, job))
 
     def _parent(self, word: str, start: str, job: Job) -> Parent:
         found, seed = self._list(start), job.resolved["seed"]
@@ -92,11 +92,29 @@ def ancestors(job: Job) -> str:
     return f"{found} taught by {job.teacher.key}" if job.teacher else found
 
 
-def parent_network(parent: Parent, job: Job) -> Any:
-    """The network of a parent that has been trained; raises ValueError where it left no model."""
-    if not parent.planned:
-        return parent.network
-    network = models.load(parent.folder, allow=tuple(job.resolved["allow"])).network
+def begun(program: Any) -> Any:
+    """A plan's program with the networks that its runs start from, once their runs are done, and
+    with the answers that they learn from. Raises ValueError where one has left no model.
+    """
+    jobs = program.group.jobs
+    start, taught = program.start, program.taught
+    if start is None and jobs[0].parent is not None:
+        networks = [_network(job) for job in jobs]
+        start = jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
+    if taught is None and jobs[0].teacher is not None:
+        data = program.data
+        prepare = data.preparation if data.raw else None
+        teachers = [job.teacher for job in jobs]
+        found = {each.key: answers(each.network, data.train.inputs, prepare) for each in teachers}
+        taught = np.stack([found[each.key] for each in teachers])
+    return replace(program, start=start, taught=taught)
+
+
+def _network(job: Job) -> Any:
+    assert job.parent is not None
+    if not job.parent.planned:
+        return job.parent.network
+    network = models.load(job.parent.folder, allow=tuple(job.resolved["allow"])).network
     return jax.tree.map(np.asarray, network)
 
 

@@ -6,6 +6,7 @@ import json
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import getitem
@@ -30,7 +31,7 @@ from smallnets.measure.costs import AXES, Cost, counted_costs
 from smallnets.measure.search import Sizes
 from smallnets.sweep import CONF, forget_an_empty_cache
 from smallnets.sweep.build import build, check, load, one_line
-from smallnets.sweep.chains import family, first_stage, next_stage
+from smallnets.sweep.chains import family, first_stage, following
 from smallnets.sweep.file_budget import with_file_budget
 from smallnets.sweep.jobs import (
     Group,
@@ -41,9 +42,9 @@ from smallnets.sweep.jobs import (
     isolated_hydra,
     searching,
 )
-from smallnets.sweep.keys import LENGTH, fingerprint, run_key
+from smallnets.sweep.keys import LENGTH, fingerprint, run_keys
 from smallnets.sweep.labels import Labels
-from smallnets.sweep.parents import Parents, ancestors, answers, check_teacher, parent_network
+from smallnets.sweep.parents import Parents, ancestors, check_teacher
 from smallnets.tasks.data import Data
 from smallnets.traced import assign
 from smallnets.training.batch import Stages
@@ -119,24 +120,6 @@ class Program:
             arrays = {**arrays, "train": train}
         return trainer.stages(self.data, arrays, start)
 
-    def begun(self) -> "Program":
-        """The program with the networks that its runs start from, once their runs are done.
-
-        Raises ValueError where one has left no model.
-        """
-        jobs = self.group.jobs
-        start, taught = self.start, self.taught
-        if start is None and jobs[0].parent is not None:
-            networks = [parent_network(job.parent, job) for job in jobs if job.parent]
-            start = jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
-        if taught is None and jobs[0].teacher is not None:
-            teachers = [job.teacher for job in jobs if job.teacher]
-            inputs = self.data.train.inputs
-            prepare = self.data.preparation if self.data.raw else None
-            found = {each.key: answers(each.network, inputs, prepare) for each in teachers}
-            taught = np.stack([found[each.key] for each in teachers])
-        return replace(self, start=start, taught=taught)
-
 
 class Refused(NamedTuple):
     """A job whose own code, of a package that its config allows, raised before it was compiled."""
@@ -188,8 +171,22 @@ def plan(*overrides: str, config_dir: str | Path | None = None) -> Plan:
     folder with YAMLs of one's own, as ``--config-dir`` is. Hydra's own state, of a notebook or of
     another Hydra app, is left as it was. Raises ValueError, one line, for whatever is wrong.
     """
+    with one_line(), hydra_of(overrides, config_dir) as (context, config):
+        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+        swept = [f"{key}={value}" for key, value in params.items()]
+        parser = OverridesParser.create(config_loader=context.config_loader)
+        words = parser.parse_overrides([*swept, *config.hydra.overrides.task])
+        (jobs,) = BasicSweeper.split_arguments(words, max_batch_size=None)
+        return plan_jobs(context, config, jobs)
+
+
+@contextmanager
+def hydra_of(
+    overrides: Sequence[str], config_dir: str | Path | None = None
+) -> Iterator[tuple[HydraContext, DictConfig]]:
+    """Hydra as the command has it: its context, and the config of a sweep with these overrides."""
     forget_an_empty_cache()
-    with one_line(), isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
+    with isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         if config_dir is not None:
             if not Path(config_dir).is_dir():
@@ -197,13 +194,7 @@ def plan(*overrides: str, config_dir: str | Path | None = None) -> Plan:
             loader = searching(loader, [f"file://{Path(config_dir).absolute()}"])
         with composing(overrides):
             config = loader.load_configuration("config", [*overrides], RunMode.MULTIRUN)
-        context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
-        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-        swept = [f"{key}={value}" for key, value in params.items()]
-        parser = OverridesParser.create(config_loader=loader)
-        words = parser.parse_overrides([*swept, *config.hydra.overrides.task])
-        (jobs,) = BasicSweeper.split_arguments(words, max_batch_size=None)
-        return plan_jobs(context, config, jobs)
+        yield HydraContext(config_loader=loader, callbacks=Callbacks(config)), config
 
 
 def plan_jobs(
@@ -211,17 +202,23 @@ def plan_jobs(
     config: DictConfig,
     overrides: Sequence[Sequence[str]],
     *,
-    first: int = 0,
+    numbers: Sequence[int] | None = None,
+    loaded: dict[str, Data] | None = None,
     track: Track = lambda stage, items, total: items,
 ) -> Plan:
-    """The plan of the jobs that a Hydra sweeper hands out, numbered from ``first``."""
-    jobs = compose(context.config_loader, config, overrides, first)
+    """The plan of the jobs that a Hydra sweeper hands out.
+
+    ``numbers`` are theirs, by default from 0; ``loaded`` is data that other plans loaded, by the
+    call of the task.
+    """
+    numbers = range(len(overrides)) if numbers is None else numbers
+    jobs = compose(context.config_loader, config, overrides, numbers)
     parents = Parents()
-    jobs = (_with_the_sweep(job, config) for job in track("composing", jobs, len(overrides)))
+    known = _of_this_sweep(track("composing", jobs, len(overrides)), config)
     folder = Path(config.hydra.sweep.dir)
     shares: dict[str, float] = {}
-    loaded: dict[str, Data] = {}
-    jobs = [first_stage(with_file_budget(parents.of(job), loaded, shares)) for job in jobs]
+    loaded = {} if loaded is None else loaded
+    jobs = [first_stage(with_file_budget(parents.of(job), loaded, shares)) for job in known]
     if not jobs:
         raise ValueError("a sweep needs at least one run, but an empty list leaves none: fill it")
     labels = Labels(searching(context.config_loader, config.hydra.searchpath or []))
@@ -233,7 +230,7 @@ def plan_jobs(
         for each in track("checking", groups, len(groups)):
             try:
                 programs.append(_prepare(each, labels, fingerprints, loaded))
-                jobs += _following(programs[-1], folder)
+                jobs += following(programs[-1], folder)
             except ValueError as error:
                 if not raised_by_own_code(error, each.jobs[0].resolved["allow"]):
                     raise
@@ -242,16 +239,6 @@ def plan_jobs(
     if not programs and first_error is not None:
         raise first_error
     return Plan(programs, folder, config, context, refused)
-
-
-def _following(program: Program, folder: Path) -> list[Job]:
-    """The jobs of the stages that follow those of a program in their chains."""
-    saved = program.trainer.save
-    return [
-        next_stage(job, program.network, key, saved, folder)
-        for job, key in zip(program.group.jobs, program.keys, strict=True)
-        if job.chain
-    ]
 
 
 def raised_by_own_code(error: BaseException | None, packages: Sequence[str]) -> bool:
@@ -270,15 +257,21 @@ def refused_key(job: Job) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:LENGTH]
 
 
-def _with_the_sweep(job: Job, config: DictConfig) -> Job:
-    """The job; raises ValueError where its words bring a sweep, which Hydra reads only once."""
+def _of_this_sweep(jobs: Iterable[Job], config: DictConfig) -> Iterator[Job]:
+    """The jobs; raises ValueError where words bring a sweep, which Hydra reads only once."""
     swept = "hydra.sweeper.params"
-    if OmegaConf.select(job.config, swept) != OmegaConf.select(config, swept):
-        raise ValueError(
-            "an experiment brings a sweep of its own, so that one command runs one experiment, but "
-            f"{' '.join(job.config.hydra.overrides.task)} is a job of several: give each a command"
-        )
-    return job
+    checked: set[int] = set()
+    for job in jobs:
+        of_job = job.template.config
+        if id(of_job) not in checked and OmegaConf.select(of_job, swept) != OmegaConf.select(
+            config, swept
+        ):
+            raise ValueError(
+                "an experiment brings a sweep of its own, so that one command runs one experiment, "
+                f"but {' '.join(job.words)} is a job of several: give each a command"
+            )
+        checked.add(id(of_job))
+        yield job
 
 
 def _prepare(
@@ -295,7 +288,7 @@ def _prepare(
     start, sizes = None, {}
     if first.parent is None:
         label = labels.family(first, tree)
-        tree, sizes = _resize(tree, data, label, task, first.config.hydra.overrides.task)
+        tree, sizes = _resize(tree, data, label, task, first.words)
     else:
         label = family(first)
         if not first.parent.planned:
@@ -311,15 +304,14 @@ def _prepare(
     network = check(trainer, data, label, network)
     network = seen(trainer, network)
     costs = counted_costs(network, trainer.batch(data))
-    families, keys = [], []
-    for place, job in enumerate(group.jobs):
-        exact, given = tree, tree  # its numbers in 32 bits, as the program has them, and as said
-        for path, values in group.values.items():
-            exact = assign(exact, path, values[place].item())
-            given = assign(given, path, functools.reduce(getitem, path.split("."), job.resolved))
-        families.append(family(job) if job.parent else labels.family(job, given))
-        keys.append(run_key(exact, fingerprints(data), ancestors(job)))
-    said = notes_of(keys[0], trainer.save, families[0], task)
+    if first.parent is None:
+        families = list(_families(group, labels, tree))
+    else:
+        families = list(map(family, group.jobs))
+    parents = list(map(ancestors, group.jobs))
+    # Its numbers in 32 bits, as the program has them.
+    keys = list(run_keys(tree, group.values, fingerprints(data), parents))
+    said = models.notes_of(keys[0], trainer.save, families[0], task)
     costs["file_bytes"] = models.file_bytes(models.kept(network, data), said)
     return Program(group, tree, trainer, data, network, sizes, costs, families, task, keys, start)
 
@@ -331,9 +323,19 @@ def seen(trainer: Trainer, network: Any) -> Any:
     return jax.eval_shape(partial(trainer.view, training=False, key=None), network)
 
 
-def notes_of(key: str, saved: str, family: str, task: str) -> dict[str, str]:
-    """What a model's file says of its run."""
-    return {"key": key, "saved": saved, "family": family, "task": task}
+def _families(group: Group, labels: Labels, tree: partial[Trainer]) -> Iterator[str]:
+    """The label of each run; only numbers of its network tell two apart."""
+    known: dict[tuple[Any, ...], str] = {}
+    paths = [path for path in group.values if path.startswith(("model.", "parametrization."))]
+    for job in group.jobs:
+        said = job.resolved if paths else {}
+        numbers = [functools.reduce(getitem, path.split("."), said) for path in paths]
+        if (found := known.get(tuple(numbers))) is None:
+            given = tree
+            for path, value in zip(paths, numbers, strict=True):
+                given = assign(given, path, value)
+            found = known[tuple(numbers)] = labels.family(job, given)
+        yield found
 
 
 def _resize(
@@ -367,7 +369,7 @@ def _resize(
     def of_file(model: Any, batch: jax.ShapeDtypeStruct) -> Cost:
         del batch
         network = seen(trainer, model)
-        said = notes_of("0" * LENGTH, trainer.save, label, task)
+        said = models.notes_of("0" * LENGTH, trainer.save, label, task)
         return Cost(models.file_bytes(models.kept(network, data), said))
 
     with one_line(f"{label}: "), warnings.catch_warnings():

@@ -3,15 +3,18 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
+from smallnets import NUMERICS
 from smallnets.measure import machine
 from smallnets.measure.energy import Energy
+from smallnets.measure.latency import latencies
 from smallnets.models import Model, kept
 from smallnets.nn.mixture import has_capacity
 from smallnets.rows import Row
@@ -45,12 +48,13 @@ class Origin(NamedTuple):
 
 
 def origin() -> Origin:
-    return Origin(machine.commit(), machine.device_name(jax.devices()[0]), machine.versions())
+    versions = machine.versions() | {"numerics": str(NUMERICS)}
+    return Origin(machine.commit(), machine.device_name(jax.devices()[0]), versions)
 
 
 def failed_row(job: Job, key: str, error: str, here: Origin, program: Program | None = None) -> Row:
     """The row of a job that raised, before or while ``program`` trained it."""
-    choices = job.config.hydra.runtime.choices
+    choices = job.choices
     return Row(
         family=program.label if program else f"{choices.get('model')} {choices.get('family')}",
         task=program.task if program else str(choices.get("task")),
@@ -126,6 +130,32 @@ def runs_of(
             continue
         network = jax.tree.map(lambda leaf, index=index: leaf[index], result.models)
         yield job, row, kept(network, data)
+
+
+def timed(portion: Program, outcome: Result) -> Program:
+    """The portion of a chain with the milliseconds of its model and of its parent's.
+
+    They are taken in turns, of one example; other programs may be at work beside them.
+    """
+    if not portion.group.jobs[0].route:
+        return portion
+    after, before = (
+        jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), tree)
+        for tree in (outcome.models, portion.start)
+    )
+    data = portion.data
+    example = jnp.asarray(data.train.inputs[:1])
+    example = data.preparation(example) if data.raw else example
+    forms = {"parent_latency_ms": before, "latency_ms": after}
+    times = latencies(forms, example, batch_sizes=(1,))
+    found = {each.form: 1e3 * each.median_seconds for each in times}
+    return replace(portion, costs={**portion.costs, **found})
+
+
+def waves(programs: list[Program]) -> Iterator[list[Program]]:
+    """Programs of one stage of their chains together: the next stage starts from their models."""
+    for stage in sorted({each.group.jobs[0].stage for each in programs}):
+        yield [each for each in programs if each.group.jobs[0].stage == stage]
 
 
 def score(row: Row) -> float:

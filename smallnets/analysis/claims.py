@@ -10,6 +10,7 @@ from smallnets.analysis.multiplier import Comparison, Multiplier, compare, multi
 from smallnets.analysis.pareto import Slice, at_cost, pareto
 from smallnets.analysis.ranks import Ranks, rank_stability, scores_at
 from smallnets.analysis.study import Study, finished
+from smallnets.analysis.words import some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +39,8 @@ def claims(study: Study, *, reference: str | None = None, at: float | None = Non
     Raises:
         ValueError: if ``reference`` is not a family of the study.
     """
-    columns = study.columns
-    fits = {curve.family: curve.choice.best for curve in study.curves if curve.choice}
-    if columns.data:  # of laws in two variables there is no one cost for a score
-        fits = {}
-    names = [curve.family for curve in study.curves]
-    if reference is None:
-        reference = "dense" if "dense" in fits else next(iter(fits), "")
-    elif reference not in names:
-        raise ValueError(f"no family {reference} to compare with; there are {', '.join(names)}")
+    columns, fits = study.columns, _fits(study)
+    reference, comparisons = compared(study, reference=reference, at=at)
     multipliers, refused = {}, []
     for family, fitted in fits.items():
         if family == reference or reference not in fits:
@@ -55,8 +49,6 @@ def claims(study: Study, *, reference: str | None = None, at: float | None = Non
             multipliers[family] = multiplier(fitted, fits[reference], level=study.level)
         except ValueError as error:
             refused.append(f"no multiplier of {family} against {reference}: {error}")
-    leads = "interpolation" if study.shape.questioned else "law"
-    comparisons = compare(fits, score=at, level=study.level, leads=leads)
     return Claims(
         reference=reference,
         multipliers=multipliers,
@@ -72,6 +64,26 @@ def claims(study: Study, *, reference: str | None = None, at: float | None = Non
         ranks=_ranks(study, fits),
         refused=tuple(refused),
     )
+
+
+def compared(
+    study: Study, *, reference: str | None = None, at: float | None = None
+) -> tuple[str, tuple[Comparison, ...]]:
+    """The reference of a study and its comparisons alone (see :func:`claims`)."""
+    fits, names = _fits(study), [curve.family for curve in study.curves]
+    if reference is None:
+        reference = "dense" if "dense" in fits else next(iter(fits), "")
+    elif reference not in names:
+        raise ValueError(f"no family {reference} to compare with; there are {some(names)}")
+    leads = "interpolation" if study.shape.questioned else "law"
+    return reference, compare(fits, score=at, level=study.level, leads=leads, reference=reference)
+
+
+def _fits(study: Study) -> dict[str, Fit]:
+    """The laws by family; of laws in two variables there is no one cost for a score."""
+    if study.columns.data:
+        return {}
+    return {curve.family: curve.choice.best for curve in study.curves if curve.choice}
 
 
 def settings(study: Study) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from smallnets.analysis.laws import BY_NAME
 from smallnets.analysis.multiplier import Comparison
 from smallnets.analysis.planning import design, question
 from smallnets.analysis.study import Study, analyse
-from smallnets.analysis.table import digest, read
+from smallnets.analysis.table import digest, incomplete, read
 
 LAWS = {"best": None, "none": ()} | {name: (law,) for name, law in BY_NAME.items()}
 PAIRS = 15
@@ -54,10 +54,15 @@ def main(words: list[str]) -> None:
     parser.add_argument("--level", type=float, default=0.95, help="level of the intervals")
     _options(parser)
     parser.add_argument("--reference", help="family that the others are compared with")
+    parser.add_argument(
+        "--partial", action="store_true", help="analyse a sweep that is not complete"
+    )
     parser.add_argument("--out", type=Path, help="folder of the report (default: beside the data)")
     given = parser.parse_args(words)
+    table = read(given.path, partial=given.partial)
+    left = incomplete(given.path) if given.path.is_dir() else ""
     study = analyse(
-        read(given.path),
+        table,
         size=given.size,
         score=given.score,
         family=given.family,
@@ -80,6 +85,7 @@ def main(words: list[str]) -> None:
         pins=dict(_pin(text) for text in given.pin),
         predict=[_numbers(text) for text in given.predict],
         held=given.holdout,
+        notes=[f"Not complete: {left}. What is said below may change."] if left else (),
     )
     compared = claims(study, reference=given.reference, at=given.at)
     out = given.out or _beside(given.path)

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from scipy.interpolate import PchipInterpolator
-from scipy.optimize import isotonic_regression
+from scipy.optimize import brentq, isotonic_regression
+from scipy.special import stdtrit
 
 from smallnets.analysis.fit import Fit
 
@@ -164,7 +164,7 @@ def _cost(curve: Interpolation, target: float) -> float:
 
 def _cost_interval(curve: Interpolation, target: float, level: float) -> tuple[float, float]:
     """All log sizes about the cost whose score can't be told from ``target`` (Fieller)."""
-    t = stats.t.ppf(0.5 + level / 2, curve.degrees)
+    t = stdtrit(curve.degrees, 0.5 + level / 2)
     margin = np.abs(curve.log_score - target) - t * curve.error
     middle = int(np.searchsorted(curve.log_size, _cost(curve, target)))
     ends = []
@@ -209,8 +209,4 @@ def _p_value(first: Interpolation, second: Interpolation, target: float, middle:
         return 1.0
     if short(1 - 1e-6) < 0:
         return 1e-6
-    low, high = 1e-6, 1 - 1e-6
-    while high - low > 1e-6:
-        level = (low + high) / 2
-        low, high = (level, high) if short(level) < 0 else (low, level)
-    return 1 - (low + high) / 2
+    return 1 - float(brentq(short, 1e-6, 1 - 1e-6, xtol=1e-7))

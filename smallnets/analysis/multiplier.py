@@ -17,14 +17,16 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 from smallnets.analysis.fit import Fit
 from smallnets.analysis.interpolation import Interpolated, Scatter, interpolated, scatter
 from smallnets.analysis.intervals import covariance
+from smallnets.analysis.laws import Law
 
 STEP = 1e-5
-HALVINGS = 48  # of the span of the sizes: to a double's last bits
+HALVINGS, NEWTONS = 20, 3  # of the span of the sizes, then steps to a double's last bits
+ALL_PAIRS = 6  # families of which every pair is compared; of more, each with the reference
 POWER_OF_TEST = 0.8
 
 
@@ -135,15 +137,15 @@ def multiplier(
     variance = np.maximum(sum(v for v, _ in parts), 1e-300)
     degrees = variance**2 / np.maximum(sum(v**2 / d for v, d in parts), 1e-300)
     error = np.sqrt(variance)
-    half = stats.t.ppf(0.5 + level / 2, degrees) * error
+    half = stdtrit(degrees, 0.5 + level / 2) * error
     with np.errstate(over="ignore"):  # an interval may be open
         return Multiplier(
             score=score,
             value=np.exp(log_m),
             low=np.exp(log_m - half),
             high=np.exp(log_m + half),
-            p_value=2 * stats.t.sf(np.abs(log_m) / error, degrees),
-            detectable=np.exp(half + stats.t.ppf(POWER_OF_TEST, degrees) * error),
+            p_value=2 * stdtr(degrees, -np.abs(log_m) / error),
+            detectable=np.exp(half + stdtrit(degrees, POWER_OF_TEST) * error),
             level=level,
         )
 
@@ -154,13 +156,18 @@ def compare(
     score: float | None = None,
     level: float = 0.95,
     leads: str = "law",
+    reference: str = "",
 ) -> tuple[Comparison, ...]:
-    """Every pair of families at ``score``, or at the geometric middle of what both reached.
+    """Pairs of families at ``score``, or at the geometric middle of what both reached.
 
-    p-values are after Holm. Of each pair the family that needs less comes first.
+    Up to six families every pair, of more each family with ``reference`` (every pair without one).
+    p-values are after Holm, over the pairs compared. Of each pair the family that needs less comes
+    first.
     """
-    found, errors = [], scatter(fits.values())
-    for first, second in combinations(fits, 2):
+    found, errors, pairs = [], scatter(fits.values()), list(combinations(fits, 2))
+    if len(fits) > ALL_PAIRS and reference in fits:
+        pairs = [pair for pair in pairs if reference in pair]
+    for first, second in pairs:
         pair = _pair(first, second, fits, errors, score, level, leads)
         found.append(_turned(pair) if pair.answer[0] < 1 else pair)
     adjusted = holm(np.array([pair.answer[3] for pair in found]))
@@ -247,7 +254,15 @@ def _inverse(fitted: Fit, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         z = (low + high) / 2
         above = law.evaluate(u, z[None])[0][0] > np.log(score)
         low, high = np.where(above, z, low), np.where(above, high, z)
-    z = (low + high) / 2
+    z, target = (low + high) / 2, np.log(score)
+    for _ in range(NEWTONS):
+        slope = _slope(law, u, z)
+        z = np.clip(z - (law.evaluate(u, z[None])[0][0] - target) / slope, low, high)
     _, derivative = law.evaluate(u, z[None])
+    return z + fitted.centre[0], -derivative[0] / _slope(law, u, z)
+
+
+def _slope(law: Law, u: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """The derivative of the log score by the log size."""
     high, low = (law.evaluate(u, z[None] + h)[0][0] for h in (STEP, -STEP))
-    return z + fitted.centre[0], -derivative[0] / ((high - low) / (2 * STEP))
+    return (high - low) / (2 * STEP)

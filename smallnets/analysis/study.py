@@ -85,6 +85,7 @@ def analyse(
     held: int = 1,
     delta: float = float("inf"),
     level: float = 0.95,
+    notes: Sequence[str] = (),
 ) -> Study:
     """Select, check and fit: one curve of ``score`` over ``size`` for each family, all of one law.
 
@@ -110,7 +111,7 @@ def analyse(
 
     ``laws`` are those to choose from (none: no curve is fitted), ``pins`` parameters to hold,
     ``predict`` sizes at which the score is predicted, ``held`` how many of the largest sizes a fit
-    for the hold-out leaves out.
+    for the hold-out leaves out. ``notes`` are further ones that the report is to begin with.
 
     Raises:
         ValueError: in one line, if columns or values are missing, negative, infinite or
@@ -143,8 +144,8 @@ def analyse(
         if validation in table.columns:
             table, validation = distance(table, validation, perfect)
         columns = replace(columns, score=score)
-    table, notes = grown(table, columns, grow)
-    notes = [*given.notes, *notes]
+    table, merged = grown(table, columns, grow)
+    notes = [*notes, *given.notes, *merged]
     families = table[family].unique(maintain_order=True).to_list()
     selection, runs = None, table
     if not settings and laws:

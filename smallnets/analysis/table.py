@@ -20,8 +20,11 @@ FAMILY = "001"  # the place of a label's family, the last word to be left out
 NESTED = ("metrics", "costs", "energy", "curves", "versions", "config", "perfect")
 
 
-def read(path: Path) -> pl.DataFrame:
+def read(path: Path, *, partial: bool = False) -> pl.DataFrame:
     """The runs in ``path``: a folder of rows, or a file of one line a run.
+
+    Of a sweep that is not complete nothing is read unless ``partial``: what a sweep has not run yet
+    is not missing by chance.
 
     Files are ``.csv``, ``.tsv`` or ``.txt`` (commas, semicolons, tabs or bars, UTF-8 with or
     without a byte-order mark), ``.jsonl``, each also with ``.gz``, and ``.parquet``.
@@ -31,6 +34,10 @@ def read(path: Path) -> pl.DataFrame:
     """
     path = Path(path)
     if path.is_dir():
+        if not partial and (left := incomplete(path)):
+            raise ValueError(
+                f"{left}: give its command again, which runs only these, or say --partial"
+            )
         return from_rows(path)
     if not path.exists():
         raise ValueError(f"{path} is not there: give a folder of rows, a .csv or a .parquet file")
@@ -54,6 +61,19 @@ def read(path: Path) -> pl.DataFrame:
     if table.is_empty():
         raise ValueError(f"{path} holds no runs: one line a run is needed")
     return table
+
+
+def incomplete(folder: Path) -> str:
+    """What the plan of a sweep has and its folder has not, counted; empty where that is nothing."""
+    left = rows.missing(folder)
+    if not left:
+        return ""
+    failed = [job for job in left if job.error]
+    absent = len(left) - len(failed)
+    parts = [f"{absent} {'is' if absent == 1 else 'are'} missing"] if absent else []
+    parts += [f"{len(failed)} failed (the first by {failed[0].error})"] if failed else []
+    planned = len({tuple(line["words"]) for line in rows.jobs(folder)})
+    return f"of the {planned} runs that {folder} plans {' and '.join(parts)}"
 
 
 def frame(table: object) -> pl.DataFrame:

@@ -104,28 +104,20 @@ def shape(fits: Mapping[str, Fit], *, seed: int = 0) -> Shape:
     if not fits:
         return Shape(neighbours=np.nan, agreement=np.nan, p_value=np.nan, signs=())
     random = np.random.default_rng(seed)
-    seen, null = [], []
-    for fitted in fits.values():
-        remove = _residual_maker(fitted)
-        drawn = random.standard_normal((DRAWS, fitted.sizes)) @ remove
+    most = max(fitted.sizes for fitted in fits.values())
+    same, neighbours, total = [], np.zeros(1 + DRAWS), np.zeros((1 + DRAWS, most))
+    for fitted in fits.values():  # the first line is what is seen, the others are the null
+        drawn = random.standard_normal((DRAWS, fitted.sizes)) @ _residual_maker(fitted)
         errors = np.vstack([np.sqrt(fitted.size_weights) * fitted.size_slopes, drawn])
-        errors = errors / np.maximum(np.linalg.norm(errors, axis=1, keepdims=True), 1e-300)
-        seen.append(errors[0])
-        null.append(errors[1:])
-    alike = _rank(
-        sum(float(e[1:] @ e[:-1]) for e in seen),
-        np.sum([(d[:, 1:] * d[:, :-1]).sum(axis=1) for d in null], axis=0),
-    )
-    most = max(len(e) for e in seen)
-    same = [place for place, e in enumerate(seen) if len(e) == most]
-    agreement = np.nan
-    if len(same) > 1:
-        agreement = _rank(
-            float((np.sum([seen[i] for i in same], axis=0) ** 2).sum()),
-            (np.sum([null[i] for i in same], axis=0) ** 2).sum(axis=1),
-        )
+        errors /= np.maximum(np.linalg.norm(errors, axis=1, keepdims=True), 1e-300)
+        neighbours += (errors[:, 1:] * errors[:, :-1]).sum(axis=1)
+        if fitted.sizes == most:
+            same.append(errors[0])
+            total += errors
+    alike = _rank(neighbours)
+    agreement = _rank((total**2).sum(axis=1)) if len(same) > 1 else np.nan
     p_value = alike if np.isnan(agreement) else min(1.0, 2 * min(alike, agreement))
-    stacked = np.array([seen[i] for i in same])
+    stacked = np.array(same)
     return Shape(
         neighbours=alike,
         agreement=agreement,
@@ -143,5 +135,6 @@ def _residual_maker(fitted: Fit) -> np.ndarray:
     return np.eye(fitted.sizes) - basis @ basis.T
 
 
-def _rank(value: float, null: np.ndarray) -> float:
-    return float((1 + (null >= value - 1e-12).sum()) / (1 + len(null)))
+def _rank(values: np.ndarray) -> float:
+    """The share of ``values`` that are at least the first."""
+    return float((values >= values[0] - 1e-12).mean())

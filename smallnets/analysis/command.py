@@ -118,7 +118,7 @@ def show(study: Study, compared: Claims, console: Console) -> None:
     console.print(table)
     if len(study.curves) > FAMILIES:
         console.print("... the laws of the other families are in laws.csv")
-    for sentence in (*further(study), *pairs(study, compared)):
+    for sentence in (*further(study), *pairs(study, compared, shown)):
         console.print(sentence, soft_wrap=True)
     for note in [*tables.all_notes(study), *compared.refused]:
         console.print(f"- {note}")
@@ -172,12 +172,14 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise ValueError(f"--predict takes a size, as 1e9 or 1e9,2e10, got {text}") from None
 
 
-def pairs(study: Study, compared: Claims) -> list[str]:
-    """Families against each other at one score, a sentence a pair; of many, the reference's."""
-    shown = compared.comparisons
-    if len(shown) > PAIRS:
-        shown = [pair for pair in shown if compared.reference in (pair.family, pair.other)]
-    return [comparison(pair, study) for pair in shown]
+def pairs(study: Study, compared: Claims, shown: list[str]) -> list[str]:
+    """Families against each other at one score, a sentence a pair; of many, those ``shown``."""
+    found = compared.comparisons
+    if len(found) > PAIRS:
+        found = [pair for pair in found if {pair.family, pair.other} <= {*shown}]
+    said = [comparison(pair, study) for pair in found]
+    rest = len(compared.comparisons) - len(found)
+    return said + [f"... {rest} other pairs are in multipliers.csv"] * (rest > 0)
 
 
 def comparison(pair: Comparison, study: Study) -> str:

@@ -20,7 +20,13 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from smallnets.analysis.fit import Fit
-from smallnets.analysis.interpolation import Interpolated, Scatter, interpolated, scatter
+from smallnets.analysis.interpolation import (
+    Interpolated,
+    Interpolation,
+    interpolated,
+    interpolation,
+    scatter,
+)
 from smallnets.analysis.intervals import covariance
 from smallnets.analysis.laws import Law
 
@@ -164,11 +170,13 @@ def compare(
     p-values are after Holm, over the pairs compared. Of each pair the family that needs less comes
     first.
     """
-    found, errors, pairs = [], scatter(fits.values()), list(combinations(fits, 2))
+    errors = scatter(fits.values())
+    curves = {name: interpolation(fitted, errors) for name, fitted in fits.items()}
+    found, pairs = [], list(combinations(fits, 2))
     if len(fits) > ALL_PAIRS and reference in fits:
         pairs = [pair for pair in pairs if reference in pair]
     for first, second in pairs:
-        pair = _pair(first, second, fits, errors, score, level, leads)
+        pair = _pair(first, second, fits, curves, score, level, leads)
         found.append(_turned(pair) if pair.answer[0] < 1 else pair)
     adjusted = holm(np.array([pair.answer[3] for pair in found]))
     return tuple(
@@ -180,7 +188,7 @@ def _pair(
     family: str,
     other: str,
     fits: Mapping[str, Fit],
-    errors: Scatter,
+    curves: Mapping[str, Interpolation | str],
     score: float | None,
     level: float,
     leads: str,
@@ -195,7 +203,9 @@ def _pair(
         numbers = tuple(float(v[0]) for v in (m.value, m.low, m.high, m.p_value, m.detectable))
     except ValueError as error:
         reason = str(error)
-    beside = interpolated(a, b, errors, score=None if np.isnan(at) else at, level=level)
+    beside = interpolated(
+        curves[family], curves[other], score=None if np.isnan(at) else at, level=level
+    )
     return Comparison(
         family=family,
         other=other,

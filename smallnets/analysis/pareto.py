@@ -14,6 +14,7 @@ from smallnets.analysis.fit import Fit
 from smallnets.analysis.intervals import band
 
 DRAWS = 2000
+AT_ONCE = 2**20  # drawn means that are held in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +84,14 @@ def pareto(
     known = degrees > 0
     error = np.sqrt(points["squares"].to_numpy() / np.maximum(degrees, 1) / count)
     random = np.random.default_rng(seed)
-    t = random.standard_t(np.maximum(degrees, 1), size=(DRAWS, len(mean)))
     order = np.argsort(points["cost"].to_numpy(), kind="stable")
     costs = points["cost"].to_numpy()
-    drawn = _on_front(costs, mean + t * error, order).mean(axis=0)
+    drawn = np.zeros(len(mean))
+    some = max(1, AT_ONCE // len(mean))
+    for first in range(0, DRAWS, some):
+        size = (min(some, DRAWS - first), len(mean))
+        t = random.standard_t(np.maximum(degrees, 1), size=size)
+        drawn += _on_front(costs, mean + t * error, order).sum(axis=0) / DRAWS
     return points.select(
         pl.col(family).alias("family"),
         "cost",

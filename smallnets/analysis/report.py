@@ -13,7 +13,7 @@ import vl_convert
 from smallnets.analysis import panels, record, tables
 from smallnets.analysis.answer import answer, best_run, further
 from smallnets.analysis.claims import Claims, claims
-from smallnets.analysis.figures import Figure, emphasised, figures
+from smallnets.analysis.figures import FIGURES, Figure, emphasised, figures
 from smallnets.analysis.study import Study, analyse
 from smallnets.analysis.table import digest, read
 from smallnets.analysis.words import label
@@ -61,13 +61,17 @@ def write(
     out, compared = Path(out), compared or claims(study)
     out.mkdir(parents=True, exist_ok=True)
     drawn = figures(study, compared)
+    path = out / "report.html"
+    if path.exists():
+        for name in set(FIGURES) - set(drawn):  # of an earlier report, which showed more
+            for suffix in ("pdf", "png"):
+                (out / f"{name}.{suffix}").unlink(missing_ok=True)
     key = panels.key_width(emphasised(study, compared))
     for name, figure in drawn.items():
         panels.save(
             out, name, figure.panels, columns=figure.columns, caption=figure.caption, key=key
         )
     record.write(study, compared, out, source=source)
-    path = out / "report.html"
     with replacing(path) as draft:
         draft.write_text(page(study, compared, drawn), encoding="utf-8")
     return path

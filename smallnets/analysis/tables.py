@@ -8,10 +8,10 @@ from smallnets.analysis.claims import Claims
 from smallnets.analysis.costs import axes, mismatch
 from smallnets.analysis.intervals import intervals
 from smallnets.analysis.laws import ASYMPTOTE
+from smallnets.analysis.multiplier import ALL_PAIRS
 from smallnets.analysis.study import Curve, Study, means
 from smallnets.analysis.words import label, number, objective, some
 
-FOLDED = 6  # families of which all pairs are shown; of more, those with the reference
 LINES = 40
 NOTES = 8
 
@@ -148,10 +148,8 @@ def comparisons(study: Study, compared: Claims) -> str:
     text = (
         f"p: against 1, by what leads, {leading}; Holm: p-values that hold for all {len(pairs)} "
         "pairs together. Detectable: what as many runs would tell from 1 in four of five studies. "
+        f"Of more than {ALL_PAIRS} families only pairs with the reference are compared."
     )
-    if len(study.curves) > FOLDED:
-        pairs = [pair for pair in pairs if compared.reference in (pair.family, pair.other)]
-        text += f"Shown: those with {compared.reference}; all are in multipliers.csv."
     level = f"{study.level:.0%} interval"
     lines = [
         {

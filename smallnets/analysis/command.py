@@ -10,10 +10,9 @@ from rich.table import Table
 
 from smallnets.analysis import report, tables
 from smallnets.analysis.answer import answer, best_run, further
-from smallnets.analysis.claims import Claims, claims
+from smallnets.analysis.compare import Claims, Comparison, claims
 from smallnets.analysis.figures import emphasised
 from smallnets.analysis.laws import BY_NAME
-from smallnets.analysis.multiplier import Comparison
 from smallnets.analysis.planning import design, question
 from smallnets.analysis.study import Study, analyse
 from smallnets.analysis.table import digest, incomplete, read

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from smallnets.analysis.claims import Claims
+from smallnets.analysis.compare import Claims
 from smallnets.analysis.layers import (
     DOTS,
     beyond,
@@ -36,7 +36,7 @@ from smallnets.analysis.panels import (
     whiskers,
 )
 from smallnets.analysis.study import Study, means
-from smallnets.analysis.words import (
+from smallnets.analysis.tables import (
     bands_shown,
     counts,
     folded,

@@ -214,7 +214,9 @@ def loss(residuals: np.ndarray, delta: float) -> np.ndarray:
     return slope * (residuals - 0.5 * slope)
 
 
-def means(z: np.ndarray, y: np.ndarray, weights: np.ndarray, delta: float) -> tuple:
+def means(
+    z: np.ndarray, y: np.ndarray, weights: np.ndarray, delta: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the objective depends on but for a constant: in least squares the mean of each size."""
     if np.isfinite(delta):
         return z, y, weights

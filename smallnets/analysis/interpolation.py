@@ -212,4 +212,5 @@ def _p_value(first: Interpolation, second: Interpolation, target: float, middle:
         return 1.0
     if short(1 - 1e-6) < 0:
         return 1e-6
-    return 1 - float(brentq(short, 1e-6, 1 - 1e-6, xtol=1e-7))
+    found = brentq(short, 1e-6, 1 - 1e-6, xtol=1e-7)
+    return 1 - float(found)  # pyright: ignore[reportArgumentType]

@@ -15,8 +15,7 @@ from zlib import crc32
 import numpy as np
 import polars as pl
 
-from smallnets.analysis.claims import compared
-from smallnets.analysis.multiplier import Comparison
+from smallnets.analysis.compare import Comparison, compared
 from smallnets.analysis.study import Study, analyse
 
 SERIES = 2  # of seeds: raised before a drawing where the analysis was changed by what one showed

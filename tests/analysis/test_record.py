@@ -10,7 +10,7 @@ import pytest
 
 import smallnets.analysis
 from smallnets.analysis import record
-from smallnets.analysis.claims import claims
+from smallnets.analysis.compare import claims
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import digest, from_rows
 

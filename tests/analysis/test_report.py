@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from smallnets.analysis.answer import best_run
-from smallnets.analysis.claims import claims
+from smallnets.analysis.compare import claims
 from smallnets.analysis.figures import figures
 from smallnets.analysis.panels import COLOURS, MARKERS, ticks
 from smallnets.analysis.report import build, page, write
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import from_rows
-from smallnets.analysis.tables import asymptote_lines
-from smallnets.analysis.words import number
+from smallnets.analysis.tables import asymptote_lines, number
 
 
 def unpacked(html: str, name: str) -> str:

@@ -1,7 +1,7 @@
-"""Pareto fronts of cost and score, with ties and with the uncertainty that few seeds leave.
+"""Families at equal costs: Pareto fronts, ranks, and what a size costs along every axis.
 
-A point is on the front unless another is at least as good on every axis and better on one; equal
-points are on it together.
+Fronts are with ties and with the uncertainty that few seeds leave. A point is on the front unless
+another is at least as good on every axis and better on one; equal points are on it together.
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from smallnets.analysis.fit import Fit
 from smallnets.analysis.intervals import band
+from smallnets.analysis.study import Study
 
 DRAWS = 2000
 AT_ONCE = 2**20  # drawn means that are held in memory
@@ -134,3 +136,105 @@ def _on_front(costs: np.ndarray, scores: np.ndarray, order: np.ndarray) -> np.nd
     before = np.concatenate([np.full((len(scores), 1), np.inf), cheaper[:, :-1]], axis=1)
     place = np.searchsorted(groups, costs)
     return (scores < before[:, place]) & (scores <= lowest[:, place])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """``probability`` (f, r): how often family f has rank r over the seeds, best rank first.
+
+    ``agreement`` is Kendall's W over the seeds: 1 if all give the same order, near 0 by luck.
+    """
+
+    families: tuple[str, ...]
+    probability: np.ndarray
+    agreement: float
+    seeds: int
+
+
+def rank_stability(scores: np.ndarray, families: tuple[str, ...]) -> Ranks:
+    """Ranks from ``scores`` (seeds, families), lower being better; equal scores share ranks.
+
+    Kendall's W = 12 S / (m^2 (k^3 - k) - m T), S the sum of squared deviations of the rank sums of
+    k families over m seeds, T the correction for ties (Kendall & Babington Smith 1939).
+
+    Raises:
+        ValueError: if there are fewer than two seeds or two families.
+    """
+    scores = np.asarray(scores, float)
+    m, k = scores.shape
+    if m < 2 or k < 2:
+        raise ValueError(f"ranks need two seeds and two families, got {m} and {k}")
+    ranks = stats.rankdata(scores, axis=1)
+    deviations = ((ranks.sum(axis=0) - m * (k + 1) / 2) ** 2).sum()
+    ties = sum((c**3 - c).sum() for c in (np.unique(row, return_counts=True)[1] for row in ranks))
+    spread = m**2 * (k**3 - k) - m * ties
+    first, last = (stats.rankdata(scores, axis=1, method=end)[..., None] for end in ("min", "max"))
+    place = np.arange(1, k + 1)
+    shares = ((place >= first) & (place <= last)) / (last - first + 1)
+    return Ranks(
+        families=families,
+        probability=shares.mean(axis=0),
+        agreement=float(12 * deviations / spread) if spread > 0 else 0.0,
+        seeds=m,
+    )
+
+
+def scores_at(
+    runs: pl.DataFrame, cost: float, *, size: str, score: str, family: str, seed: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Scores (seeds, families) at ``cost``: each seed's own runs, interpolated in logarithms.
+
+    Families whose sizes don't enclose ``cost``, and seeds that not every other family has, are
+    left out.
+    """
+    runs = runs.filter(pl.col(score).cast(pl.Float64) > 0)
+    found: dict[str, dict[object, float]] = {}
+    for (name, label), line in runs.sort(size).group_by(family, seed, maintain_order=True):
+        x = line[size].cast(pl.Float64).to_numpy()
+        if x[0] <= cost <= x[-1]:
+            y = np.log(line[score].cast(pl.Float64).to_numpy())
+            value = np.exp(np.interp(np.log(cost), np.log(x), y))
+            found.setdefault(str(name), {})[label] = float(value)
+    if not found:
+        return np.empty((0, 0)), ()
+    seeds = sorted(set.intersection(*(set(values) for values in found.values())), key=str)
+    families = tuple(found)
+    return np.array([[found[f][s] for f in families] for s in seeds]), families
+
+
+PREFIX = "costs."
+MATCHED = 0.05  # sizes that differ by less than this share are compared as one budget
+
+
+def axes(table: pl.DataFrame) -> list[str]:
+    """The columns of costs."""
+    return [name for name in table.columns if name.startswith(PREFIX)]
+
+
+def mismatch(study: Study, reference: str) -> pl.DataFrame:
+    """A line for each family and size: its cost by each axis, and that over the reference's.
+
+    The reference is the size of the family ``reference`` nearest to it, where it lies within 5 %;
+    elsewhere the ratios, columns ``<axis> ratio``, are null. Costs are medians over runs. Empty
+    where the rows hold no costs.
+    """
+    size, family = study.columns.size, study.columns.family
+    names = [name for name in axes(study.runs) if name != size]
+    if not names:
+        return pl.DataFrame()
+    at = study.runs.group_by(family, size, maintain_order=True).agg(pl.col(names).median())
+    against = at.filter(pl.col(family) == reference)
+    ratios = [_ratios(line, against, size, names) for line in at.iter_rows(named=True)]
+    return at.hstack(pl.DataFrame(ratios, schema={_ratio(name): pl.Float64 for name in names}))
+
+
+def _ratios(line: dict, against: pl.DataFrame, size: str, names: Sequence[str]) -> dict:
+    distance = (against[size] / line[size]).log().abs()
+    if not len(distance) or distance.min() > MATCHED:  # type: ignore[operator]
+        return {}
+    other = against.row(distance.arg_min(), named=True)  # type: ignore[arg-type]
+    return {_ratio(name): line[name] / other[name] for name in names if line[name] and other[name]}
+
+
+def _ratio(name: str) -> str:
+    return f"{name} ratio"

@@ -20,6 +20,8 @@ from scipy.optimize import leastsq
 
 from smallnets.analysis.laws import Law
 
+Observed = tuple[np.ndarray, np.ndarray, np.ndarray]  # z (v, n), log scores and weights (n,)
+
 EVALUATIONS, PULLED = 4000, 400
 LIMIT = 5  # the status of MINPACK that says that evaluations ran out
 TOLERANCE = 1e-12  # of the objective
@@ -78,7 +80,7 @@ class Fit:
         return np.unique(self.x, axis=1, return_inverse=True)[1].ravel()
 
     @cached_property
-    def observed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def observed(self) -> Observed:
         """z, log scores and weights that the objective depends on (see :func:`means`)."""
         return means(self.z, np.log(self.score), self.weights, self.delta)
 
@@ -214,9 +216,7 @@ def loss(residuals: np.ndarray, delta: float) -> np.ndarray:
     return slope * (residuals - 0.5 * slope)
 
 
-def means(
-    z: np.ndarray, y: np.ndarray, weights: np.ndarray, delta: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def means(z: np.ndarray, y: np.ndarray, weights: np.ndarray, delta: float) -> Observed:
     """What the objective depends on but for a constant: in least squares the mean of each size."""
     if np.isfinite(delta):
         return z, y, weights
@@ -243,7 +243,7 @@ def start(
     w = weights if law.log_linear else weights * np.exp(-2 * y)
     normal = (features * w) @ features.swapaxes(1, 2)
     right = features @ (w * target)
-    found, values = [], []
+    found, values, log = [], [], np.asarray if law.log_linear else np.log
     for subset in [list(range(terms))] if law.log_linear else _subsets(terms):
         block = normal[:, subset][:, :, subset]
         ridge = 1e-12 * np.einsum("gii->g", block)[:, None, None] * np.eye(len(subset))
@@ -253,9 +253,8 @@ def start(
         u = linear[allowed]
         if not law.log_linear:
             u = np.maximum(u, 1e-2 * np.exp(y.min()))
-        value = np.einsum("gj,gjn->gn", u, features[allowed])
-        found.append(np.concatenate([u if law.log_linear else np.log(u), shapes[allowed]], axis=1))
-        values.append(value if law.log_linear else np.log(value))
+        values.append(log(np.einsum("gj,gjn->gn", u, features[allowed])))
+        found.append(np.concatenate([log(u), shapes[allowed]], axis=1))
     candidates, value = np.concatenate(found), np.concatenate(values)
     if law.pins:  # which move the prediction off the grid
         held = [whole.parameters.index(name) for name, _ in law.pins]
@@ -315,7 +314,7 @@ def descend(
     return found, status != LIMIT
 
 
-def at_boundary(law: Law, z: np.ndarray, u: np.ndarray, *, share: float = FLOOR) -> np.ndarray:
+def at_boundary(law: Law, z: np.ndarray, u: np.ndarray, share: float = FLOOR) -> np.ndarray:
     """Which positive linear parameters (p,) add less than a ``share`` of the score at every run."""
     _, derivative = law.evaluate(u[None], z)
     term = (np.arange(law.size) < law.linear) & (not law.log_linear)
@@ -360,7 +359,6 @@ def _newton(
             curvature, axes = np.linalg.eigh(hessian)
             curvature = np.maximum(np.abs(curvature), 1e-14 * np.abs(curvature).max() + 1e-300)
             slope = axes.T @ gradient
-            before = best
             for _ in range(12):
                 step = -axes @ (slope / (curvature + damping))
                 step *= min(1.0, LONGEST / max(np.linalg.norm(step), 1e-300))
@@ -370,11 +368,10 @@ def _newton(
                 damping *= 8
             else:
                 return u, True
-            u = u + step
-            damping /= 10
-            best, gradient, hessian = second_order(law, z, y, weights, u, delta)
-            if before - value < enough * before:
+            u, damping = u + step, damping / 10
+            if best - value < enough * best:
                 return u, True
+            best, gradient, hessian = second_order(law, z, y, weights, u, delta)
     return u, False
 
 

@@ -294,7 +294,7 @@ def _straight(
             if abs(objective - target) < NEAR * allowed and aside < NEAR**2 * allowed:
                 # A vanished term has hardly a slope: is it for good, or would the end move with it?
                 outward = sign * gradient - (sign * gradient @ slope) / (slope @ slope) * slope
-                back = outward[at_boundary(law, z, u, share=SEEN)] > 0
+                back = outward[at_boundary(law, z, u, SEEN)] > 0
                 return None if back.any() else value
             u = u + step * min(1.0, LONGEST / np.linalg.norm(step))
     return None

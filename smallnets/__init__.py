@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from smallnets import analysis, nn, tasks, testing, training
+    from smallnets.decoding import generate, stream
     from smallnets.models import load
     from smallnets.sweep.execute import train
     from smallnets.sweep.plan import plan
@@ -16,13 +17,27 @@ _PUBLIC = {  # imported when they are first asked for, so that this module loads
     "plan": ("smallnets.sweep.plan", "plan"),
     "train": ("smallnets.sweep.execute", "train"),
     "load": ("smallnets.models", "load"),
+    "generate": ("smallnets.decoding", "generate"),
+    "stream": ("smallnets.decoding", "stream"),
     "analysis": ("smallnets.analysis", None),
     "nn": ("smallnets.nn", None),
     "testing": ("smallnets.testing", None),
     "tasks": ("smallnets.tasks", None),
     "training": ("smallnets.training", None),
 }
-__all__ = ["NUMERICS", "analysis", "load", "nn", "plan", "tasks", "testing", "train", "training"]
+__all__ = [
+    "NUMERICS",
+    "analysis",
+    "generate",
+    "load",
+    "nn",
+    "plan",
+    "stream",
+    "tasks",
+    "testing",
+    "train",
+    "training",
+]
 
 
 def __getattr__(name: str) -> Any:

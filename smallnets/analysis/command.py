@@ -59,7 +59,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--out", type=Path, help="folder of the report (default: beside the data)")
     given = parser.parse_args(words)
     table = read(given.path, partial=given.partial)
-    left = incomplete(given.path) if given.path.is_dir() else ""
+    left = incomplete(given.path, table) if given.path.is_dir() else ""
     study = analyse(
         table,
         size=given.size,

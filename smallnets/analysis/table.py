@@ -9,16 +9,15 @@ import json
 import re
 import shlex
 import zlib
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from smallnets import rows
+from smallnets.analysis import compact
 
 FAMILY = "001"  # the place of a label's family, the last word to be left out
-NESTED = ("metrics", "costs", "energy", "curves", "versions", "config", "perfect")
 
 
 def read(path: Path, *, partial: bool = False) -> pl.DataFrame:
@@ -35,11 +34,12 @@ def read(path: Path, *, partial: bool = False) -> pl.DataFrame:
     """
     path = Path(path)
     if path.is_dir():
-        if not partial and (left := incomplete(path)):
+        table = from_rows(path)
+        if not partial and (left := incomplete(path, table)):
             raise ValueError(
                 f"{left}: give its command again, which runs only these, or say --partial"
             )
-        return from_rows(path)
+        return table
     if not path.exists():
         raise ValueError(f"{path} is not there: give a folder of rows, a .csv or a .parquet file")
     suffixes = [suffix.lower() for suffix in path.suffixes]
@@ -64,17 +64,30 @@ def read(path: Path, *, partial: bool = False) -> pl.DataFrame:
     return table
 
 
-def incomplete(folder: Path) -> str:
-    """What the plan of a sweep has and its folder has not, counted; empty where that is nothing."""
-    left = rows.missing(folder)
+def incomplete(folder: Path, table: pl.DataFrame) -> str:
+    """What the plan of a sweep has and its ``table`` has not, counted; empty where it has all."""
+    jobs = {tuple(line["words"]): line["key"] for line in rows.jobs(folder)}
+    planned = set(jobs.values())
+    if plans := sorted(folder.glob("plan-*.jsonl"), key=lambda path: path.stat().st_mtime):
+        lines = plans[-1].read_text(encoding="utf-8").splitlines()
+        planned |= {key for line in lines for key in json.loads(line).get("keys", ())}
+    left = sorted(planned - set(table["key"]))
+    errors = [error for key in left if (error := _error(folder / key))]
     if not left:
         return ""
-    failed = [job for job in left if job.error]
-    absent = len(left) - len(failed)
-    parts = [f"{absent} {'is' if absent == 1 else 'are'} missing"] if absent else []
-    parts += [f"{len(failed)} failed (the first by {failed[0].error})"] if failed else []
-    planned = len({tuple(line["words"]) for line in rows.jobs(folder)})
-    return f"of the {planned} runs that {folder} plans {' and '.join(parts)}"
+    absent = len(left) - len(errors)
+    parts = [f"{absent:,} {'is' if absent == 1 else 'are'} missing"] if absent else []
+    parts += [f"{len(errors):,} failed (the first by {errors[0]})"] if errors else []
+    return f"of the {len(planned):,} runs that {folder} plans {' and '.join(parts)}"
+
+
+def _error(folder: Path) -> str:
+    """Why the run of a folder failed, empty where it is not known to have."""
+    try:
+        row = rows.read(folder)
+    except ValueError:
+        return ""
+    return (row.error or "no reason given") if row.status == "failed" else ""
 
 
 def frame(table: object) -> pl.DataFrame:
@@ -102,7 +115,7 @@ def digest(path: Path) -> dict[str, str]:
     """
     path = Path(path)
     found = hashlib.sha256()
-    for each in sorted(path.rglob(rows.NAME)) if path.is_dir() else [path]:
+    for each in compact.files(path) if path.is_dir() else [path]:
         found.update(each.read_bytes())
     return {"name": path.resolve().name, "sha256": found.hexdigest()}
 
@@ -149,7 +162,9 @@ def _lines(text: str, name: str) -> pl.DataFrame:
             run = None
         if not isinstance(run, dict):
             raise ValueError(f"line {place} of {name} is no JSON object: mend or remove it")
-        found.append({k: v for key, value in run.items() for k, v in _flat(key, value).items()})
+        found.append(
+            {k: v for key, value in run.items() for k, v in compact.flat(key, value).items()}
+        )
     if not found:
         return pl.DataFrame()
     columns = {key: [line.get(key) for line in found] for line in found for key in line}
@@ -180,25 +195,19 @@ def from_rows(folder: Path) -> pl.DataFrame:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of rows")
-    found = rows.found(folder)
-    if not found:
+    table = compact.read(folder)
+    if table.is_empty():
         raise ValueError(
             f"{folder} holds no {rows.NAME} that is sound: give the folder of a finished study"
         )
-    plain = [field.name for field in fields(rows.Row) if field.name not in NESTED]
-    lines = []
-    shown = short_labels([row.family for _, row in found])
+    shown = short_labels(table["family"].unique(maintain_order=True).to_list())
     commands = _commands(folder)
-    for place, row in found:
-        line: dict[str, Any] = {name: getattr(row, name) for name in plain}
-        line |= {"folder": place.relative_to(folder).as_posix(), "command": commands.get(row.key)}
-        line["family"] = shown[row.family]
-        line |= row.metrics
-        line |= _flat("costs", row.costs) | _flat("energy", row.energy)
-        line |= _flat("versions", row.versions)
-        line |= _flat("config", row.config) | _flat("perfect", row.perfect)
-        lines.append(line)
-    return pl.DataFrame(lines, infer_schema_length=None, strict=False)
+    return table.with_columns(
+        pl.col("family").replace_strict(shown, return_dtype=pl.String),
+        pl.col("key")
+        .replace_strict(commands, default=None, return_dtype=pl.String)
+        .alias("command"),
+    )
 
 
 def lower_is_better(table: pl.DataFrame, score: str) -> tuple[pl.DataFrame, str]:
@@ -262,14 +271,6 @@ def _commands(folder: Path) -> dict[str, str]:
         except (ValueError, KeyError, TypeError):
             continue  # half a line, of a sweep that was killed
     return found
-
-
-def _flat(name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {
-            k: v for key, item in value.items() for k, v in _flat(f"{name}.{key}", item).items()
-        }
-    return {name: json.dumps(value) if isinstance(value, list) else value}
 
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "#n/a")

@@ -6,7 +6,8 @@ no parameter is held twice. The names below are public: configs, rows and saved 
 them, so they stay.
 """
 
-from smallnets.nn.attention import Attention
+from smallnets.nn.attention import Attention, Cache
+from smallnets.nn.cascade import Cascade
 from smallnets.nn.convolution import (
     Convolution,
     ConvolutionalNetwork,
@@ -20,7 +21,7 @@ from smallnets.nn.exits import Exit, Exits, exit_early
 from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.lenet import LeNet
 from smallnets.nn.linear import Affine, Dense, LargerThanDense, Linear, LowRank, merge, merged
-from smallnets.nn.mixture import Mixture, SoftMixture
+from smallnets.nn.mixture import AllExperts, Mixture, SoftMixture
 from smallnets.nn.norm import LayerNorm, RMSNorm
 from smallnets.nn.parameter import Buffer, Hyperparameter, Salt, Statistic, kernel, training
 from smallnets.nn.perceptron import Perceptron
@@ -28,7 +29,7 @@ from smallnets.nn.pooling import MaxPool, MeanPool
 from smallnets.nn.residual import PostNormResidual, Residual, ResidualNetwork
 from smallnets.nn.residual_convolution import ResidualConvolutionalNetwork, TwoConvolutions
 from smallnets.nn.routing import BiasBalanced, ExpertChoice, TopK
-from smallnets.nn.sharing import Relaxed, SharedPart, Stack
+from smallnets.nn.sharing import Relaxed, SharedPart, Stack, Unrolled
 from smallnets.nn.structured import (
     BlockDiagonal,
     BlockTensorTrain,
@@ -40,12 +41,15 @@ from smallnets.nn.transformer import Block, Transformer
 
 __all__ = [
     "Affine",
+    "AllExperts",
     "Attention",
     "BiasBalanced",
     "Block",
     "BlockDiagonal",
     "BlockTensorTrain",
     "Buffer",
+    "Cache",
+    "Cascade",
     "Convolution",
     "ConvolutionalNetwork",
     "Dense",
@@ -87,6 +91,7 @@ __all__ = [
     "TopK",
     "Transformer",
     "TwoConvolutions",
+    "Unrolled",
     "exit_early",
     "kernel",
     "merge",

@@ -1,10 +1,24 @@
 """Attention between the positions of a sequence, and rotary positions."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from smallnets.nn.parameter import Factory
+
+
+class Cache(NamedTuple):
+    """Keys, rotated by their positions, and values of the positions so far.
+
+    Both are [..., positions, key_value_heads, head_dim]. Where there is room for more positions
+    than were read, what lies there is never looked at.
+    """
+
+    keys: jax.Array
+    values: jax.Array
 
 
 class Attention(nnx.Module):
@@ -69,25 +83,58 @@ class Attention(nnx.Module):
         self.output = linear(d_in, d_out, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        query, key, value = self._heads(x, 0)
+        return self._mixed(x, query, Cache(key, value), is_causal=self.causal)
+
+    def decode(
+        self, x: jax.Array, cache: Cache | None, at: jax.Array | int
+    ) -> tuple[jax.Array, Cache]:
+        """The outputs at the positions ``at``, ``at`` + 1, ... of x[batch, n, d], and the cache.
+
+        ``cache`` holds the positions before ``at`` and has room for n more, into which theirs are
+        written; None is none before, and then the cache given back has room for these alone. The
+        outputs are those of all positions in one call, to rounding.
+        """
+        query, *read = self._heads(x, at)
+        if cache is None:
+            cache = Cache(*read)
+            return self._mixed(x, query, cache, is_causal=True), cache
+        cache = Cache(
+            *(
+                jax.lax.dynamic_update_slice_in_dim(old, new, at, axis=-3)
+                for old, new in zip(cache, read, strict=True)
+            )
+        )
+        positions = at + jnp.arange(x.shape[-2])
+        seen = jnp.arange(cache.keys.shape[-3])[None] <= positions[:, None]
+        return self._mixed(x, query, cache, mask=seen[None, None]), cache
+
+    def _heads(self, x: jax.Array, at: jax.Array | int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries and keys, rotated, and values of x[..., T, d], each [-1, T, heads, head_dim]."""
+
         def heads(y: jax.Array) -> jax.Array:
             return y.reshape(-1, x.shape[-2], y.shape[-1] // self.head_dim, self.head_dim)
 
         query, key, value = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
         if self.rotary_base is not None:
-            query, key = (rotate(each, base=self.rotary_base) for each in (query, key))
+            query, key = (rotate(each, base=self.rotary_base, at=at) for each in (query, key))
+        return query, key, value
+
+    def _mixed(self, x: jax.Array, query: jax.Array, cache: Cache, **seen: Any) -> jax.Array:
+        """What the queries of x find in the cache."""
         with jax.numpy_dtype_promotion("standard"):  # inside, JAX scales bfloat16 by a float32
-            mixed = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
+            mixed = jax.nn.dot_product_attention(query, *cache, **seen)
         return self.output(mixed.reshape(*x.shape[:-1], -1))
 
 
-def rotate(x: jax.Array, *, base: float) -> jax.Array:
+def rotate(x: jax.Array, *, base: float, at: jax.Array | int = 0) -> jax.Array:
     """Rotary positions: each pair of numbers of a head is turned by its position times a frequency.
 
         y_i     = x_i cos(t f_i) - x_{i+h/2} sin(t f_i)
         y_{i+h/2} = x_{i+h/2} cos(t f_i) + x_i sin(t f_i),     f_i = base^(-2 i / h)
 
-    for position t = 0, 1, ... and i = 0 .. h/2 - 1, so that the product of two rotated heads
-    depends on their positions only by the difference. h is even.
+    for position t = ``at``, ``at`` + 1, ... and i = 0 .. h/2 - 1, so that the product of two
+    rotated heads depends on their positions only by the difference. h is even.
 
     Shapes: x[..., T, heads, h] -> y of the same shape.
 
@@ -96,9 +143,12 @@ def rotate(x: jax.Array, *, base: float) -> jax.Array:
     """
     positions, size = x.shape[-3], x.shape[-1]
     half = size // 2
-    frequencies = base ** (-jnp.arange(half) / half)
-    angles = jnp.outer(jnp.arange(positions, dtype=float), frequencies)[:, None]  # [T, 1, h/2]
+    frequencies = base ** (-np.arange(half) / half)
+    # Where the position is known while tracing, the tables are constants of the program.
+    numbers: Any = np if isinstance(at, int) else jnp
+    times = (at + numbers.arange(positions)).astype(np.float32)
+    angles = numbers.outer(times, frequencies.astype(np.float32))[:, None]  # [T, 1, h/2]
     first, second = x[..., :half], x[..., half:]
-    cos = jnp.broadcast_to(jnp.cos(angles), first.shape).astype(x.dtype)
-    sin = jnp.broadcast_to(jnp.sin(angles), first.shape).astype(x.dtype)
+    cos = jnp.broadcast_to(jnp.asarray(numbers.cos(angles), x.dtype), first.shape)
+    sin = jnp.broadcast_to(jnp.asarray(numbers.sin(angles), x.dtype), first.shape)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

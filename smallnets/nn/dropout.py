@@ -59,6 +59,11 @@ class Dropped(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.dropout(self.layer(x))
 
+    def decode(self, x: jax.Array, cache: Any, at: jax.Array | int) -> tuple[jax.Array, Any]:
+        """As :meth:`smallnets.nn.Attention.decode`, of attention with dropout behind it."""
+        y, cache = self.layer.decode(x, cache, at)
+        return self.dropout(y), cache
+
 
 def is_none(rate: Any) -> bool:
     """Whether a rate is the number 0, so that no dropout is built; a tracer is not."""

@@ -74,5 +74,10 @@ class LearnedPositions(nnx.Module):
     def __init__(self, length: int, d: int, *, rngs: nnx.Rngs):
         self.table = kernel(rngs, length, d, fan_in=1, fan_out=d)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return x + jnp.broadcast_to(self.table[: x.shape[-2]], x.shape)
+    def __call__(self, x: jax.Array, at: jax.Array | int = 0) -> jax.Array:
+        """y of x, whose first position is ``at``; beyond the table its last vector is added."""
+        if isinstance(at, int):
+            rows = self.table[at : at + x.shape[-2]]
+        else:
+            rows = self.table[...].at[at + jnp.arange(x.shape[-2])].get(mode="clip")
+        return x + jnp.broadcast_to(rows, x.shape)

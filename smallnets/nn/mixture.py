@@ -1,6 +1,8 @@
 """Mixtures of experts: sparse ones, of any router and dispatcher, and soft ones."""
 
+import functools
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from smallnets.nn.parameter import (
     scale_active,
     stacked,
     statistic,
+    unstacked,
 )
 from smallnets.nn.routing import TopK, attach_loss, balance_loss, router_z_loss
 from smallnets.traced import Traced
@@ -96,6 +99,11 @@ class Mixture(nnx.Module):
         factor = self.capacity_factor
         return factor is not None and self.top_k > 1 and self.top_k * factor < self.experts
 
+    def unrolled(self) -> "AllExperts":
+        """The same answers with every expert computed for every token."""
+        shared = unstacked(self.shared_expert, self.shared) if self.shared else []
+        return AllExperts(self.router, unstacked(self.expert, self.experts), shared)
+
     def __call__(self, x: jax.Array) -> jax.Array:
         tokens = x.reshape(-1, x.shape[-1])
         logits, routing = self.router(tokens)
@@ -115,6 +123,28 @@ class Mixture(nnx.Module):
         y = report(y, self.drops, routing.dropped(plan.kept()))
         y = report(y, self.entropy, routing.entropy())
         return y.reshape(*x.shape[:-1], -1)
+
+
+class AllExperts(nnx.Module):
+    """A mixture written out: y = sum over all experts of g_i expert_i(x), g_i mostly 0.
+
+    What a :class:`Mixture` becomes for a program that is exported: nothing is dispatched, so that no
+    size depends on the batch, and an example's answer is the same beside any others. Where experts
+    choose, they do so within each example, as in a call of it alone.
+
+    Shapes: x[n, ..., d_in] -> y[n, ..., d_out], n examples.
+    FLOPs: (experts + shared) * expert + 2 * d_in * experts, for each token
+    """
+
+    def __init__(self, router: Any, experts: list[Any], shared: list[Any]):
+        self.router = router
+        self.experts, self.shared = nnx.List(experts), nnx.List(shared)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gates = self.router.gates(x.reshape(x.shape[0], -1, x.shape[-1]))
+        gates = gates.reshape(*x.shape[:-1], -1)
+        parts = [gates[..., i : i + 1] * expert(x) for i, expert in enumerate(self.experts)]
+        return functools.reduce(jnp.add, [*parts, *(expert(x) for expert in self.shared)])
 
 
 def has_capacity(model: nnx.Module) -> bool:
@@ -183,6 +213,12 @@ class SoftMixture(nnx.Module):
         self.expert = stacked(partial(expert, d_in, d_out), rngs.params(), experts)
         self.entropy = statistic("routing_entropy")
 
+    def unrolled(self) -> "SoftMixture":
+        """The same mixture with its experts one by one."""
+        copy = jax.tree.map(lambda leaf: leaf, self)
+        copy.expert = nnx.List(unstacked(self.expert, self.experts))
+        return copy
+
     def __call__(self, x: jax.Array) -> jax.Array:
         positions = x.reshape(-1, *x.shape[-2:]) if x.ndim > 1 else x.reshape(1, 1, -1)
         logits = jnp.einsum("bti,is->bts", positions, self.kernel[...])
@@ -190,7 +226,10 @@ class SoftMixture(nnx.Module):
         given = jax.nn.softmax(logits, axis=2)
         slots = jnp.einsum("bts,bti->sbi", taken, positions)
         rows = slots.reshape(self.experts, -1, x.shape[-1])
-        rows = jax.vmap(lambda expert, rows: expert(rows))(self.expert, rows)
+        if isinstance(self.expert, nnx.List):
+            rows = jnp.stack([expert(each) for expert, each in zip(self.expert, rows, strict=True)])
+        else:
+            rows = jax.vmap(lambda expert, rows: expert(rows))(self.expert, rows)
         y = jnp.einsum("bts,sbo->bto", given, rows.reshape(*slots.shape[:2], -1))
         weights = given.reshape(*given.shape[:2], self.experts, self.slots).sum(axis=-1)
         entropy = -jax.scipy.special.xlogy(weights, weights).sum(axis=-1).mean()

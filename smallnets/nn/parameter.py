@@ -52,6 +52,11 @@ def stacked(factory: Factory, key: jax.Array, count: int) -> Any:
     return jax.vmap(lambda key: factory(rngs=nnx.Rngs(params=key)))(jax.random.split(key, count))
 
 
+def unstacked(module: Any, count: int) -> list[Any]:
+    """The inverse of :func:`stacked`: the modules of the leading axis, one by one."""
+    return [jax.tree.map(lambda leaf, index=index: leaf[index], module) for index in range(count)]
+
+
 def scale_active(model: Any, share: float) -> Any:
     """``model`` with the note, on each parameter, that one token uses only this share of it.
 

@@ -1,5 +1,6 @@
 import math
 from functools import partial
+from typing import Any
 
 import jax
 from flax import nnx
@@ -29,6 +30,11 @@ class Residual(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         return x + self.layer(self.norm(x))
 
+    def decode(self, x: jax.Array, cache: Any, at: jax.Array | int) -> tuple[jax.Array, Any]:
+        """As :meth:`smallnets.nn.Attention.decode`, around attention."""
+        y, cache = self.layer.decode(self.norm(x), cache, at)
+        return x + y, cache
+
 
 class PostNormResidual(nnx.Module):
     """The same with the norm behind the sum, y = norm(x + layer(x)), as in the first transformers.
@@ -45,6 +51,11 @@ class PostNormResidual(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.norm(x + self.layer(x))
+
+    def decode(self, x: jax.Array, cache: Any, at: jax.Array | int) -> tuple[jax.Array, Any]:
+        """As :meth:`smallnets.nn.Attention.decode`, around attention."""
+        y, cache = self.layer.decode(x, cache, at)
+        return self.norm(x + y), cache
 
 
 class ResidualNetwork(nnx.Module):

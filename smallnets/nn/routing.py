@@ -78,6 +78,12 @@ def token_choice(weights: jax.Array, experts: jax.Array, probabilities: jax.Arra
     return Routing(experts.T.reshape(-1), weights.T.reshape(-1), probabilities)
 
 
+def gates(weights: jax.Array, chosen: jax.Array, experts: int) -> jax.Array:
+    """weights[..., k] of the ``chosen[..., k]`` experts as weights of all, [..., experts]."""
+    index = jnp.arange(experts, dtype=chosen.dtype).reshape((1,) * chosen.ndim + (-1,))
+    return jnp.where(chosen[..., None] == index, weights[..., None], 0).sum(axis=-2)
+
+
 def balance_loss(routing: Routing) -> jax.Array:
     """E sum_i f_i P_i: 1 where tokens spread evenly, up to E where one expert takes all.
 
@@ -167,6 +173,15 @@ class TopK(nnx.Module):
         weights = jax.nn.softmax(best) if self.normalized else weights
         return logits, token_choice(weights, experts, probabilities)
 
+    def gates(self, x: jax.Array) -> jax.Array:
+        """x[..., T, d] -> [..., T, experts]: a token's weights of all experts, most of them 0."""
+        logits = self.score(x)
+        best, chosen = jax.lax.top_k(logits, self.top_k)
+        if not self.normalized:
+            best = jnp.take_along_axis(jax.nn.log_softmax(logits), chosen, axis=-1)
+            return gates(jnp.exp(best), chosen, logits.shape[-1])
+        return gates(jax.nn.softmax(best), chosen, logits.shape[-1])
+
 
 def _check_learns(experts: int, top_k: int, fix: str) -> None:
     """Raise ValueError where weights that add up to 1 leave a router without a gradient."""
@@ -218,6 +233,14 @@ class BiasBalanced(nnx.Module):
         weights = report(routing.weight, self.bias, self.rate[...] * error)
         return logits, routing._replace(weight=weights)
 
+    def gates(self, x: jax.Array) -> jax.Array:
+        """x[..., T, d] -> [..., T, experts], as :meth:`TopK.gates`."""
+        logits = self.score(x)
+        bias = self.bias[...].reshape((1,) * (x.ndim - 1) + (-1,))
+        chosen = jax.lax.top_k(jax.nn.sigmoid(logits) + bias, self.top_k)[1]
+        logs = jnp.take_along_axis(jax.nn.log_sigmoid(logits), chosen, axis=-1)
+        return gates(jax.nn.softmax(logs), chosen, logits.shape[-1])
+
 
 class ExpertChoice(nnx.Module):
     """Each expert takes the tokens that are likeliest to want it, ceil(T top_k / experts) of T.
@@ -245,3 +268,14 @@ class ExpertChoice(nnx.Module):
         weights, chosen = jax.lax.top_k(probabilities.T, math.ceil(tokens * self.top_k / experts))
         index = jnp.repeat(jnp.arange(experts, dtype=chosen.dtype), chosen.shape[-1])
         return logits, Routing(index, weights.reshape(-1), probabilities, chosen.reshape(-1))
+
+    def gates(self, x: jax.Array) -> jax.Array:
+        """x[..., T, d] -> [..., T, experts]; experts choose among the T tokens of one example.
+
+        So an example's answer is the same in any company: that of a call of it alone.
+        """
+        probabilities = jax.nn.softmax(self.score(x))
+        tokens, experts = probabilities.shape[-2:]
+        wanting = jnp.swapaxes(probabilities, -1, -2)
+        weights, chosen = jax.lax.top_k(wanting, math.ceil(tokens * self.top_k / experts))
+        return jnp.swapaxes(gates(weights, chosen, tokens), -1, -2)

@@ -7,7 +7,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from smallnets.nn.linear import LowRank
-from smallnets.nn.parameter import OWN, Factory, combine, is_own, is_variable, stacked
+from smallnets.nn.parameter import (
+    OWN,
+    Factory,
+    combine,
+    is_own,
+    is_variable,
+    stacked,
+    unstacked,
+)
 
 Order = Literal["cyclic", "consecutive"]
 
@@ -15,6 +23,25 @@ Order = Literal["cyclic", "consecutive"]
 # block: written out, a training step at width 64 takes .75 of the time. Beyond a few, only compile
 # time grows.
 UNROLL = 4
+
+
+class Unrolled(nnx.Module):
+    """The calls of a stack written out: y = block_n(... block_1(x)).
+
+    What a stack becomes for a program that is exported, since what reads such programs fails at
+    loops, or does not look into them. Shared blocks are the same arrays here, so that a program has
+    them once; it is a view of the stack's parameters, to call, not to train.
+
+    Shapes: x[..., d] -> y[..., d].
+    """
+
+    def __init__(self, blocks: list[Any]):
+        self.blocks = nnx.List(blocks)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for block in self.blocks:
+            x = block(x)
+        return x
 
 
 class Stack(nnx.Module):
@@ -78,6 +105,20 @@ class Stack(nnx.Module):
         index = index % self.unique if self.order == "cyclic" else index // self.loops
         own, shared = _parts(self.blocks)
         return combine(own, jax.tree.map(lambda leaf: leaf[index], shared))
+
+    def unrolled(self) -> Unrolled:
+        """The calls one by one; a block that is called again is the same arrays."""
+        own, shared = _parts(self.blocks)
+        unique, calls = unstacked(shared, self.unique), range(self.unique * self.loops)
+        order = [i % self.unique if self.order == "cyclic" else i // self.loops for i in calls]
+        if not jax.tree.leaves(own):
+            return Unrolled([unique[index] for index in order])
+        return Unrolled(
+            [
+                combine(each, unique[index])
+                for each, index in zip(unstacked(own, len(calls)), order, strict=True)
+            ]
+        )
 
     def __call__(self, x: jax.Array) -> jax.Array:
         own, shared = _parts(self.blocks)
@@ -175,6 +216,13 @@ class SharedPart(nnx.Module):
         part = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (depth, *leaf.shape)), self.shared)
         setattr(blocks, self.part, part)
         return blocks
+
+    def unrolled(self) -> Unrolled:
+        """The calls one by one; the shared part is the same arrays in each."""
+        blocks = unstacked(self.blocks, jax.tree.leaves(self.blocks)[0].shape[0])
+        for block in blocks:
+            setattr(block, self.part, self.shared)
+        return Unrolled(blocks)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         def once(x: jax.Array, block: nnx.Module) -> tuple[jax.Array, None]:

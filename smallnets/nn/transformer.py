@@ -33,6 +33,11 @@ class Block(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.feed_forward(self.attention(x))
 
+    def decode(self, x: jax.Array, cache: Any, at: jax.Array | int) -> tuple[jax.Array, Any]:
+        """As :meth:`smallnets.nn.Attention.decode`, of the whole block."""
+        y, cache = self.attention.decode(x, cache, at)
+        return self.feed_forward(y), cache
+
 
 class Transformer(nnx.Module):
     """A transformer: a decoder of tokens if ``causal``, else an encoder that classifies.
@@ -132,8 +137,8 @@ class Transformer(nnx.Module):
         exit = partial(Exit, width, classes, norm=norm, pooled=True)
         self.exits = None if exits is None else exits(depth - 1, exit=exit, rngs=rngs)
 
-    def embed(self, x: jax.Array) -> jax.Array:
-        """What goes into the first block."""
+    def embed(self, x: jax.Array, at: jax.Array | int = 0) -> jax.Array:
+        """What goes into the first block; the first position is ``at``."""
         if self.axes:
             x = x.reshape(*x.shape[: x.ndim - self.axes], -1)
         elif not jnp.issubdtype(x.dtype, jnp.integer):
@@ -142,7 +147,7 @@ class Transformer(nnx.Module):
                 "integers, or vectors [..., T, channels]"
             )
         x = self.embedding(x)
-        return x if self.positions is None else self.positions(x)
+        return x if self.positions is None else self.positions(x, at)
 
     def readout(self, x: jax.Array) -> jax.Array:
         """The logits of what comes out of the last block."""

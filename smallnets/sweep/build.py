@@ -11,6 +11,8 @@ from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
+import jax
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -22,6 +24,7 @@ from smallnets.training.trainer import Trainer
 
 LARGEST = 2**31 - 1  # of whole numbers: counts and sizes have 32 bits in a program
 LISTS = (list, Sequence)
+ARRAYS = (jax.Array, np.ndarray, np.number, np.bool_, complex)  # a config has a number for each
 KINDS: dict[Any, str] = {
     int: f"a whole number up to {LARGEST}",
     float: "a finite number",
@@ -163,6 +166,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Annotated:
         return True
     if origin in (Union, UnionType):
+        if jax.Array in parts:
+            parts = [part for part in parts if part is not bool]  # an array's true is no number
         return any(_fits(value, part) for part in parts)
     if origin in LISTS:
         return isinstance(value, list) and all(_fits(each, parts[0]) for each in value)
@@ -170,7 +175,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return callable(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
-    if hint is float:
+    if hint is float or hint in ARRAYS:
         return type(value) in (int, float) and math.isfinite(value)
     return isinstance(value, hint) if hint in KINDS else True
 

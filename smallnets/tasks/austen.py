@@ -2,6 +2,7 @@
 
 import itertools
 import lzma
+from dataclasses import replace
 from pathlib import Path
 
 from smallnets.tasks.data import Data
@@ -32,9 +33,10 @@ def load(*, cache: str, length: int, vocabulary: int | None = None) -> Data:
     for novel in novels():
         for name, part in zip(texts, parts(novel, HELD_OUT, HELD_OUT), strict=True):
             texts[name].append(part)
-    return language_model(
+    data = language_model(
         texts, length=length, vocabulary=vocabulary, cache=Path(cache).expanduser()
     )
+    return replace(data, licence="public domain")
 
 
 def novels() -> list[str]:

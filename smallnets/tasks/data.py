@@ -78,7 +78,8 @@ class Data:
     where they have any; ``validation`` may be empty. ``preparation`` is what made the inputs of a
     raw example's, or, where they are uint8, what makes them: a trained model keeps it. So it does
     ``targets``, which turns answers into the targets' units. ``metrics`` are scored besides the
-    usual ones (:mod:`smallnets.tasks.metrics`).
+    usual ones (:mod:`smallnets.tasks.metrics`). ``licence`` says under which terms the examples may
+    be used; empty where the task does not know.
 
     Raises ValueError if the splits differ in shape, if ``train`` or ``test`` is empty, if labels
     are not of the kind, if one lies outside ``[0, outputs)`` and is not a position's -1, if an
@@ -94,6 +95,7 @@ class Data:
     preparation: Preparation = field(default_factory=Preparation)
     targets: Targets | None = None
     metrics: tuple[str | Metric, ...] = ()
+    licence: str = ""
 
     def __post_init__(self):
         for name in ("train", "validation", "test"):

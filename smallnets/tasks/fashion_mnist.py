@@ -47,7 +47,7 @@ def raw(folder: Path) -> Data:
         )
     train, test = _split(folder, "train"), _split(folder, "t10k")
     nothing = Split(train.inputs[:0], train.labels[:0])
-    return Data(train=train, validation=nothing, test=test, outputs=10, names=NAMES)
+    return Data(train=train, validation=nothing, test=test, outputs=10, names=NAMES, licence="MIT")
 
 
 def _split(folder: Path, name: str) -> Split:

@@ -1,5 +1,6 @@
 """MNIST-1D: ten classes of signals of 40 positions, made offline in a second."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ def load(*, cache: str, validation: float) -> Data:
     check_share(validation)
     folder = Path(cache).expanduser()
     raw = prepare_and_read(folder / "mnist1d-1.0.0", _builder, partial(read, cache=folder))
-    return hold_out(raw, validation)
+    return replace(hold_out(raw, validation), licence="Apache-2.0")
 
 
 def _builder(folder: Path) -> "Mnist1d":

@@ -68,6 +68,39 @@ class Preparation(nnx.Module):
             )
         return ids.astype(np.int32)
 
+    def spelling(self) -> list[bytes]:
+        """The bytes of each token, the inverse of :meth:`tokens`.
+
+        A token that stands for what no text of training has is the replacement character. Raises
+        ValueError where the network does not read text.
+        """
+        if self.tokenizer is None:
+            raise ValueError("this model reads arrays x[n, ...], not text: give it numbers")
+        if self.tokenizer == "bytes":
+            return [bytes([byte]) for byte in range(256)]
+        if self.tokenizer.startswith(CHARACTERS):
+            characters = self.tokenizer.removeprefix(CHARACTERS)
+            return [character.encode() for character in f"{characters}\ufffd"]
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(self.tokenizer)
+        letters = _letters()
+        names = map(tokenizer.id_to_token, range(tokenizer.get_vocab_size()))
+        return [bytes(letters[letter] for letter in name) for name in names]
+
+
+def _letters() -> dict[str, int]:
+    """The byte of each letter by which a byte-level tokenizer writes it.
+
+    Printable bytes of Latin-1 are their own letters, the others in turn those from U+0100. Source:
+    Radford et al. 2019 (GPT-2), its published encoder.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {
+        chr(0x100 + place): byte for place, byte in enumerate(others)
+    }
+
 
 class Targets(nnx.Module):
     """A network's answers y[n, targets] in the units of the targets: y * scale + mean.

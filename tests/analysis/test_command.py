@@ -135,6 +135,8 @@ def test_a_mistake_in_an_option_is_one_line(file, call, words, message, monkeypa
 def test_an_incomplete_sweep_is_refused_and_analysed_when_asked(write_study, call):
     folder = write_study(sizes=5, seeds=2, rates=(3e-3,))
     done = sorted(path.parent.name for path in folder.rglob("row.json"))
+    for key in done:
+        rows.write(replace(rows.read(folder / key), key=key), folder / key)
     plan = [{"number": i, "key": key, "words": [key]} for i, key in enumerate(done)]
     (folder / "jobs.jsonl").write_text("\n".join(map(json.dumps, plan)))
     assert call(folder)[0] == 0

@@ -60,15 +60,9 @@ def drawn(number: int) -> list[str]:
     return [*base, *words]
 
 
-def marks(number: int) -> list[pytest.MarkDecorator]:
-    """One in forty is quick."""
-    known = pytest.mark.xfail(reason="a list where Optax's own annotation takes any array")
-    return [pytest.mark.slow] * bool(number % 40) + [known] * (number == 388)
-
-
 @pytest.mark.parametrize(
-    "number",
-    [pytest.param(n, marks=marks(n)) for n in range(400)],
+    "number",  # one in forty is quick
+    [pytest.param(n, marks=[pytest.mark.slow] * bool(n % 40)) for n in range(400)],
 )
 def test_words_drawn_at_random_compose_or_get_one_line(number, cache: Path):
     words = drawn(number)

@@ -1,0 +1,228 @@
+"""An artefact: a folder with a run's model, its programs, a card, and what anyone needs to check it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from smallnets import models, rows
+from smallnets.deploy import card, environment, hybrid, litert, onnx, proof, stablehlo
+from smallnets.deploy.form import form
+from smallnets.measure import machine
+from smallnets.models import Model
+from smallnets.rows import Row
+from smallnets.sweep.build import build, load
+from smallnets.tasks.data import Data, Split
+
+ROUTES = ("stablehlo", "onnx", "litert")
+SAMPLES = 8  # real inputs that are kept with their logits
+LEAST_INTEGER = 0.9  # share of the products with weights that int8 or int4 means
+SENT_ON = 0.2  # share of answers that a hybrid sends on, by the threshold of the card
+NOT_STATED = "not stated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is to be exported: routes, roundings, and how little of a rounding will do.
+
+    ``partial`` allows an int8 or int4 file of fewer integer products than nine in ten.
+    """
+
+    to: Sequence[str] = ROUTES
+    int8: bool = False
+    int4: bool = False
+    partial: bool = False
+    rounds: int = 200
+    examples: int = proof.EXAMPLES
+    weights_licence: str = NOT_STATED
+    data_licence: str = ""
+
+    def __post_init__(self):
+        for route in self.to:
+            if route not in ROUTES:
+                raise ValueError(f"routes are {', '.join(ROUTES)}, but --to names {route!r}")
+        if not self.to:
+            raise ValueError(f"--to names no route: give one or more of {','.join(ROUTES)}")
+        if self.int8 and not {"onnx", "litert"} & {*self.to}:
+            raise ValueError("int8 is for onnx and litert, but --to names neither: add one")
+        if self.int4 and "litert" not in self.to:
+            raise ValueError("int4 is for litert, but --to does not name it: add it")
+
+
+def export(
+    run: str | Path, out: str | Path, wanted: Wanted, *, allow: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Write the artefact of a run's kept model into a new folder; return its card.
+
+    Every program is read back and compared with the model before the folder is there. Raises
+    ValueError, one line, where there is no model, the folder is there, a route's environment is not,
+    a program does not answer as the model does, or a rounding leaves most products as they were.
+    """
+    run, out = Path(run), Path(out)
+    if out.exists():
+        raise ValueError(f"{out} is there already: name a new folder, or remove it")
+    model, row, data = described(run, allow)
+    for route in wanted.to:
+        environment.interpreter(route)
+    found = proof.examples(model, data, wanted.examples)
+    with _new_folder(out) as draft:
+        shutil.copyfile(_file(run), draft / models.NAME)
+        shutil.copyfile(Path(__file__).with_name("run.py"), draft / "run.py")
+        np.save(draft / "sample_inputs.npy", found.inputs[:SAMPLES])
+        np.save(draft / "sample_logits.npy", found.logits[:SAMPLES])
+        said = _about(model, row, data, found, wanted)
+        for name, make in programs(model, draft, said["input"], wanted, allow).items():
+            entry = make() or {}
+            entry["batch"] = 1 if name.endswith(".tflite") else "any"
+            entry |= proof.measured(draft / name, model, found, rounds=wanted.rounds)
+            if "products" not in entry:
+                proof.require_parity(name, entry, model)
+            said["files"][name] = entry
+        if not allow:
+            own = proof.measured(draft / models.NAME, model, found, rounds=wanted.rounds)
+            said["files"][models.NAME] = own
+        card.write(said, draft)
+    return said
+
+
+def described(run: Path, allow: tuple[str, ...]) -> tuple[Model, Row, Data]:
+    """A run's kept model, its row, and the data of its task."""
+    model = models.load(run, allow=allow)
+    row = rows.read(run)
+    return model, row, task(row.config, run, allow)
+
+
+def task(config: dict[str, Any], where: Path, allow: tuple[str, ...]) -> Data:
+    """The data of a recorded config; raises ValueError where it names what is not allowed."""
+    if unnamed := sorted({*config.get("allow", ())} - {*allow}):
+        raise ValueError(
+            f"{where}: its config calls {', '.join(unnamed)}, whose code would be run: add "
+            f"{' '.join(f'--allow {name}' for name in unnamed)} if you trust it"
+        )
+    return load(build(config), "", {})
+
+
+def programs(
+    model: Model, folder: Path, signature: dict[str, Any], wanted: Wanted, allow: tuple[str, ...]
+) -> dict[str, Callable[[], dict[str, Any] | None]]:
+    """What writes each file into a folder, by its name, in the order in which it must be done."""
+    written = form(model)
+    found: dict[str, Callable[[], dict[str, Any] | None]] = {}
+
+    def rounded(
+        name: str, quantize: Callable[..., dict[str, int]], source: str, **bits: int
+    ) -> None:
+        def make() -> dict[str, Any]:
+            counted = quantize(folder / source, folder / name, **bits)
+            require_integer(name, counted, wanted.partial)
+            return {"products": counted}
+
+        found[name] = make
+
+    if "stablehlo" in wanted.to:
+        expiry = (date.today() + timedelta(days=30 * stablehlo.MONTHS)).isoformat()
+
+        def make_stablehlo() -> dict[str, Any]:
+            stablehlo.write(written, signature, folder / "model.stablehlo")
+            return {"platforms": list(stablehlo.PLATFORMS), "read_until": expiry}
+
+        found["model.stablehlo"] = make_stablehlo
+    if "onnx" in wanted.to:
+        job = {"model": str((folder / models.NAME).absolute()), "input": signature}
+        job["out"] = str((folder / "model.onnx").absolute())
+        found["model.onnx"] = lambda: onnx.convert([job], allow)
+        if wanted.int8:
+            rounded("model.int8.onnx", onnx.quantize, "model.onnx")
+    if "litert" in wanted.to:
+        found["model.tflite"] = lambda: litert.convert(
+            stablehlo.exported(written, signature, 1).mlir_module(), folder / "model.tflite"
+        )
+        for bits in [8] * wanted.int8 + [4] * wanted.int4:
+            rounded(f"model.int{bits}.tflite", litert.quantize, "model.tflite", bits=bits)
+    return found
+
+
+def require_integer(name: str, products: dict[str, int], partial: bool) -> None:
+    """Raise ValueError where fewer than nine in ten products with weights take integers."""
+    integer, weighted = products["integer"], products["of_weights"]
+    if not partial and (not weighted or integer < LEAST_INTEGER * weighted):
+        raise ValueError(
+            f"{name}: {integer} of {weighted} products with weights take integers, fewer than 90 "
+            "%: leave the rounding out, or take it as it is with --partial"
+        )
+
+
+def _about(
+    model: Model, row: Row, data: Data, found: proof.Examples, wanted: Wanted
+) -> dict[str, Any]:
+    """What a card says besides its files."""
+    preparation = model.inputs
+    return {
+        "task": row.task,
+        "family": row.family,
+        "kind": model.kind,
+        "classes": list(model.classes),
+        "input": {
+            "shape": list(found.inputs.shape[1:]),
+            "dtype": str(found.inputs.dtype),
+            "tokenizer": preparation.tokenizer,
+            "window": preparation.window,
+        },
+        "output": {"shape": list(found.logits.shape[1:]), "dtype": "float32"},
+        "licences": {
+            "code": "Apache-2.0",
+            "weights": wanted.weights_licence,
+            "data": wanted.data_licence or data.licence or NOT_STATED,
+        },
+        "run": {
+            "key": row.key,
+            "seed": row.seed,
+            "commit": row.commit,
+            "versions": row.versions,
+            "saved": row.saved,
+            "parameters": row.parameters,
+            "costs": row.costs,
+            "metrics": {k: v for k, v in row.metrics.items() if v == v},
+            "config": row.config,
+        },
+        "examples": {"split": "test", "count": len(found.inputs)},
+        "threshold": _threshold(model, data),
+        "scores_of_the_model": found.scores(model, found.logits),
+        "device": machine.device_name(jax.devices("cpu")[0]),
+        "exported": {"on": date.today().isoformat(), "versions": machine.versions()},
+        "files": {},
+    }
+
+
+def _threshold(model: Model, data: Data) -> float | None:
+    """The confidence that one answer in five of the validation split falls short of."""
+    split = data.validation
+    if model.kind != "classes" or split.labels.ndim > 1 or not len(split):
+        return None
+    few = replace(data, test=Split(split.inputs[: proof.EXAMPLES], split.labels[: proof.EXAMPLES]))
+    return hybrid.threshold(proof.examples(model, few).logits, SENT_ON)
+
+
+def _file(run: Path) -> Path:
+    return run / models.NAME if run.is_dir() else run
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A draft beside ``out``, renamed onto it at the end; nothing is left where the block raises."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)
+        os.rename(draft, out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

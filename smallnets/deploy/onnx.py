@@ -1,0 +1,176 @@
+"""ONNX: one file for any batch, by jax2onnx; as int8, weights and products in eight bits.
+
+:func:`main` runs in the environment of this route alone, on a model's file. What jax2onnx writes is
+mended there: products become MatMul, which is what the quantiser looks for (onnxruntime #8488), and
+arrays that stand in the graph several times, as a shared block's do, are kept once.
+"""
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from smallnets.deploy import environment
+
+PRODUCTS = {"MatMul", "Gemm", "Einsum", "Conv"}
+INTEGER = {"MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"}
+
+
+def convert(jobs: list[dict[str, Any]], allow: tuple[str, ...] = ()) -> None:
+    """Write the ONNX file of each job: its ``model``'s file, ``out``, and ``input``, as in a card.
+
+    Where ``input`` is None, it is the model's cached step (:mod:`smallnets.deploy.step`).
+    jax2onnx takes seconds to start, so that several models are better converted at once.
+    """
+    environment.run("onnx", "onnx", ["float", json.dumps([jobs, allow])], allow)
+
+
+def quantize(program: Path, out: Path) -> dict[str, int]:
+    """Write the int8 file of an ONNX file; return the products in it, see :func:`products`."""
+    return json.loads(environment.run("onnx", "onnx", ["int8", program, out]).splitlines()[-1])
+
+
+def main(arguments: list[str]) -> None:
+    """In the route's environment: ``float JOBS`` or ``int8 PROGRAM OUT``."""
+    logging.disable(logging.WARNING)
+    if arguments[0] == "int8":
+        _write_int8(Path(arguments[1]), Path(arguments[2]))
+        return
+    jobs, allow = json.loads(arguments[1])
+    for job in jobs:
+        _write_float(Path(job["model"]), Path(job["out"]), job["input"], allow)
+
+
+def _write_float(
+    model: Path, out: Path, signature: dict[str, Any] | None, allow: list[str]
+) -> None:
+    import onnx_ir as ir
+    from jax2onnx import to_onnx
+    from onnx_ir.passes import common
+
+    from smallnets import models
+    from smallnets.deploy import step
+    from smallnets.deploy.form import form
+    from smallnets.deploy.stablehlo import shape_of
+
+    loaded = models.load(model, allow=tuple(allow))
+    inputs, outputs = ["x"], ["logits"]
+    if signature is None:
+        function, shapes = step.of(loaded)
+        inputs, outputs = [*step.STEP_INPUTS], [*step.STEP_OUTPUTS]
+    else:
+        written = form(loaded)
+        function, shapes = (lambda x: written(x)), [shape_of(signature, "B")]
+    program: Any = to_onnx(
+        function,
+        inputs=shapes,
+        input_names=inputs,
+        output_names=outputs,
+        model_name="smallnets",
+        export_mode="web",
+        return_mode="ir",
+    )
+    for node in list(program.graph):
+        if node.op_type == "Einsum":
+            _einsum_to_matmul(node)
+    common.RemoveUnusedNodesPass()(program)
+    common.DeduplicateInitializersPass(size_limit=2**40)(program)
+    ir.save(program, out)
+
+
+def _einsum_to_matmul(node: Any) -> None:
+    """An Einsum that is x W, or a stack of such products, as MatMul; any other stays."""
+    import onnx_ir as ir
+
+    left, right, result = (
+        part.replace("...", "") for part in re.split(",|->", node.attributes["equation"].value)
+    )
+    stack, (inner, columns) = right[:-2], right[-2:]
+    turned = left.endswith(columns) and result.endswith(inner)  # x W^T
+    if turned:
+        inner, columns = columns, inner
+    rows = left[:-1]
+    if left[-1:] != inner or result != rows + columns or rows[: len(stack)] != stack:
+        return
+    if stack and len(rows) != len(stack) + 1:
+        return
+    x, weights = node.inputs
+    producer = weights.producer()
+    while producer is not None and producer.op_type in ("Reshape", "Unsqueeze"):
+        weights = producer.inputs[0]  # an axis of length 1 in front, for the ellipsis
+        producer = weights.producer()
+    if len(weights.shape) != len(right):
+        return
+    if turned:
+        order = [*range(len(stack)), len(stack) + 1, len(stack)]
+        transpose = ir.Node("", "Transpose", [weights], attributes=[ir.AttrInt64s("perm", order)])
+        node.prepend(transpose)
+        (weights,) = transpose.outputs
+    node.op_type = "MatMul"
+    node.attributes.pop("equation")
+    node.replace_input_with(1, weights)
+
+
+def _write_int8(source: Path, out: Path) -> None:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = onnx.load(source)
+    _fold_transposes(model.graph)
+    axes = {each.name: len(each.dims) for each in model.graph.initializer}
+    products_ = [node for node in model.graph.node if node.op_type == "MatMul"]
+    quantize_dynamic(
+        model,
+        out,
+        # not QInt8: where a processor has no VNNI, sums of unsigned times signed bytes saturate at
+        # 16 bits, silently (19 % of the answers of a network of width 64 changed)
+        weight_type=QuantType.QUInt8,
+        # a scale for each column, but of stacked matrices one for all (onnxruntime #25489)
+        per_channel=all(axes.get(node.input[1], 2) == 2 for node in products_),
+        op_types_to_quantize=["MatMul", "Gather"],
+    )
+    print(json.dumps(products(onnx.load(out))))
+
+
+def _fold_transposes(graph: Any) -> None:
+    """Weights that are turned in the graph, turned once: the quantiser takes only what is there."""
+    from onnx import numpy_helper
+
+    weights = {each.name: each for each in graph.initializer}
+    for node in [each for each in graph.node if each.op_type == "Transpose"]:
+        if node.input[0] in weights:
+            array = numpy_helper.to_array(weights[node.input[0]])
+            turned = array.transpose(list(node.attribute[0].ints))
+            graph.initializer.append(numpy_helper.from_array(turned.copy(), node.output[0]))
+            graph.node.remove(node)
+
+
+def products(model: Any) -> dict[str, int]:
+    """The products of a file: ``integer`` ones, ``of_weights`` in all, and ``of_activations``.
+
+    Those of activations with each other, as in attention, have no weights to round.
+    """
+    constant = {each.name for each in model.graph.initializer}
+    found = {"integer": 0, "of_weights": 0, "of_activations": 0}
+    for node in _nodes(model.graph):
+        if node.op_type in INTEGER:
+            found["integer"] += 1
+            found["of_weights"] += 1
+        elif node.op_type in PRODUCTS:
+            weighs = any(name in constant for name in node.input)
+            found["of_weights" if weighs else "of_activations"] += 1
+    return found
+
+
+def _nodes(graph: Any) -> Any:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from smallnets import __version__
 from smallnets.sweep import (
     CONF,
+    VERSION_BASE,
     FailedRunsError,
     StoppedError,
     forget_an_empty_cache,
@@ -119,7 +120,7 @@ def _run(words: list[str]) -> None:
         return
     if not {"-m", "--multirun", *_SHOW} & {*words}:
         sys.argv[1:] = ["--multirun", *_one_run(words)]
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_app)()
+    hydra.main(**VERSION_BASE, config_path=str(CONF), config_name="config")(_app)()
 
 
 @contextmanager

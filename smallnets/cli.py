@@ -44,6 +44,7 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
     "generate": ("smallnets.decoding:main", "text with which a decoder goes on from a prompt"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }
+WHITELIST = r"hydra\.utils\.instantiate\(\) resolved"  # Hydra 1.4 says it of its own callbacks
 _SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 _HELP = """smallnets: how small can the model be, and what does it really cost?
 
@@ -156,6 +157,7 @@ def _warnings_in_one_line() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"smallnets\.nn\.")
+        warnings.filterwarnings("ignore", WHITELIST)
         warnings.showwarning = show
         yield
 

@@ -37,11 +37,14 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
     "work": ("smallnets.sweep.work:main", "train a plan, or one worker's share of it"),
     "submit": ("smallnets.sweep.submit:main", "write a script for Slurm that trains a plan"),
     "collect": ("smallnets.sweep.collect:main", "what of a plan is done, and what is missing"),
+    "cascade": ("smallnets.hybrid.command:main", "a small model first, a larger one where unsure"),
     "export": (
         "smallnets.deploy.command:main",
         "a run's model as files that run elsewhere, checked",
     ),
+    "serve": ("smallnets.deploy.serve:main", "answer over HTTP by an exported model"),
     "generate": ("smallnets.decoding:main", "text with which a decoder goes on from a prompt"),
+    "paper": ("smallnets.paper.command:main", "a paper of frozen rows: init, freeze, build, check"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }
 WHITELIST = r"hydra\.utils\.instantiate\(\) resolved"  # Hydra 1.4 says it of its own callbacks

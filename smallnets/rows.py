@@ -40,7 +40,9 @@ class Row:
     it started from and which of its models, ``KEY-last`` or ``KEY-best``; ``saved`` says which
     model lies beside the row: the ``last``, the ``best``, or ``none``. ``perfect`` is the best
     value of each metric of which more is better, such as 1 of an AUC, without the split's name;
-    ``dropless`` is true where experts had a capacity in training, and none where it was scored.
+    ``versions`` name, besides packages, the ``numerics`` of :mod:`smallnets`: rows that differ in
+    it don't compare bit by bit. ``dropless`` is true where experts had a capacity in training, and
+    none where it was scored.
     A run that raised has status ``"failed"``, ``error``, one line, and no numbers.
     """
 

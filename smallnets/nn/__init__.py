@@ -7,6 +7,7 @@ them, so they stay.
 """
 
 from smallnets.nn.attention import Attention, Cache
+from smallnets.nn.cascade import Cascade
 from smallnets.nn.convolution import (
     Convolution,
     ConvolutionalNetwork,
@@ -48,6 +49,7 @@ __all__ = [
     "BlockTensorTrain",
     "Buffer",
     "Cache",
+    "Cascade",
     "Convolution",
     "ConvolutionalNetwork",
     "Dense",

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from rich.table import Table
 
+from smallnets import NUMERICS
 from smallnets.measure import machine
 from smallnets.measure.energy import Energy
 from smallnets.models import Model
@@ -45,7 +46,8 @@ class Origin(NamedTuple):
 
 
 def origin() -> Origin:
-    return Origin(machine.commit(), machine.device_name(jax.devices()[0]), machine.versions())
+    versions = machine.versions() | {"numerics": str(NUMERICS)}
+    return Origin(machine.commit(), machine.device_name(jax.devices()[0]), versions)
 
 
 def failed_row(job: Job, key: str, error: str, here: Origin, program: Program | None = None) -> Row:

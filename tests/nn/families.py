@@ -21,7 +21,8 @@ FAMILIES = [*LINEAR, *MIXTURES]
 def factory(family: str) -> Any:
     """The factory (d_in, d_out, *, rngs) of a family; a mixture is one of dense layers."""
     folder = "model" if family in MIXTURES else "model/linear"
-    built = instantiate(OmegaConf.load(CONF / folder / f"{family}.yaml"), _convert_="all", **CHECKED)
+    config = OmegaConf.load(CONF / folder / f"{family}.yaml")
+    built = instantiate(config, _convert_="all", **CHECKED)
     if family in MIXTURES:
         # one partial, not one of another: so `declared` and `assign` find the numbers in it
         return partial(built.func, **built.keywords, expert=Dense)

@@ -41,8 +41,9 @@ def data_name(task: str, source: str | None) -> str:
     return task if name.replace("-", "_") == task else f"{task}-{name}"
 
 
-# OmegaConf 2.4 has another name for it, and warns of the one of 2.3.
-_register: Any = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
+# OmegaConf 2.4 calls it otherwise, by the name of another function of 2.3.
+_OMEGACONF: Any = OmegaConf
+_register = _OMEGACONF.register_new_resolver if VERSION_BASE else _OMEGACONF.register_resolver
 _register("smallnets.data_name", data_name, replace=True)
 
 

@@ -37,7 +37,7 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
         "smallnets.deploy.command:main",
         "a run's model as files that run elsewhere, checked",
     ),
-    "generate": ("smallnets.decoding:main", "text with which a decoder goes on from a prompt"),
+    "generate": ("smallnets.decoding.command:main", "text with which a decoder goes on from a prompt"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }
 _SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")

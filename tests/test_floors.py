@@ -28,7 +28,7 @@ BELOW: dict[str, set[str]] = {
     "analysis": {"__version__", "files", "rows"},
     "sweep": {"NUMERICS", "allowed", "files", "traced", "rows", "nn", "tasks", "training",
               "measure", "models", "analysis"},
-    "hybrid": {"files", "rows", "nn", "tasks", "measure", "models", "decoding", "analysis", "sweep"},
+    "hybrid": {"files", "rows", "nn", "tasks", "measure", "models", "analysis", "sweep"},
     "deploy": {"allowed", "files", "rows", "nn", "tasks", "measure", "models", "sweep"},
     "cli": {"__version__", "sweep"},
     "__main__": {"cli"},

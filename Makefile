@@ -1,8 +1,11 @@
 # make study: the default study, from a clone to scaling curves.   make test: every check.
 # make proofs: the slow checks; make sample: a tenth of them.
+# make paper: from the frozen rows of paper/ its numbers, tables, figures and, with LaTeX, its PDF.
+# make artifact: paper, rows, code and every locked package in one archive, dist/artifact.tar.gz.
 # make parity: blocks of ours against the library transformers.
 # make versions: the tests with each version of JAX that the library is for, on each Python that is
 # here; with -k it goes on after a failure.
+# make deploy: the environments of the converters and runtimes that smallnets export calls.
 # All first set up .venv, once. PYTHON chooses the interpreter (3.11 to 3.13).
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +14,7 @@ VERSIONS := 3.11-0.10.2 3.12-0.11.2 3.12-0.12.0 3.12-0.12.0.1 3.13-0.11.2 3.13-0
 PYTHON_OF = python$(firstword $(subst -, ,$*))
 JAX_OF = $(lastword $(subst -, ,$*))
 
-.PHONY: study test proofs sample parity versions
+.PHONY: study test proofs sample paper artifact parity versions deploy
 
 study: .venv/installed
 	$(BIN)/smallnets -m +experiment=mnist1d
@@ -29,6 +32,12 @@ proofs: .venv/installed
 sample: .venv/installed
 	$(BIN)/pytest -n auto -m "slow and not long" --sample $$(git rev-parse HEAD)
 
+paper: .venv/installed
+	$(BIN)/smallnets paper build paper
+
+artifact: .venv/installed
+	$(BIN)/smallnets paper artifact paper dist/artifact.tar.gz --wheels dist/wheels
+
 parity: .venv/parity
 	$(BIN)/pytest -m parity
 
@@ -44,6 +53,14 @@ version-%:
 	grep -v '^jax' requirements.lock > .venv-$*/requirements.txt
 	.venv-$*/bin/pip install --disable-pip-version-check --requirement .venv-$*/requirements.txt jax==$(JAX_OF)
 	.venv-$*/bin/pip install --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Their pins contradict ours and each other's, and each lock was tried as it stands, on Python 3.11.
+deploy: .venv-onnx/installed .venv-litert/installed
+
+.venv-onnx/installed .venv-litert/installed: .venv-%/installed: environments/%.lock
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --disable-pip-version-check --no-deps --requirement environments/$*.lock
 	@touch $@
 
 .venv/parity: .venv/installed

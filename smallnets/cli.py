@@ -32,12 +32,21 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
     "describe": ("smallnets.sweep.description:main", "what a config's network costs, part by part"),
     "analyse": ("smallnets.analysis.command:main", "fit laws to runs and write their report"),
     "reproduce": ("smallnets.sweep.reproduce:main", "train a recorded run again and compare"),
+    "plan": ("smallnets.sweep.plan_file:main", "write a sweep's plan, for workers on any machines"),
+    "work": ("smallnets.sweep.work:main", "train a plan, or one worker's share of it"),
+    "submit": ("smallnets.sweep.submit:main", "write a script for Slurm that trains a plan"),
+    "collect": ("smallnets.sweep.collect:main", "what of a plan is done, and what is missing"),
     "cascade": ("smallnets.hybrid.command:main", "a small model first, a larger one where unsure"),
     "export": (
         "smallnets.deploy.command:main",
         "a run's model as files that run elsewhere, checked",
     ),
-    "generate": ("smallnets.decoding.command:main", "text with which a decoder goes on from a prompt"),
+    "generate": (
+        "smallnets.decoding.command:main",
+        "text with which a decoder goes on from a prompt",
+    ),
+    "serve": ("smallnets.deploy.serve:main", "answer over HTTP by an exported model"),
+    "paper": ("smallnets.paper.command:main", "a paper of frozen rows: init, freeze, build, check"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }
 _SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")

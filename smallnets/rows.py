@@ -7,7 +7,7 @@ and many processes may write into one folder, on a network disk too.
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
@@ -40,7 +40,9 @@ class Row:
     it started from and which of its models, ``KEY-last`` or ``KEY-best``; ``saved`` says which
     model lies beside the row: the ``last``, the ``best``, or ``none``. ``perfect`` is the best
     value of each metric of which more is better, such as 1 of an AUC, without the split's name;
-    ``dropless`` is true where experts had a capacity in training, and none where it was scored.
+    ``versions`` name, besides packages, the ``numerics`` of :mod:`smallnets`: rows that differ in
+    it don't compare bit by bit. ``dropless`` is true where experts had a capacity in training, and
+    none where it was scored.
     A run that raised has status ``"failed"``, ``error``, one line, and no numbers.
     """
 
@@ -73,8 +75,14 @@ def write(row: Row, folder: Path) -> Path:
     """Write ``row`` as ``folder/row.json`` in one step; return the path."""
     path = Path(folder) / NAME
     with replacing(path) as draft:
-        draft.write_text(json.dumps(_without_nan(asdict(row)), indent=1, allow_nan=False))
+        draft.write_text(to_json(row, indent=1))
     return path
+
+
+def to_json(row: Row, *, without: Collection[str] = (), indent: int | None = None) -> str:
+    """The row as JSON, ``without`` some of its fields."""
+    said = {name: value for name, value in asdict(row).items() if name not in without}
+    return json.dumps(_without_nan(said), indent=indent, allow_nan=False)
 
 
 class DamagedRow(UserWarning):
@@ -161,13 +169,26 @@ def read(folder: Path) -> Row:
     """
     path = Path(folder) / NAME
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
+    except ValueError:
+        raise ValueError(f"{path} is damaged: it is no JSON") from None
+    return from_json(text, path)
+
+
+def from_json(text: str, path: Path, **others: Any) -> Row:
+    """The row in a text of the file ``path``, with ``others`` as fields that the text leaves out.
+
+    Raises ValueError as :func:`read`.
+    """
+    try:
+        stored = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError(f"{path} is damaged: it is no JSON") from None
     if not isinstance(stored, dict):
         raise ValueError(f"{path} is damaged: it holds {type(stored).__name__}, not fields")
+    stored |= others
     values = {}
     for each in fields(Row):
         if each.name in stored:

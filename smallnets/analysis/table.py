@@ -7,17 +7,16 @@ import json
 import re
 import shlex
 import zlib
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from smallnets import rows
+from smallnets.analysis import compact
 from smallnets.analysis.cells import delimited, typed
 
 FAMILY = "001"  # the place of a label's family, the last word to be left out
-NESTED = ("metrics", "costs", "energy", "curves", "versions", "config", "perfect")
 
 
 def read(path: Path) -> pl.DataFrame:
@@ -81,7 +80,7 @@ def digest(path: Path) -> dict[str, str]:
     """
     path = Path(path)
     found = hashlib.sha256()
-    for each in sorted(path.rglob(rows.NAME)) if path.is_dir() else [path]:
+    for each in compact.files(path) if path.is_dir() else [path]:
         found.update(each.read_bytes())
     return {"name": path.resolve().name, "sha256": found.hexdigest()}
 
@@ -122,7 +121,9 @@ def _lines(text: str, name: str) -> pl.DataFrame:
             run = None
         if not isinstance(run, dict):
             raise ValueError(f"line {place} of {name} is no JSON object: mend or remove it")
-        found.append({k: v for key, value in run.items() for k, v in _flat(key, value).items()})
+        found.append(
+            {k: v for key, value in run.items() for k, v in compact.flat(key, value).items()}
+        )
     if not found:
         return pl.DataFrame()
     columns = {key: [line.get(key) for line in found] for line in found for key in line}
@@ -153,25 +154,19 @@ def from_rows(folder: Path) -> pl.DataFrame:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of rows")
-    found = rows.found(folder)
-    if not found:
+    table = compact.read(folder)
+    if table.is_empty():
         raise ValueError(
             f"{folder} holds no {rows.NAME} that is sound: give the folder of a finished study"
         )
-    plain = [field.name for field in fields(rows.Row) if field.name not in NESTED]
-    lines = []
-    shown = short_labels([row.family for _, row in found])
+    shown = short_labels(table["family"].unique(maintain_order=True).to_list())
     commands = _commands(folder)
-    for place, row in found:
-        line: dict[str, Any] = {name: getattr(row, name) for name in plain}
-        line |= {"folder": place.relative_to(folder).as_posix(), "command": commands.get(row.key)}
-        line["family"] = shown[row.family]
-        line |= row.metrics
-        line |= _flat("costs", row.costs) | _flat("energy", row.energy)
-        line |= _flat("versions", row.versions)
-        line |= _flat("config", row.config) | _flat("perfect", row.perfect)
-        lines.append(line)
-    return pl.DataFrame(lines, infer_schema_length=None, strict=False)
+    return table.with_columns(
+        pl.col("family").replace_strict(shown, return_dtype=pl.String),
+        pl.col("key")
+        .replace_strict(commands, default=None, return_dtype=pl.String)
+        .alias("command"),
+    )
 
 
 def lower_is_better(table: pl.DataFrame, score: str) -> tuple[pl.DataFrame, str]:
@@ -235,11 +230,3 @@ def _commands(folder: Path) -> dict[str, str]:
         except (ValueError, KeyError, TypeError):
             continue  # half a line, of a sweep that was killed
     return found
-
-
-def _flat(name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {
-            k: v for key, item in value.items() for k, v in _flat(f"{name}.{key}", item).items()
-        }
-    return {name: json.dumps(value) if isinstance(value, list) else value}

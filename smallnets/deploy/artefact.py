@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,18 @@ import jax
 import numpy as np
 
 from smallnets import models, rows
-from smallnets.deploy import card, environment, litert, onnx, proof, stablehlo
+from smallnets.deploy import card, environment, hybrid, litert, onnx, proof, stablehlo
 from smallnets.deploy.form import form
 from smallnets.measure import machine
 from smallnets.models import Model
 from smallnets.rows import Row
 from smallnets.sweep.build import build, load
-from smallnets.tasks.data import Data
+from smallnets.tasks.data import Data, Split
 
 ROUTES = ("stablehlo", "onnx", "litert")
 SAMPLES = 8  # real inputs that are kept with their logits
 LEAST_INTEGER = 0.9  # share of the products with weights that int8 or int4 means
+SENT_ON = 0.2  # share of answers that a hybrid sends on, by the threshold of the card
 NOT_STATED = "not stated"
 
 
@@ -80,10 +81,14 @@ def export(
         said = _about(model, row, data, found, wanted)
         for name, make in programs(model, draft, said["input"], wanted, allow).items():
             entry = make() or {}
+            entry["batch"] = 1 if name.endswith(".tflite") else "any"
             entry |= proof.measured(draft / name, model, found, rounds=wanted.rounds)
             if "products" not in entry:
                 proof.require_parity(name, entry, model)
             said["files"][name] = entry
+        if not allow:
+            own = proof.measured(draft / models.NAME, model, found, rounds=wanted.rounds)
+            said["files"][models.NAME] = own
         card.write(said, draft)
     return said
 
@@ -189,11 +194,21 @@ def _about(
             "config": row.config,
         },
         "examples": {"split": "test", "count": len(found.inputs)},
+        "threshold": _threshold(model, data),
         "scores_of_the_model": found.scores(model, found.logits),
         "device": machine.device_name(jax.devices("cpu")[0]),
         "exported": {"on": date.today().isoformat(), "versions": machine.versions()},
         "files": {},
     }
+
+
+def _threshold(model: Model, data: Data) -> float | None:
+    """The confidence that one answer in five of the validation split falls short of."""
+    split = data.validation
+    if model.kind != "classes" or split.labels.ndim > 1 or not len(split):
+        return None
+    few = replace(data, test=Split(split.inputs[: proof.EXAMPLES], split.labels[: proof.EXAMPLES]))
+    return hybrid.threshold(proof.examples(model, few).logits, SENT_ON)
 
 
 def _file(run: Path) -> Path:

@@ -7,6 +7,7 @@ installed there and none of our packages is seen beside theirs.
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,16 +46,40 @@ def run(route: str, module: str, arguments: Sequence[object], allow: Sequence[st
     ``allow`` are packages that it may import too. Raises ValueError with the last line that it
     said where it fails.
     """
-    command = [interpreter(route), "-P", "-m", f"smallnets.deploy.{module}", *map(str, arguments)]
-    with linked(("smallnets", *allow)) as folder:
-        inherited = os.environ.get("PYTHONPATH", "") if route not in ENVIRONMENTS else ""
-        path = os.pathsep.join(filter(None, [str(folder), inherited]))
-        here = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
-        done = subprocess.run(command, env=here, capture_output=True, text=True)
+    with _command(route, module, arguments, allow) as (command, variables):
+        done = subprocess.run(command, env=variables, capture_output=True, text=True)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
         raise ValueError(f"{route}: {said[-1].removeprefix('ValueError: ')}")
     return done.stdout
+
+
+def attached(route: str, module: str, arguments: Sequence[object]) -> int:
+    """The same, speaking for itself until it ends, as a server does; returns its status."""
+    with _command(route, module, arguments, ()) as (command, variables):
+        child = subprocess.Popen(command, env=variables)
+        handlers = {
+            signal.SIGINT: lambda number, frame: None,  # of a terminal, which tells the child too
+            signal.SIGTERM: lambda number, frame: child.terminate(),
+        }
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            return child.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _command(
+    route: str, module: str, arguments: Sequence[object], allow: Sequence[str]
+) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """The words and the variables of a process."""
+    words = [interpreter(route), "-P", "-m", f"smallnets.deploy.{module}", *map(str, arguments)]
+    with linked(("smallnets", *allow)) as folder:
+        inherited = os.environ.get("PYTHONPATH", "") if route not in ENVIRONMENTS else ""
+        path = os.pathsep.join(filter(None, [str(folder), inherited]))
+        yield words, {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
 
 
 @contextmanager

@@ -7,6 +7,7 @@ are rounded by ai-edge-quantizer, and products take integers.
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from smallnets.deploy import environment
 PRODUCTS = {"FULLY_CONNECTED", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D"}
 
 
-def convert(text: str, out: Path) -> None:
-    """Write the file of a program of batch 1, given as StableHLO's text."""
+def convert(
+    text: str, out: Path, *, inputs: Sequence[str] = ("x",), outputs: Sequence[str] = ("logits",)
+) -> None:
+    """Write the file of a program of batch 1, given as StableHLO's text, and its names."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "program.mlir"
         source.write_text(text)
-        environment.run("litert", "litert", ["float", source, out])
+        names = json.dumps([list(inputs), list(outputs)])
+        environment.run("litert", "litert", ["float", source, out, names])
 
 
 def quantize(program: Path, out: Path, *, bits: int = 8) -> dict[str, int]:
@@ -30,10 +34,10 @@ def quantize(program: Path, out: Path, *, bits: int = 8) -> dict[str, int]:
 
 
 def main(arguments: list[str]) -> None:
-    """In the route's environment: ``float PROGRAM.mlir OUT`` or ``int8|int4 PROGRAM OUT``."""
-    kind, source, out = arguments
+    """In the route's environment: ``float PROGRAM.mlir OUT NAMES`` or ``int8|int4 PROGRAM OUT``."""
+    kind, source, out = arguments[:3]
     if kind == "float":
-        _write_float(Path(source), Path(out))
+        _write_float(Path(source), Path(out), *json.loads(arguments[3]))
         return
     from ai_edge_quantizer import quantizer, recipe
 
@@ -44,7 +48,7 @@ def main(arguments: list[str]) -> None:
     print(json.dumps(products(Path(out))))
 
 
-def _write_float(source: Path, out: Path) -> None:
+def _write_float(source: Path, out: Path, inputs: list[str], outputs: list[str]) -> None:
     from litert_converter.mlir import ir, passmanager
     from litert_converter.mlir._mlir_libs import converter_api_ext as api
 
@@ -52,7 +56,7 @@ def _write_float(source: Path, out: Path) -> None:
     api.prepare_mlir_context(context)
     with context:
         module = ir.Module.parse(source.read_text())
-        names: dict[str, Any] = {"input_names": ["x"], "output_names": ["logits"]}
+        names: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
         api.set_signature(module.operation, signature_name="serving_default", **names)
         passes = passmanager.PassManager()
         api.run_convert_to_tfl_passes(module, passes, api.ConvertToTFLConfig())

@@ -5,6 +5,7 @@ Needs numpy, and onnxruntime (model.onnx) or ai-edge-litert (model.tflite).
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,9 @@ if __name__ == "__main__":
     x = np.load(sys.argv[1] if sys.argv[1:] else HERE / "sample_inputs.npy")
     if list(x.shape[1:]) != expected["shape"] or x.dtype != expected["dtype"]:
         sys.exit(f"inputs must be {expected['dtype']} [n, *{expected['shape']}], not {x.dtype} {x.shape}")
-    programs = [each for each in ("model.onnx", "model.tflite") if (HERE / each).exists()]
-    y = load(HERE / programs[0])(x)
+    runtimes = {"model.onnx": "onnxruntime", "model.tflite": "ai_edge_litert"}
+    here = [HERE / name for name, package in runtimes.items() if find_spec(package)]
+    y = load(next(path for path in here if path.exists()))(x)
     if sys.argv[2:]:
         np.save(sys.argv[2], y)
     elif sys.argv[1:]:

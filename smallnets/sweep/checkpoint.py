@@ -3,13 +3,15 @@
 They lie in the study's folder, ``.checkpoints/RUNS/EVALUATIONS``: ``state``, which is Orbax's, and
 ``about.json``, which says whose state it is and holds a SHA-256 of every file of it, since Orbax
 restores a flipped bit without a word. The newest two are kept, so that one that is damaged leaves
-the one before.
+the one before. Several processes may train the same runs: what one removes or replaces, another
+passes over.
 """
 
 import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from smallnets.files import replacing
+from smallnets.files import process, replacing
 
 FOLDER, ABOUT, STATE, DRAFT = ".checkpoints", "about.json", "state", "draft"
 KEPT = 2
@@ -43,10 +45,11 @@ class Checkpoints:
         """Keep the carry after ``done`` evaluations, which took ``spent`` seconds."""
         import orbax.checkpoint as ocp  # which takes a second, and most sweeps need none
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draft, path = self.folder / DRAFT, self.folder / f"{done:09d}"
+        draft, path = self.folder / f"{DRAFT}.{process()}", self.folder / f"{done:09d}"
+        draft.mkdir(parents=True, exist_ok=True)
         for each in (draft, path):  # what was left behind, or was passed over as damaged
             shutil.rmtree(each, ignore_errors=True)
+        draft.mkdir(exist_ok=True)
         leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(carry))}
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             # Orbax refuses an array of nothing.
@@ -57,11 +60,14 @@ class Checkpoints:
         said = {"identity": self.identity, "done": done, "spent": spent, "files": _sums(draft)}
         with replacing(draft / ABOUT) as file:
             file.write_text(json.dumps({"said": said, "sha256": _digest(said)}))
-        draft.rename(path)
+        with suppress(OSError):  # another process keeps the same state there
+            draft.rename(path)
+        shutil.rmtree(draft, ignore_errors=True)
         before = [old for old in self._paths() if old.name < path.name]
         for old in before[: 1 - KEPT]:
-            old.rename(draft)  # so that none is ever half there
-            shutil.rmtree(draft)
+            with suppress(FileNotFoundError):
+                old.rename(draft)  # so that none is ever half there
+            shutil.rmtree(draft, ignore_errors=True)
 
     def newest(self, like: Any) -> tuple[int, Any, float] | None:
         """The newest sound checkpoint, as :meth:`save` was given it; None where there is none.
@@ -71,6 +77,8 @@ class Checkpoints:
         for path in reversed(self._paths()):
             try:
                 return self._read(path, like)
+            except FileNotFoundError:
+                continue  # another process removed it
             except ValueError as error:
                 self.say(f"{path}: {error}, so the checkpoint before it, if any, is used")
         return None
@@ -82,7 +90,7 @@ class Checkpoints:
     def _paths(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        return sorted(path for path in self.folder.iterdir() if path.name != DRAFT)
+        return sorted(path for path in self.folder.iterdir() if path.name.isdigit())
 
     def _read(self, path: Path, like: Any) -> tuple[int, Any, float]:
         """Raises ValueError, which says what is wrong, for one that is not to be used."""

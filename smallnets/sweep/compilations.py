@@ -25,8 +25,8 @@ class Compilations:
 
 
 @contextmanager
-def counting_compilations(cache: Path) -> Iterator[Compilations]:
-    """Keep every compiled program in ``cache`` and take it from there; count them meanwhile."""
+def counting_compilations(cache: Path, count: Compilations) -> Iterator[None]:
+    """Keep every compiled program in ``cache`` and take it from there; ``count`` them."""
     settings = {
         "jax_compilation_cache_dir": str(cache / "programs"),
         "jax_persistent_cache_min_compile_time_secs": 0,
@@ -35,7 +35,6 @@ def counting_compilations(cache: Path) -> Iterator[Compilations]:
     before = {name: getattr(jax.config, name) for name in settings}
     for name, value in settings.items():
         jax.config.update(name, value)
-    count = Compilations()
 
     def listen(event: str, **details: str | int) -> None:
         del details
@@ -44,7 +43,7 @@ def counting_compilations(cache: Path) -> Iterator[Compilations]:
 
     jax.monitoring.register_event_listener(listen)
     try:
-        yield count
+        yield
     finally:
         jax.monitoring.unregister_event_listener(listen)
         for name, value in before.items():

@@ -14,12 +14,10 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 import jax
-from hydra.core.utils import run_job
-from omegaconf import DictConfig, read_write
 from rich.console import Console
 from rich.progress import Progress
 
-from smallnets import models, rows
+from smallnets import rows
 from smallnets.measure import machine
 from smallnets.measure.energy import SharedClock, format_energy, measure
 from smallnets.measure.meter import find_meter
@@ -31,10 +29,12 @@ from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.plan import Plan, Program, refused_key
 from smallnets.sweep.portion import Desk, Took, train_program
+from smallnets.sweep.program_files import ProgramFiles
 from smallnets.sweep.progress import Training, progress_bars
+from smallnets.sweep.publish import failed_run, found_run, hears, publish, remove_drafts, tell
 from smallnets.sweep.result import Origin, Result, failed_row, failures, origin, runs_of, score
 from smallnets.sweep.settings import Chosen, settings_of
-from smallnets.sweep.study import Account, failed_run, found_run, opened
+from smallnets.sweep.study import Account, opened
 from smallnets.tasks.data import Data
 from smallnets.training.fit import Arrays
 from smallnets.training.trainer import splits
@@ -52,9 +52,9 @@ def train(plan: Plan) -> list[Run]:
 
     A run's folder is named by its key; a run whose key is there, with the model that is asked for,
     is kept as it is. On a CPU several programs are under way at once: while one trains, the next
-    compiles. A folder's row is written last, once its run is done, so what has a row is finished;
-    of long runs under way checkpoints are kept, from which the same call goes on. How programs are
-    run is the launcher's config.
+    compiles. A run's folder is there at once, when it is done, so what has one is finished; of long
+    runs under way checkpoints are kept, from which the same call goes on. How programs are run is
+    the launcher's config.
 
     Raises ValueError where the folder is of another study, another sweep is writing into it, or a
     network is too large for the memory. Where runs raised, each has a row with its error, and once
@@ -62,61 +62,93 @@ def train(plan: Plan) -> list[Run]:
     time limit ended the sweep, once checkpoints are written.
     """
     here, said = origin(), settings_of(plan.config)
-    for program in plan.programs:
-        check_memory(program, said.memory_limit or machine.memory())
-    console = Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
-    with isolated_hydra(), opened(plan, here.commit) as account:
-        runs, missing = _split(plan, account)
-        settings = said.here(programs=max(len(missing), 1))
-        sweep = Sweep(plan, settings, account, here, runs)
-        for job, key, error in plan.refused:
-            sweep.fail(job, failed_row(job, key, error, here))
-        cache = Path(plan.programs[0].trainer.cache).expanduser()
-        if missing:
-            with (
-                progress_bars(console) as progress,
-                counting_compilations(cache) as compilations,
-                stop_asked(said.time_limit) as stopping,
-            ):
-                sweep.train(missing, progress, stopping)
+    check_memory(plan.programs, said.memory_limit or machine.memory())
+    has_folders = said.has_folders(plan.runs)
+    check_saved(plan, has_folders)
+    with (
+        isolated_hydra(),
+        opened(plan, here.commit, listed=has_folders) as account,
+        stop_asked(said.time_limit) as stopping,
+    ):
+        remove_drafts(plan.folder)
+        files = None if has_folders else ProgramFiles(plan.folder, keys_of(plan))
+        runs = train_missing(plan, account, here, stopping, files)
+        remove_drafts(plan.folder)
         with suppress(OSError):  # there is none, or it holds those of other runs
             (plan.folder / FOLDER).rmdir()
-    message = f"{plan.runs} runs in {plan.folder}"
-    if account.found:
-        message += f", {account.found} of them there before"
-    if missing:
-        message += f": {compilations}; training took "
-        message += format_energy(account.energies, carbon=said.carbon)
-    console.print(message)
-    for note in account.notes:
-        console.print(f"note: {note}")
     found = [runs[number] for number in sorted(runs)]
-    if account.failed:
-        console.print(failures(account.failed))
-        raise FailedRunsError(f"{len(account.failed)} of {plan.runs} runs failed: see above", found)
+    finish(account, plan.folder, plan.runs, found, carbon=said.carbon)
     return found
 
 
-def _split(plan: Plan, account: Account) -> tuple[dict[int, Run], list[Program]]:
+def train_missing(
+    plan: Plan,
+    account: Account,
+    here: Origin,
+    stopping: Callable[[], str],
+    files: ProgramFiles | None,
+) -> dict[int, Run]:
+    """Train those runs of a plan that are not there; give all that are, by their jobs' numbers.
+
+    Each has a folder, or their rows go into ``files``.
+    """
+    runs, missing = _split(plan, account, files)
+    settings = settings_of(plan.config).here(programs=max(len(missing), 1))
+    sweep = Sweep(plan, settings, account, here, runs, files)
+    for job, key, error in plan.refused:
+        sweep.fail(job, failed_row(job, key, error, here))
+    if missing:
+        cache = Path(plan.programs[0].trainer.cache).expanduser()
+        with progress_bars(console()) as progress, counting_compilations(cache, account.compiled):
+            sweep.train(missing, progress, stopping)
+    return runs
+
+
+def finish(account: Account, folder: Path, planned: int, found: list[Run], *, carbon: bool) -> None:
+    """Say what came of ``planned`` runs; raises FailedRunsError where some raised."""
+    message = f"{planned} runs in {folder}"
+    if account.found:
+        message += f", {account.found} of them there before"
+    if account.compiled.programs:
+        message += f": {account.compiled}; training took "
+        message += format_energy(account.energies, carbon=carbon)
+    out = console()
+    out.print(message)
+    for note in account.notes:
+        out.print(f"note: {note}")
+    if account.failed:
+        out.print(failures(account.failed))
+        raise FailedRunsError(f"{len(account.failed)} of {planned} runs failed: see above", found)
+
+
+def console() -> Console:
+    return Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
+
+
+def _split(
+    plan: Plan, account: Account, files: ProgramFiles | None
+) -> tuple[dict[int, Run], list[Program]]:
     """The runs that are there, by their jobs' numbers, and the programs of those that are not."""
     for job, key in plan.jobs():
-        before = plan.folder / refused_key(job)
-        if before.name != key and failed_run(before):
-            shutil.rmtree(before)  # what it failed by is mended
+        if job.template.resolved["allow"]:
+            before = plan.folder / refused_key(job)
+            if before.name != key and failed_run(before):
+                shutil.rmtree(before)  # what it failed by is mended
     runs: dict[int, Run] = {}
     missing, keys = [], set()
     for program in plan.programs:
         places = []
         for place, (job, key) in enumerate(zip(program.group.jobs, program.keys, strict=True)):
-            row = found_run(plan.folder, key, program.trainer.save)
+            folder = plan.folder / key
+            row = files.found(key) if files else found_run(folder, program.trainer.save)
             if row is not None:
-                runs[job.number] = Run(plan.folder / key, row)
+                runs[job.number] = Run(folder, row)
             elif key not in keys:  # a job that repeats another is one run
                 places.append(place)
                 keys.add(key)
         if places:
             missing.append(program.only(places))
-    account.found = len(runs)
+    account.found += len(runs)
     folders = [plan.folder / key for key in keys]
     again = sum((each / rows.NAME).exists() and not failed_run(each) for each in folders)
     if again:
@@ -164,6 +196,7 @@ class Sweep:
     account: Account
     here: Origin
     runs: dict[int, Run]
+    files: ProgramFiles | None
 
     def train(
         self, programs: list[Program], progress: Progress, stopping: Callable[[], str]
@@ -241,15 +274,16 @@ class Sweep:
             return
         self.account.energies.append(outcome.energy)
         for job, row, model in runs_of(portion, outcome, self.settings.execution, self.here):
-            self.runs[job.number] = self._write(job, row, model)
-            self.account.trained += 1
+            if self._write(job, row, model):
+                self.runs[job.number] = Run(self.plan.folder / row.key, row)
+                self.account.trained += 1
         self.checkpoints_of(portion, print).remove()
 
     def fail(self, job: Job, row: Row) -> None:
         """Write the row of a job that raised, unless an earlier one, with numbers, is there."""
         self.account.failed.append(row)
         folder = self.plan.folder / row.key
-        if not (folder / rows.NAME).exists() or failed_run(folder):
+        if self.files or not (folder / rows.NAME).exists() or failed_run(folder):
             self._write(job, row, None)
 
     def checkpoints_of(self, portion: Program, say: Callable[[str], None]) -> Checkpoints:
@@ -262,43 +296,48 @@ class Sweep:
         }
         return Checkpoints(self.plan.folder, identity, say)
 
-    def _write(self, job: Job, row: Row, model: Model | None) -> Run:
-        """The run's folder, Hydra's files, the model and at last the row, by Hydra's own means."""
-        with read_write(job.config.hydra):
-            job.config.hydra.sweep.subdir = row.key
-
-        def write(config: DictConfig) -> float:
-            del config
-            folder = Path(job.config.hydra.runtime.output_dir)
-            if model is not None:
-                said = {"key": row.key, "saved": row.saved, "family": row.family, "task": row.task}
-                models.save(model, folder / models.NAME, notes=said)
-            rows.write(row, folder)
-            return score(row)
-
-        returned = run_job(
-            hydra_context=self.plan.context,
-            task_function=write,
-            config=job.config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-            configure_logging=False,
-        )
-        _ = returned.return_value  # raises what kept the row from being written
-        return Run(self.plan.folder / row.key, row)
+    def _write(self, job: Job, row: Row, model: Model | None) -> bool:
+        """Publish the run; False, and a line, where another process was first."""
+        study = self.plan.folder
+        first = self.files.add(row) if self.files else publish(study, job, row, model)
+        if not first:
+            self.account.notes.append(
+                f"{study / row.key}: another process was first, so what was trained here is "
+                "discarded"
+            )
+            return False
+        if hears(self.plan.context):
+            tell(self.plan.context, study, job, row, score(row))
+        return True
 
 
-def check_memory(program: Program, limit: int) -> None:
-    """Raise ValueError where a run's parameters and their gradient alone exceed the memory.
+def check_memory(programs: list[Program], limit: int) -> None:
+    """Raise ValueError where one run's parameters and their gradient alone exceed the memory.
 
     What else a run takes XLA knows once the program is compiled.
     """
-    needed = 2 * int(program.costs["bytes"])
-    if needed > limit:
-        raise ValueError(
-            f"{program.label}: one run must fit into memory, but its parameters and their gradient "
-            f"alone take {needed:,} bytes of {limit:,}: use a smaller model"
-        )
+    for program in programs:
+        needed = 2 * int(program.costs["bytes"])
+        if needed > limit:
+            raise ValueError(
+                f"{program.label}: one run must fit into memory, but its parameters and their "
+                f"gradient alone take {needed:,} bytes of {limit:,}: use a smaller model"
+            )
+
+
+def check_saved(plan: Plan, has_folders: bool) -> None:
+    """Raise ValueError where runs without folders were to keep their models."""
+    for program in plan.programs:
+        if not has_folders and program.trainer.save != "none":
+            raise ValueError(
+                f"of {plan.runs:,} runs the rows of a program are one file, which holds no model: "
+                "add save=none, or hydra.launcher.folders=true for a folder each"
+            )
+
+
+def keys_of(plan: Plan) -> list[list[str]]:
+    """The keys of each program's runs, and of each job that was refused."""
+    return [*(program.keys for program in plan.programs), *([each.key] for each in plan.refused)]
 
 
 def on_device(data: Data) -> dict[str, Arrays]:

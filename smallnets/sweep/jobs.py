@@ -6,10 +6,13 @@ the numbers are set: the same config, as a test over random overrides keeps it.
 """
 
 import copy
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import getitem
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +31,8 @@ from smallnets.sweep.build import build
 from smallnets.traced import Fraction, Share, declared
 
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
+_REFERENCE = re.compile(r"\$\{([^{}]*)")  # up to its end, or to a reference inside it
+_OF_NO_JOB = ("oc.env", "hydra:runtime.choices")  # computed without looking at a job's numbers
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\d*\.\d+|\d+(\.\d*)?[eE][+-]?\d+)")
 
 
@@ -47,42 +52,150 @@ class Parent(NamedTuple):
         return f"{self.row.key}-{self.saved}"
 
 
-class Job(NamedTuple):
-    """One run of a sweep, described.
+@dataclass(frozen=True)
+class Template:
+    """What jobs have in common that differ in plain numbers at traced paths.
 
-    ``config`` is what Hydra's ``run_job`` takes, ``resolved`` its plain values without Hydra's own,
-    ``traced`` the type of each number that may vary inside a program, by its dotted path;
-    ``parent`` the run whose model it starts from.
+    ``config`` is the first one's, as Hydra composes it, ``resolved`` its plain values without
+    Hydra's own node, ``traced`` the type of each number that may vary inside a program, by its
+    dotted path. ``follows`` is whether another value may be derived from one of these numbers.
     """
 
-    number: int
     config: DictConfig
     resolved: dict[str, Any]
     traced: dict[str, type]
+    follows: bool
+
+    @property
+    def choices(self) -> Any:
+        return self.config.hydra.runtime.choices
+
+    @functools.cached_property
+    def written(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The plain values as they were written, references included: Hydra's own, the others."""
+        plain: Any = OmegaConf.to_container(self.config, resolve=False, enum_to_str=True)
+        return plain.pop("hydra"), plain
+
+
+class Job(NamedTuple):
+    """One run of a sweep, described by its ``words``; ``parent`` is the run that it starts from.
+
+    What else is known of it is made when it is asked for, since a sweep has more jobs than there
+    is room for configs.
+    """
+
+    number: int
+    words: tuple[str, ...]
+    template: Template
     parent: Parent | None = None
 
+    @property
+    def traced(self) -> dict[str, type]:
+        return self.template.traced
 
-class _Template(NamedTuple):
-    config: DictConfig
-    traced: dict[str, type]
+    @property
+    def choices(self) -> Any:
+        """The option that was chosen of each group."""
+        return self.template.choices
+
+    @property
+    def values(self) -> dict[str, int | float]:
+        """The plain numbers that its words set at traced paths."""
+        found = {}
+        for key, value in map(_split, self.words):
+            if key in self.traced and is_number(value):
+                found[key] = int(value) if _INTEGER.fullmatch(value) else float(value)
+        return found
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The plain values, every reference followed, without Hydra's own node."""
+        if self.template.follows:
+            plain = resolve(self.config)
+        else:
+            plain = copy.deepcopy(self.template.resolved)
+            for path, value in self.values.items():
+                branch, name = _within(plain, path)
+                branch[name] = value
+        if self.parent is not None:
+            plain["model"] = self.parent.row.config["model"]
+        return _settled(plain, self.traced)
+
+    @property
+    def config(self) -> DictConfig:
+        """The config, as Hydra composes it."""
+        config = copy.deepcopy(self.template.config)
+        with read_write(config), read_write(config.hydra), open_dict(config):
+            for path, value in self.values.items():
+                OmegaConf.update(config, path, value)
+            for path, value in self.of_hydra.items():
+                OmegaConf.update(config.hydra, path, value)
+        return config
+
+    @property
+    def of_hydra(self) -> dict[str, Any]:
+        """What Hydra's own node says of this job and of no other."""
+        names = self.template.config.hydra.job.config.override_dirname
+        excluded = set(names.exclude_keys)
+        kept = sorted(each for each in self.words if _split(each)[0].lstrip("+~") not in excluded)
+        return {
+            "job.id": self.number,
+            "job.num": self.number,
+            "job.override_dirname": names.item_sep.join(kept).replace("=", names.kv_sep),
+            "overrides.task": list(self.words),
+        }
 
 
 def compose(
-    loader: ConfigLoader, master: DictConfig, overrides: Sequence[Sequence[str]], first: int
+    loader: ConfigLoader,
+    master: DictConfig,
+    overrides: Sequence[Sequence[str]],
+    numbers: Iterable[int],
 ) -> Iterator[Job]:
-    """The jobs of a sweep, numbered from ``first``, in order; each as it is ready."""
+    """The jobs of a sweep, with their numbers, in order; each as it is ready."""
     setup_globals()
-    templates: dict[tuple[frozenset[str], tuple[str, ...]], _Template] = {}
-    for number, job in enumerate(overrides, start=first):
+    templates: dict[tuple[frozenset[str], tuple[str, ...]], Template] = {}
+    for number, job in zip(numbers, overrides, strict=True):
         template = _find(templates, job)
         if template is None:
             with composing(job):
                 config = loader.load_sweep_config(master, list(job))
-            template = _Template(config, dict(declared(build(resolve(config)))))
+            resolved = resolve(config)
+            traced = dict(declared(build(resolved)))
+            template = Template(config, resolved, traced, _follows(config, traced))
             paths = frozenset(template.traced)
             templates[paths, _rest(job, paths)] = template
-        config = _with_values(template, job, number)
-        yield Job(number, config, _settled(resolve(config), template.traced), template.traced)
+        task = [each for each in job if not each.lstrip("+~").startswith(("hydra.", "hydra/"))]
+        yield Job(number, tuple(task), template)
+
+
+def _follows(config: DictConfig, traced: Iterable[str]) -> bool:
+    """Whether a value of a config may follow a number at a traced path; rather once too often.
+
+    A reference is to a name or to a branch that holds it; whatever else is computed may look
+    anywhere.
+    """
+    paths = [path.split(".") for path in traced]
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    plain.pop("hydra")
+    for text in _texts(plain):
+        for inner in _REFERENCE.findall(text):
+            if inner.startswith(_OF_NO_JOB):
+                continue
+            steps = re.split(r"[.\[\]]+", inner)
+            if ":" in inner or not steps[0]:  # computed, or relative
+                return True
+            if any(path[: len(steps)] == steps[: len(path)] for path in paths):
+                return True
+    return False
+
+
+def _texts(plain: Any) -> Iterator[str]:
+    if isinstance(plain, str):
+        yield plain
+    elif isinstance(plain, dict | list):
+        for each in plain.values() if isinstance(plain, dict) else plain:
+            yield from _texts(each)
 
 
 @contextmanager
@@ -142,44 +255,27 @@ def _split(override: str) -> tuple[str, str]:
     return key, value
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     return bool(_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text))
 
 
 def _rest(job: Sequence[str], paths: frozenset[str]) -> tuple[str, ...]:
     """The overrides of a job; of a traced number only that it is there."""
     return tuple(
-        key if key in paths and _is_number(value) else override
+        key if key in paths and is_number(value) else override
         for override in job
         for key, value in [_split(override)]
     )
 
 
 def _find(
-    templates: dict[tuple[frozenset[str], tuple[str, ...]], _Template], job: Sequence[str]
-) -> _Template | None:
+    templates: dict[tuple[frozenset[str], tuple[str, ...]], Template], job: Sequence[str]
+) -> Template | None:
     for paths in {paths for paths, _ in templates}:
         template = templates.get((paths, _rest(job, paths)))
         if template is not None:
             return template
     return None
-
-
-def _with_values(template: _Template, job: Sequence[str], number: int) -> DictConfig:
-    config = copy.deepcopy(template.config)
-    task = [each for each in job if not each.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    with read_write(config), read_write(config.hydra), open_dict(config):
-        for key, value in map(_split, task):
-            if key in template.traced and _is_number(value):
-                plain = int(value) if _INTEGER.fullmatch(value) else float(value)
-                OmegaConf.update(config, key, plain)
-        config.hydra.job.id = config.hydra.job.num = number
-        config.hydra.overrides.task = task
-        names = config.hydra.job.config.override_dirname
-        excluded = set(names.exclude_keys)
-        kept = sorted(each for each in task if _split(each)[0].lstrip("+~") not in excluded)
-        config.hydra.job.override_dirname = names.item_sep.join(kept).replace("=", names.kv_sep)
-    return config
 
 
 class Group(NamedTuple):
@@ -197,14 +293,13 @@ def group(jobs: Iterable[Job]) -> list[Group]:
     Raises ValueError where a traced number is no number.
     """
     groups: dict[str, tuple[list[Job], list[dict[str, Any]]]] = {}
+    rests: dict[Any, str] = {}  # what jobs have in common whose words differ in numbers alone
     for job in jobs:
-        rest = copy.deepcopy(job.resolved)
-        numbers = {
-            path: _number(path, _take(rest, path), kind)
-            for path, kind in job.traced.items()
-            if _has(rest, path) and not _is_left_out(rest, path, kind)
-        }
-        members = groups.setdefault(_same(rest, numbers, job), ([], []))
+        numbers = _numbers(job)
+        known = (id(job.template), tuple(numbers), job.parent and job.parent.shape)
+        if job.template.follows or job.parent or known not in rests:
+            rests[known] = _same(job, numbers)
+        members = groups.setdefault(rests[known], ([], []))
         members[0].append(job)
         members[1].append(numbers)
     return [
@@ -213,8 +308,26 @@ def group(jobs: Iterable[Job]) -> list[Group]:
     ]
 
 
-def _same(rest: dict[str, Any], numbers: dict[str, Any], job: Job) -> str:
+def _numbers(job: Job) -> dict[str, np.ndarray]:
+    """A job's number at each traced path, but for shares of 0."""
+    plain = job.resolved if job.template.follows or job.parent else job.template.resolved
+    said = {} if job.template.follows else job.values
+    found = {}
+    for path, kind in job.traced.items():
+        if path in said or _has(plain, path):
+            steps = path.split(".")
+            value = said[path] if path in said else functools.reduce(getitem, steps, plain)
+            if not _is_left_out(value, kind):
+                found[path] = _number(path, value, kind)
+    return found
+
+
+def _same(job: Job, numbers: Iterable[str]) -> str:
     """What two jobs of one program have in common."""
+    rest = job.resolved
+    for path in numbers:
+        branch, name = _within(rest, path)
+        del branch[name]
     return json.dumps([rest, list(numbers), job.parent and job.parent.shape], sort_keys=True)
 
 
@@ -233,23 +346,17 @@ def _within(config: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
     return config, name
 
 
-def _take(config: dict[str, Any], path: str) -> Any:
-    """The value at a dotted path, taken out of the config."""
-    branch, name = _within(config, path)
-    return branch.pop(name)
-
-
-def _is_left_out(config: dict[str, Any], path: str, kind: type) -> bool:
-    branch, name = _within(config, path)
-    return kind is Share and not isinstance(branch[name], bool) and branch[name] == 0
+def _is_left_out(value: Any, kind: type) -> bool:
+    return kind is Share and not isinstance(value, bool) and value == 0
 
 
 def _settled(config: dict[str, Any], traced: dict[str, type]) -> dict[str, Any]:
     """The config with each share of 0 as 0.0, so that 0 and 0.0 are one run."""
     for path, kind in traced.items():
-        if _has(config, path) and _is_left_out(config, path, kind):
+        if kind is Share and _has(config, path):
             branch, name = _within(config, path)
-            branch[name] = 0.0
+            if _is_left_out(branch[name], kind):
+                branch[name] = 0.0
     return config
 
 

@@ -9,6 +9,7 @@ the device. Commit and versions stand in the row.
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,15 +31,28 @@ def run_key(tree: partial[Trainer], data: str, parent: str) -> str:
 
     Raises ValueError for a value that has no name to be known by, such as a lambda.
     """
-    left_out = LEFT_OUT | ({"model"} if parent else set())
+    return next(run_keys(tree, {}, data, [parent]))
+
+
+def run_keys(
+    tree: partial[Trainer], values: dict[str, np.ndarray], data: str, parents: Sequence[str]
+) -> Iterator[str]:
+    """The keys of runs that differ in their parents, and in ``values[path][i]`` at dotted paths.
+
+    All have a parent, or none.
+    """
+    left_out = LEFT_OUT | ({"model"} if parents[0] else set())
     said = {
         path: _plain(path, value)
         for name, branch in tree.keywords.items()
         if name not in left_out
         for path, value in calls(branch, name)
     }
-    whole = json.dumps([NUMERICS, said, data, parent], sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()[:LENGTH]
+    varied = {path: array.tolist() for path, array in values.items() if path in said}
+    for place, parent in enumerate(parents):
+        said |= {path: numbers[place] for path, numbers in varied.items()}
+        whole = json.dumps([NUMERICS, said, data, parent], sort_keys=True)
+        yield hashlib.sha256(whole.encode()).hexdigest()[:LENGTH]
 
 
 def fingerprint(data: Data) -> str:

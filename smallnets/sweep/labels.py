@@ -44,7 +44,7 @@ class Labels:
         """
         knobs = tree.keywords["budget"]().knobs
         sizes = {*SIZES, *(path.rpartition(".")[2] for path in knobs)}
-        choices = job.config.hydra.runtime.choices
+        choices = job.choices
 
         def network(model: str, family: str) -> dict[str, Any]:
             return _network(self._tree(model, family, choices.task, tree), sizes)
@@ -74,7 +74,7 @@ class Labels:
         Of a path on this machine the last name is said, and the last two of a version; what is
         scored besides makes no other task.
         """
-        choices = job.config.hydra.runtime.choices
+        choices = job.choices
         own = self._tree(choices.model, choices.family, choices.task, tree)
         said, own = (_leaves(each.keywords["task"], "") for each in (tree, own))
         return " ".join([choices.task, *_differences(said, own, leave_out=("cache", "metrics"))])

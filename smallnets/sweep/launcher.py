@@ -32,7 +32,7 @@ def launch(
             context,
             config,
             job_overrides,
-            first=first,
+            numbers=range(first, first + len(job_overrides)),
             track=lambda stage, items, total: progress.track(items, total=total, description=stage),
         )
     return [

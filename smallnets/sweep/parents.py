@@ -27,16 +27,15 @@ class Parents:
         Raises ValueError where no run or more than one is there for it, where that run kept no
         model, and where the job also says what the network is.
         """
-        start = job.resolved["start"]
-        if start is None:
+        if job.template.resolved["start"] is None:
             return job
-        for word in job.config.hydra.overrides.task:
+        start = job.resolved["start"]
+        for word in job.words:
             name = word.lstrip("+~").partition("=")[0].replace("/", ".").partition(".")[0]
             if name in BROUGHT:
                 raise ValueError(f"start={start} brings its network: leave out {word}")
         parent = self._parent(start, job.resolved["seed"], tuple(job.resolved["allow"]))
-        config = {**job.resolved, "model": parent.row.config["model"]}
-        return job._replace(parent=parent, resolved=config)
+        return job._replace(parent=parent)
 
     def _parent(self, start: str, seed: Any, allow: tuple[str, ...]) -> Parent:
         found = self._list(start)

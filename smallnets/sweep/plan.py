@@ -6,6 +6,7 @@ import json
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import getitem
@@ -36,7 +37,7 @@ from smallnets.sweep.jobs import (
     isolated_hydra,
     searching,
 )
-from smallnets.sweep.keys import LENGTH, fingerprint, run_key
+from smallnets.sweep.keys import LENGTH, fingerprint, run_keys
 from smallnets.sweep.labels import Labels
 from smallnets.sweep.parents import Parents
 from smallnets.tasks.data import Data
@@ -157,8 +158,22 @@ def plan(*overrides: str, config_dir: str | Path | None = None) -> Plan:
     folder with YAMLs of one's own, as ``--config-dir`` is. Hydra's own state, of a notebook or of
     another Hydra app, is left as it was. Raises ValueError, one line, for whatever is wrong.
     """
+    with one_line(), hydra_of(overrides, config_dir) as (context, config):
+        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+        swept = [f"{key}={value}" for key, value in params.items()]
+        parser = OverridesParser.create(config_loader=context.config_loader)
+        words = parser.parse_overrides([*swept, *config.hydra.overrides.task])
+        (jobs,) = BasicSweeper.split_arguments(words, max_batch_size=None)
+        return plan_jobs(context, config, jobs)
+
+
+@contextmanager
+def hydra_of(
+    overrides: Sequence[str], config_dir: str | Path | None = None
+) -> Iterator[tuple[HydraContext, DictConfig]]:
+    """Hydra as the command has it: its context, and the config of a sweep with these overrides."""
     forget_an_empty_cache()
-    with one_line(), isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
+    with isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         if config_dir is not None:
             if not Path(config_dir).is_dir():
@@ -166,13 +181,7 @@ def plan(*overrides: str, config_dir: str | Path | None = None) -> Plan:
             loader = searching(loader, [f"file://{Path(config_dir).absolute()}"])
         with composing(overrides):
             config = loader.load_configuration("config", [*overrides], RunMode.MULTIRUN)
-        context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
-        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-        swept = [f"{key}={value}" for key, value in params.items()]
-        parser = OverridesParser.create(config_loader=loader)
-        words = parser.parse_overrides([*swept, *config.hydra.overrides.task])
-        (jobs,) = BasicSweeper.split_arguments(words, max_batch_size=None)
-        return plan_jobs(context, config, jobs)
+        yield HydraContext(config_loader=loader, callbacks=Callbacks(config)), config
 
 
 def plan_jobs(
@@ -180,19 +189,25 @@ def plan_jobs(
     config: DictConfig,
     overrides: Sequence[Sequence[str]],
     *,
-    first: int = 0,
+    numbers: Sequence[int] | None = None,
+    loaded: dict[str, Data] | None = None,
     track: Track = lambda stage, items, total: items,
 ) -> Plan:
-    """The plan of the jobs that a Hydra sweeper hands out, numbered from ``first``."""
-    jobs = compose(context.config_loader, config, overrides, first)
+    """The plan of the jobs that a Hydra sweeper hands out.
+
+    ``numbers`` are theirs, by default from 0; ``loaded`` is data that other plans loaded, by the
+    call of the task.
+    """
+    numbers = range(len(overrides)) if numbers is None else numbers
+    jobs = compose(context.config_loader, config, overrides, numbers)
     parents = Parents()
-    jobs = (_with_the_sweep(job, config) for job in track("composing", jobs, len(overrides)))
-    groups = group(map(parents.of, jobs))
+    known = _of_this_sweep(track("composing", jobs, len(overrides)), config)
+    groups = group(map(parents.of, known))
     if not groups:
         raise ValueError("a sweep needs at least one run, but an empty list leaves none: fill it")
     labels = Labels(searching(context.config_loader, config.hydra.searchpath or []))
     fingerprints = functools.cache(fingerprint)
-    loaded: dict[str, Data] = {}
+    loaded = {} if loaded is None else loaded
     programs, refused = [], []
     first_error = None
     for each in track("checking", groups, len(groups)):
@@ -224,15 +239,21 @@ def refused_key(job: Job) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:LENGTH]
 
 
-def _with_the_sweep(job: Job, config: DictConfig) -> Job:
-    """The job; raises ValueError where its words bring a sweep, which Hydra reads only once."""
+def _of_this_sweep(jobs: Iterable[Job], config: DictConfig) -> Iterator[Job]:
+    """The jobs; raises ValueError where words bring a sweep, which Hydra reads only once."""
     swept = "hydra.sweeper.params"
-    if OmegaConf.select(job.config, swept) != OmegaConf.select(config, swept):
-        raise ValueError(
-            "an experiment brings a sweep of its own, so that one command runs one experiment, but "
-            f"{' '.join(job.config.hydra.overrides.task)} is a job of several: give each a command"
-        )
-    return job
+    checked: set[int] = set()
+    for job in jobs:
+        of_job = job.template.config
+        if id(of_job) not in checked and OmegaConf.select(of_job, swept) != OmegaConf.select(
+            config, swept
+        ):
+            raise ValueError(
+                "an experiment brings a sweep of its own, so that one command runs one experiment, "
+                f"but {' '.join(job.words)} is a job of several: give each a command"
+            )
+        checked.add(id(of_job))
+        yield job
 
 
 def _prepare(
@@ -249,7 +270,7 @@ def _prepare(
     start, sizes = None, {}
     if first.parent is None:
         label = labels.family(first, tree)
-        tree, sizes = _resize(tree, data, label, first.config.hydra.overrides.task)
+        tree, sizes = _resize(tree, data, label, first.words)
     else:
         label = first.parent.row.family
         networks = [job.parent.network for job in group.jobs if job.parent]
@@ -257,15 +278,29 @@ def _prepare(
     trainer = tree()
     network = check(trainer, data, label, first.parent and first.parent.network)
     costs = counted_costs(network, trainer.batch(data))
-    families, keys = [], []
-    for place, job in enumerate(group.jobs):
-        exact, given = tree, tree  # its numbers in 32 bits, as the program has them, and as said
-        for path, values in group.values.items():
-            exact = assign(exact, path, values[place].item())
-            given = assign(given, path, functools.reduce(getitem, path.split("."), job.resolved))
-        families.append(labels.family(job, given) if job.parent is None else job.parent.row.family)
-        keys.append(run_key(exact, fingerprints(data), job.parent.key if job.parent else ""))
+    if first.parent is None:
+        families = list(_families(group, labels, tree))
+    else:
+        families = [job.parent.row.family for job in group.jobs if job.parent]
+    parents = [job.parent.key if job.parent else "" for job in group.jobs]
+    # Its numbers in 32 bits, as the program has them.
+    keys = list(run_keys(tree, group.values, fingerprints(data), parents))
     return Program(group, tree, trainer, data, network, sizes, costs, families, task, keys, start)
+
+
+def _families(group: Group, labels: Labels, tree: partial[Trainer]) -> Iterator[str]:
+    """The label of each run; only numbers of its network tell two apart."""
+    known: dict[tuple[Any, ...], str] = {}
+    paths = [path for path in group.values if path.startswith(("model.", "parametrization."))]
+    for job in group.jobs:
+        said = job.resolved if paths else {}
+        numbers = [functools.reduce(getitem, path.split("."), said) for path in paths]
+        if (found := known.get(tuple(numbers))) is None:
+            given = tree
+            for path, value in zip(paths, numbers, strict=True):
+                given = assign(given, path, value)
+            found = known[tuple(numbers)] = labels.family(job, given)
+        yield found
 
 
 def _resize(

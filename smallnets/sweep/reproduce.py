@@ -23,8 +23,8 @@ from smallnets.measure.energy import absent
 from smallnets.rows import Row
 from smallnets.sweep.build import build, check, load
 from smallnets.sweep.checkpoint import Checkpoints
-from smallnets.sweep.compilations import counting_compilations
-from smallnets.sweep.jobs import Job, group
+from smallnets.sweep.compilations import Compilations, counting_compilations
+from smallnets.sweep.jobs import Job, Template, group
 from smallnets.sweep.keys import fingerprint, run_key
 from smallnets.sweep.parents import Parents
 from smallnets.sweep.plan import Program
@@ -48,9 +48,15 @@ class Comparison(NamedTuple):
 
 
 def reproduce(
-    folder: str | Path, *, allow: Sequence[str] = (), tolerance: float = TOLERANCE
+    folder: str | Path,
+    *,
+    allow: Sequence[str] = (),
+    tolerance: float = TOLERANCE,
+    rows_alone: bool = False,
 ) -> Comparison:
     """Train the run of a folder again, and compare curves and kept model with what is there.
+
+    With ``rows_alone``, as of a paper's frozen runs, no model is there, and curves are compared.
 
     Raises ValueError where there is no sound row, where it failed, where its config calls a package
     that ``allow`` does not name, and where its data or the numerics of this version are others.
@@ -65,11 +71,11 @@ def reproduce(
             f"{' '.join(f'--allow {name}' for name in unnamed)} if you trust it"
         )
     program = recorded(row, folder)
-    with counting_compilations(Path(program.trainer.cache).expanduser()):
+    with counting_compilations(Path(program.trainer.cache).expanduser(), Compilations()):
         again, model = _trained(program, row)
     found = difference(row.curves, again.curves)
     equal = found == 0
-    if equal and row.saved != "none":
+    if equal and row.saved != "none" and not rows_alone:
         there = jax.tree.leaves(models.load(folder, allow=tuple(allow)))
         mine = jax.tree.leaves(model)
         equal = all(map(functools.partial(np.array_equal, equal_nan=True), there, mine))
@@ -82,8 +88,8 @@ def recorded(row: Row, folder: Path) -> Program:
     """The program of one run, from its row alone; raises ValueError where its key is another."""
     tree = build(row.config)
     data = load(tree, "", {})
-    nothing: Any = OmegaConf.create({"hydra": {"overrides": {"task": []}}})
-    job = Parents().of(Job(0, nothing, row.config, dict(declared(tree))))
+    template = Template(OmegaConf.create(), row.config, dict(declared(tree)), follows=False)
+    job = Parents().of(Job(0, (), template))
     (runs,) = group([job])
     start = None
     if job.parent is not None:
@@ -148,12 +154,23 @@ def difference(recorded: dict[str, list[float]], again: dict[str, list[float]]) 
 def main(arguments: list[str]) -> None:
     """The verb: prints the verdict; ends with status 1 where the numbers differ."""
     parser = argparse.ArgumentParser("smallnets reproduce", description=__doc__)
-    parser.add_argument("run", help="the folder of a run")
+    parser.add_argument("run", help="the folder of a run, or of a paper")
     parser.add_argument("--allow", action="append", default=[], help="a package of its config")
     parser.add_argument(
         "--tolerance", type=float, default=TOLERANCE, help="of curves, relative to their largest"
     )
+    parser.add_argument("--fraction", type=float, help="of a paper's frozen runs, drawn by --seed")
+    parser.add_argument("--seed", type=int, default=0)
     said = parser.parse_args(arguments)
+    if said.fraction is not None:
+        from smallnets.sweep.replication import report  # which rests on this file
+
+        same = report(
+            Path(said.run), said.fraction, said.seed, allow=said.allow, tolerance=said.tolerance
+        )
+        if not same:
+            sys.exit(1)
+        return
     found = reproduce(said.run, allow=said.allow, tolerance=said.tolerance)
     row, here = rows.read(Path(said.run)), origin()
     if found.verdict == "bit-equal":

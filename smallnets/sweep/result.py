@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from rich.table import Table
 
+from smallnets import NUMERICS
 from smallnets.measure import machine
 from smallnets.measure.energy import Energy
 from smallnets.models import Model
@@ -45,12 +46,13 @@ class Origin(NamedTuple):
 
 
 def origin() -> Origin:
-    return Origin(machine.commit(), machine.device_name(jax.devices()[0]), machine.versions())
+    versions = machine.versions() | {"numerics": str(NUMERICS)}
+    return Origin(machine.commit(), machine.device_name(jax.devices()[0]), versions)
 
 
 def failed_row(job: Job, key: str, error: str, here: Origin, program: Program | None = None) -> Row:
     """The row of a job that raised, before or while ``program`` trained it."""
-    choices = job.config.hydra.runtime.choices
+    choices = job.choices
     return Row(
         family=program.label if program else f"{choices.get('model')} {choices.get('family')}",
         task=program.task if program else str(choices.get("task")),

@@ -18,12 +18,13 @@ from typing import Any
 import jax
 from filelock import FileLock, Timeout
 
-from smallnets import models, rows
+from smallnets import rows
 from smallnets.files import replacing
 from smallnets.measure import machine
 from smallnets.measure.energy import Energy
 from smallnets.rows import Row
 from smallnets.sweep import StoppedError
+from smallnets.sweep.compilations import Compilations
 from smallnets.sweep.plan import Plan
 
 STUDY, LEDGER = "study.json", "ledger.jsonl"
@@ -38,13 +39,26 @@ class Account:
     failed: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what the user must be told
     energies: list[Energy] = field(default_factory=list)
+    compiled: Compilations = field(default_factory=Compilations)
 
 
 @contextmanager
-def opened(plan: Plan, commit: str) -> Iterator[Account]:
+def opened(plan: Plan, commit: str, *, listed: bool) -> Iterator[Account]:
     """The folder of a plan, for this sweep alone; at the end, however it comes, the ledger's line.
 
-    Raises ValueError where the folder is of another study, and where another sweep is writing.
+    Its jobs are ``listed`` where each has a folder. Raises ValueError where the folder is of
+    another study, and where another sweep is writing.
+    """
+    with claimed(plan, listed=listed) as notes, noted(plan.folder, plan.runs, commit) as account:
+        account.notes += notes
+        yield account
+
+
+@contextmanager
+def claimed(plan: Plan, *, listed: bool) -> Iterator[list[str]]:
+    """The folder of a plan, for this sweep alone, with what it is of and its jobs written down.
+
+    Gives what the user must be told. Raises ValueError as :func:`opened` does.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(plan.folder / ".lock")
@@ -55,54 +69,34 @@ def opened(plan: Plan, commit: str) -> Iterator[Account]:
             f"{plan.folder}: another sweep is writing there: wait for it, or name another folder "
             "with hydra.sweep.dir=..."
         ) from None
+    try:
+        notes = _claim(plan)
+        if listed:
+            _list_jobs(plan)
+        yield notes
+    finally:
+        lock.release()
+
+
+@contextmanager
+def noted(folder: Path, runs: int, commit: str) -> Iterator[Account]:
+    """An account that makes a line of the ledger at the end, however it comes."""
     account, started, status = Account(), time.time(), "failed"
     try:
-        _claim(plan, account)
-        _list_jobs(plan)
         yield account
         status = "finished"
     except (KeyboardInterrupt, StoppedError):
         status = "stopped"
         raise
     finally:
-        _note(plan, account, started, status, commit)
-        lock.release()
+        _note(folder, runs, account, started, status, commit)
 
 
-def found_run(folder: Path, key: str, save: str) -> Row | None:
-    """The row of the run that is kept under ``key``; None where it, or the asked model, is not.
-
-    A run that failed is none.
-    """
-    run = folder / key
-    try:
-        row = rows.read(run)
-    except ValueError:
-        return None
-    if row.status == "failed":
-        return None
-    if save != "none":
-        try:
-            if models.notes(run / models.NAME).get("saved") != save:
-                return None
-        except ValueError:
-            return None
-    return row
-
-
-def failed_run(folder: Path) -> bool:
-    """Whether a run's folder holds the row of a job that raised."""
-    try:
-        return rows.read(folder).status == "failed"
-    except ValueError:
-        return False
-
-
-def _claim(plan: Plan, account: Account) -> None:
+def _claim(plan: Plan) -> list[str]:
     """Say in the folder what it is of; raise ValueError where it is of something else.
 
-    Where its runs come to differ in how they are trained, which a report does not tell apart, the
-    account notes it.
+    Where its runs come to differ in how they are trained, which a report does not tell apart, this
+    is to be told.
     """
     experiment = plan.config.hydra.runtime.choices.get("experiment")
     tasks = {program.task for program in plan.programs}
@@ -129,8 +123,9 @@ def _claim(plan: Plan, account: Account) -> None:
         for name, values in ways.items()
         if len(values) > 1
     ]
+    notes = []
     if several:
-        account.notes.append(
+        notes.append(
             f"{plan.folder} holds runs of {' and '.join(several)}, which one report draws "
             "together: for a study of their own name another folder with hydra.sweep.dir=..."
         )
@@ -141,16 +136,18 @@ def _claim(plan: Plan, account: Account) -> None:
     }
     with replacing(path) as draft:
         draft.write_text(json.dumps(said, indent=1))
+    return notes
 
 
 def _ways(plan: Plan) -> dict[str, set[Any]]:
     """How a plan's runs are trained, by what a label does not say."""
-    jobs = [job for job, _ in plan.jobs()]
+    jobs = [program.group.jobs[0] for program in plan.programs]
+    jobs += [each.job for each in plan.refused]
     ways = {
         name: {job.resolved[name] for job in jobs} for name in ("steps", "batch_size", "precision")
     }
     for name in ("optimizer", "objective", "augmentation"):
-        ways[name] = {str(job.config.hydra.runtime.choices.get(name)) for job in jobs}
+        ways[name] = {str(job.choices.get(name)) for job in jobs}
     return ways
 
 
@@ -170,8 +167,7 @@ def _known(path: Path) -> dict[str, Any]:
 def _list_jobs(plan: Plan) -> None:
     """Write the plan down; lines of a sweep that is run again move to the end."""
     lines = [
-        {"number": job.number, "key": key, "words": list(job.config.hydra.overrides.task)}
-        for job, key in plan.jobs()
+        {"number": job.number, "key": key, "words": list(job.words)} for job, key in plan.jobs()
     ]
     lines.sort(key=lambda line: line["number"])
     unique = {json.dumps(line): None for line in lines}
@@ -181,14 +177,16 @@ def _list_jobs(plan: Plan) -> None:
         draft.write_text("".join(f"{line}\n" for line in [*kept, *unique]))
 
 
-def _note(plan: Plan, account: Account, started: float, status: str, commit: str) -> None:
+def _note(
+    folder: Path, runs: int, account: Account, started: float, status: str, commit: str
+) -> None:
     joules = [energy.joules for energy in account.energies]
     known = [each for each in joules if each is not None]
     line = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
-        "folder": plan.folder.name,
+        "folder": folder.name,
         "status": status,
-        "runs": plan.runs,
+        "runs": runs,
         "trained": account.trained,
         "found": account.found,
         "failed": len(account.failed),
@@ -198,5 +196,5 @@ def _note(plan: Plan, account: Account, started: float, status: str, commit: str
         "commit": commit,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
-    with (plan.folder.absolute().parent / LEDGER).open("a") as file:
+    with (folder.absolute().parent / LEDGER).open("a") as file:
         file.write(f"{json.dumps(line)}\n")

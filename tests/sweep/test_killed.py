@@ -39,9 +39,9 @@ def kept(out: Path, since: float) -> list[Path]:
     return found
 
 
-def unfinished(out: Path) -> int:
-    """Runs whose folder is there and whose row is not."""
-    return sum(not (path / rows.NAME).exists() for path in out.glob("[0-9a-f]*") if path.is_dir())
+def publishing(out: Path, process: subprocess.Popen[bytes]) -> bool:
+    """Whether the process is writing a run's folder down, or was killed at it."""
+    return bool(list(out.glob(f".drafts/*.{process.pid}")))
 
 
 @pytest.mark.long  # a hundred times a command starts
@@ -50,18 +50,17 @@ def test_killed_at_any_moment_nothing_is_lost_nor_twice(cache: Path, tmp_path: P
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
     assert start(cache, undisturbed).wait() == 0
     draw = random.Random(0)
-    kills = inside = publishing = 0
+    kills = inside = within = 0
     longest = 1.0
     while kills < KILLS:
         began, wait = time.time(), draw.random()
         process = start(cache, out, "hydra.launcher.checkpoint_seconds=1e-6")
         mode = draw.choices(["inside", "publishing", "any"], [65, 20, 15])[0]
-        there = unfinished(out)
         while process.poll() is None:
             if mode == "inside":
                 ready = bool(kept(out, began))
             elif mode == "publishing":
-                ready = unfinished(out) > there
+                ready = publishing(out, process)
             else:
                 ready = time.time() - began > wait * longest
             if ready:
@@ -74,12 +73,12 @@ def test_killed_at_any_moment_nothing_is_lost_nor_twice(cache: Path, tmp_path: P
         assert process.wait() == -signal.SIGKILL, "the sweep ended before it was killed so often"
         kills += 1
         inside += bool(kept(out, began))
-        publishing += unfinished(out) > there
+        within += publishing(out, process)
     finished = len(list(rows.load(out)))
     assert start(cache, out).wait() == 0
     with capsys.disabled():
         print(
-            f"\n{kills} kills: {inside} inside a program after its first checkpoint, {publishing} "
+            f"\n{kills} kills: {inside} inside a program after its first checkpoint, {within} "
             f"while a run was published; {finished} of 200 runs were finished by then"
         )
     assert inside >= KILLS / 2

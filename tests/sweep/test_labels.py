@@ -76,7 +76,7 @@ def one(cache: Path) -> tuple[Plan, Labels]:
 def label(one: tuple[Plan, Labels], *words: str) -> Labelled:
     """The labels of a job of these words; raises where they build nothing."""
     made, labels = one
-    (job,) = compose(made.context.config_loader, made.config, [words], 0)
+    (job,) = compose(made.context.config_loader, made.config, [words], [0])
     tree = build({**job.resolved, "task": {**job.resolved["task"], **_given(job.resolved["task"])}})
     return Labelled(" ".join(words), tree, labels.family(job, tree), labels.task(job, tree))
 

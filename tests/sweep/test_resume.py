@@ -9,9 +9,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from command import folders, smallnets
+from command import assert_equal, folders, smallnets
 
-from smallnets import load, rows
+from smallnets import rows
 from smallnets.sweep import progress
 from smallnets.sweep.checkpoint import FOLDER, STATE, Checkpoints
 
@@ -54,17 +54,6 @@ def left(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def checkpoints(out: Path) -> list[Path]:
     return sorted(out.glob(f"{FOLDER}/*/*"))
-
-
-def assert_equal(one: Path, other: Path) -> None:
-    """The same runs, with the same curves and models to the last bit."""
-    found = {row.key: row for row in rows.load(one)}
-    assert set(found) == {row.key for row in rows.load(other)}
-    for row in rows.load(other):
-        assert found[row.key].curves == row.curves
-        assert found[row.key].metrics == row.metrics
-        equal = jax.tree.map(np.array_equal, load(one / row.key), load(other / row.key))
-        assert all(jax.tree.leaves(equal))
 
 
 def test_sigterm_leaves_checkpoints_and_a_status_and_the_same_command_goes_on(

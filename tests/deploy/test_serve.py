@@ -1,0 +1,184 @@
+"""The server: right answers, one line for what is wrong, and nothing hangs or kills it."""
+
+import http.client
+import json
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from smallnets.deploy.hybrid import Behind, confidence, threshold
+from smallnets.deploy.serve import Server
+
+WEIGHTS = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+CARD = {
+    "kind": "classes",
+    "classes": ["a", "b", "c"],
+    "input": {"shape": [3, 2], "dtype": "float32"},
+    "output": {"shape": [3]},
+    "files": {"model.onnx": {"batch": "any"}},
+    "threshold": 0.6,
+}
+
+
+def program(x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x), 6) @ WEIGHTS
+
+
+@contextmanager
+def serving(program=program, **options) -> Iterator[Server]:
+    server = Server(("127.0.0.1", 0), CARD, program, "model.onnx", **options)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def ask(server: Server, body: bytes, kind: str = "application/json", path: str = "/answer"):
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
+    connection.request("POST", path, body, {"Content-Type": kind})
+    reply = connection.getresponse()
+    said = reply.read()
+    connection.close()
+    return reply.status, said
+
+
+def inputs(n: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, 3, 2)).astype(np.float32)
+
+
+def test_numbers_and_json_give_the_programs_answers():
+    x = inputs(5)
+    with serving() as server:
+        status, said = ask(server, x.tobytes(), "application/octet-stream")
+        assert status == 200
+        np.testing.assert_array_equal(np.frombuffer(said, "<f4").reshape(5, 3), program(x))
+        status, said = ask(server, json.dumps({"inputs": x.tolist()}).encode())
+        found = json.loads(said)
+        assert status == 200
+        np.testing.assert_allclose(found["logits"], program(x), rtol=1e-6)
+        assert found["answers"] == ["abc"[i] for i in program(x).argmax(axis=1)]
+        assert server.health()["answered"] == 10
+
+
+BAD = {
+    b"": 400,
+    b"{": 400,
+    b"[1, 2]": 400,
+    b'{"inputs": []}': 400,
+    b'{"inputs": [[1, 2], [3, 4], [5, 6]]}': 400,
+    b'{"inputs": [[[1, 2], [3, 4], [5]]]}': 400,
+    b'{"inputs": [[[1, 2], [3, 4], [5, NaN]]]}': 400,
+    b'{"inputs": [[[1, 2], [3, 4], [5, 1e99]]]}': 400,
+    b'{"inputs": [[["1", 2], [3, 4], [5, 6]]]}': 400,
+    b"[" * 100_000: 400,
+    b'{"inputs": ' + b" " * 2_000_000: 413,
+}
+
+
+@pytest.mark.parametrize("body", BAD, ids=lambda body: str(body[:40]))
+def test_what_cant_be_answered_gets_one_line(body: bytes):
+    with serving() as server:
+        try:
+            status, said = ask(server, body)
+        except (ConnectionError, BrokenPipeError):
+            assert BAD[body] == 413  # closed while it was still being sent
+            return
+    assert status == BAD[body]
+    assert len(json.loads(said)["error"].splitlines()) == 1
+
+
+def test_a_thousand_malformed_bodies_and_dropped_connections_leave_it_well():
+    """Each gets a status from 400 on or is closed; generated, the same each time."""
+    draw = random.Random(0)
+    whole = json.dumps({"inputs": inputs(2).tolist()}).encode()
+    statuses = set()
+    with serving(timeout=2.0) as server:
+        for number in range(1000):
+            body = bytearray(whole)
+            for _ in range(draw.randint(1, 8)):
+                body[draw.randrange(len(body))] = draw.choice(b'{}[]",:x\x00\xff')
+            if number % 3 == 0:
+                body = body[: draw.randrange(len(body))]
+            raw = number % 5 == 0
+            kind = "application/octet-stream" if raw else "application/json"
+            if raw and not len(body) % 24:
+                continue
+            status, said = ask(server, bytes(body), kind)
+            statuses.add(status)
+            if status != 200:  # a digit may have become another number
+                assert 400 <= status < 500
+                assert len(json.loads(said)["error"].splitlines()) == 1
+        for number in range(200):
+            with socket.create_connection(server.server_address[:2]) as connection:
+                head = b"POST /answer HTTP/1.1\r\nContent-Length: 500\r\n\r\n" + whole[:300]
+                connection.sendall(head[: draw.randrange(1, len(head))])
+                if number % 2:  # reset, not closed
+                    linger = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        status, said = ask(server, whole)
+        assert status == 200
+        assert 400 in statuses
+
+
+def test_a_slow_request_is_closed_and_holds_up_no_other():
+    with serving(timeout=0.6) as server:
+        with socket.create_connection(server.server_address[:2]) as slow:
+            slow.sendall(b"POST /answer HTTP/1.1\r\nContent-Length: 500\r\n\r\n")
+            assert ask(server, inputs(1).tobytes(), "application/octet-stream")[0] == 200
+            slow.settimeout(5)
+            start = time.monotonic()
+            for _ in range(8):  # a byte at a time keeps it no longer
+                try:
+                    slow.sendall(b" ")
+                    time.sleep(0.2)
+                except OSError:
+                    break
+            while True:
+                try:
+                    if not slow.recv(1000):
+                        break
+                except ConnectionError:
+                    break
+            assert time.monotonic() - start < 4
+
+
+def test_only_unsure_answers_are_asked_of_the_model_behind():
+    x = inputs(40)
+    own = program(x)
+    unsure = confidence(own) < CARD["threshold"]
+    assert 0 < unsure.sum() < 40
+    with serving(lambda x: -program(x)) as large:
+        url = "http://{}:{}".format(*large.server_address[:2])
+        with serving(behind=Behind(url, CARD, None, 5.0)) as small:
+            _, said = ask(small, x.tobytes(), "application/octet-stream")
+            found = np.frombuffer(said, "<f4").reshape(40, 3)
+            np.testing.assert_array_equal(found, np.where(unsure[:, None], -own, own))
+            health = small.health()["behind"]
+            assert health["share_sent_on"] == unsure.mean()
+            assert health["seconds_an_answer"] > 0
+            assert large.answered == unsure.sum()
+    assert threshold(own, 0.25) == np.quantile(confidence(own), 0.25)
+
+
+def test_where_the_model_behind_is_gone_the_request_says_so():
+    with serving() as gone:
+        url = "http://{}:{}".format(*gone.server_address[:2])
+    with serving(behind=Behind(url, CARD, 1.0, 1.0)) as small:
+        status, said = ask(small, inputs(2).tobytes(), "application/octet-stream")
+    assert status == 502
+    assert "behind" in json.loads(said)["error"]
+
+
+@pytest.mark.parametrize("url", ["ftp://a", "localhost:80", "http://"])
+def test_an_address_that_is_none_is_refused(url: str):
+    with pytest.raises(ValueError, match="http://HOST:PORT"):
+        Behind(url, CARD, None, 1.0)

@@ -1,0 +1,68 @@
+"""A part of a paper's frozen runs is trained again, counted, and reported."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command import TINY, folders, smallnets
+
+import smallnets as package
+from smallnets import rows
+from smallnets.measure import machine
+
+
+@pytest.fixture(scope="module")
+def paper(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A paper's folder with two frozen runs, of code that may be changed here."""
+    root = tmp_path_factory.mktemp("replication")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "commit", lambda: "0123456789ab")
+        words = ["-m", "model=perceptron", "model.widths=[8]", "seed=3,4", *TINY]
+        smallnets(*words, *folders(cache, root / "multirun/study"))
+    smallnets("paper", "freeze", root / "paper", root / "multirun/study")
+    return root / "paper"
+
+
+def test_a_paper_is_reproduced_and_reported(
+    paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    smallnets("reproduce", paper, "--fraction", 0.5, "--seed", 1)
+    assert "1 runs: 1 bit-equal, 0 within tolerance, 0 differs" in capsys.readouterr().out
+    report = (tmp_path / "reproduction.md").read_text()
+    assert "| bit-equal | 1 |" in report
+    assert "A fraction of 0.5 of the frozen runs, drawn by seed 1" in report
+    assert "`smallnets -m model=perceptron" in report
+    with pytest.raises(SystemExit):
+        smallnets("reproduce", paper, "--fraction", 0.5)
+    assert "reproduction.md is there already" in capsys.readouterr().err
+
+
+def test_other_numerics_are_counted_and_not_trained(
+    paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    path = paper / "rows/frozen.json"
+    before = path.read_text()
+    index = json.loads(before)
+    index["study"]["numerics"] = str(package.NUMERICS - 1)
+    path.write_text(json.dumps(index))
+    smallnets("reproduce", paper, "--fraction", 1)
+    path.write_text(before)
+    assert "0 not trained" in (said := capsys.readouterr().out)
+    assert "2 of another NUMERICS" in said
+
+
+@pytest.mark.parametrize("fraction", [0, 1.5])
+def test_a_fraction_is_one(fraction: float, paper: Path, capsys):
+    with pytest.raises(SystemExit):
+        smallnets("reproduce", paper, "--fraction", fraction)
+    assert "a fraction of the runs is above 0" in capsys.readouterr().err
+
+
+def test_a_row_says_its_numerics(paper: Path):
+    from smallnets.paper import frozen
+
+    with frozen.thawed(paper, "study") as folder:
+        found = {row.versions["numerics"] for row in rows.load(folder)}
+    assert found == {str(package.NUMERICS)}

@@ -1,7 +1,8 @@
 """A program of an artefact, loaded by its runtime, called and timed: numpy and that runtime alone.
 
 :func:`main` runs in a route's environment: ``PROGRAM INPUTS.npy ANSWERS.npz BATCHES ROUNDS``. It
-writes the answers at each batch size, and with ``--step`` those of a decoder's cached step, and the clock's numbers as JSON on standard output.
+writes the answers at each batch size, and the clock's numbers as JSON on standard output. With
+``--step`` it walks a decoder's cached step over tokens instead.
 """
 
 import json

@@ -178,5 +178,3 @@ def test_the_script_of_an_artefact_is_short():
     lines = Path(artefact.__file__).with_name("run.py").read_text().splitlines()
     assert len(lines) <= 45
     assert not [line for line in lines if "pickle" in line or "smallnets" in line]
-
-

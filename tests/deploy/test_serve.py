@@ -1,5 +1,6 @@
 """The server: right answers, one line for what is wrong, and nothing hangs or kills it."""
 
+import contextlib
 import http.client
 import json
 import random
@@ -96,6 +97,7 @@ def test_what_cant_be_answered_gets_one_line(body: bytes):
     assert len(json.loads(said)["error"].splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_thousand_malformed_bodies_and_dropped_connections_leave_it_well():
     """Each gets a status from 400 on or is closed; generated, the same each time."""
     draw = random.Random(0)
@@ -130,25 +132,26 @@ def test_a_thousand_malformed_bodies_and_dropped_connections_leave_it_well():
 
 
 def test_a_slow_request_is_closed_and_holds_up_no_other():
-    with serving(timeout=0.6) as server:
-        with socket.create_connection(server.server_address[:2]) as slow:
-            slow.sendall(b"POST /answer HTTP/1.1\r\nContent-Length: 500\r\n\r\n")
-            assert ask(server, inputs(1).tobytes(), "application/octet-stream")[0] == 200
-            slow.settimeout(5)
-            start = time.monotonic()
-            for _ in range(8):  # a byte at a time keeps it no longer
-                try:
-                    slow.sendall(b" ")
-                    time.sleep(0.2)
-                except OSError:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(timeout=0.6))
+        slow = stack.enter_context(socket.create_connection(server.server_address[:2]))
+        slow.sendall(b"POST /answer HTTP/1.1\r\nContent-Length: 500\r\n\r\n")
+        assert ask(server, inputs(1).tobytes(), "application/octet-stream")[0] == 200
+        slow.settimeout(5)
+        start = time.monotonic()
+        for _ in range(8):  # a byte at a time keeps it no longer
+            try:
+                slow.sendall(b" ")
+                time.sleep(0.2)
+            except OSError:
+                break
+        while True:
+            try:
+                if not slow.recv(1000):
                     break
-            while True:
-                try:
-                    if not slow.recv(1000):
-                        break
-                except ConnectionError:
-                    break
-            assert time.monotonic() - start < 4
+            except ConnectionError:
+                break
+        assert time.monotonic() - start < 4
 
 
 def test_only_unsure_answers_are_asked_of_the_model_behind():

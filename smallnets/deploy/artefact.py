@@ -69,7 +69,7 @@ def export(
 
     Every program is read back and compared with the model before the folder is there. Raises
     ValueError, one line, where there is no model, the folder is there, a route's environment is
-    not, a program does not answer as the model does, or a rounding leaves most products as they are.
+    not, a program does not answer as the model does, or a rounding leaves most products be.
     """
     run, out = Path(run), Path(out)
     if out.exists():

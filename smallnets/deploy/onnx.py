@@ -5,6 +5,9 @@ mended there: products become MatMul, which is what the quantiser looks for (onn
 arrays that stand in the graph several times, as a shared block's do, are kept once.
 """
 
+# What is imported below is in the environment of a route, not in ours.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 import json
 import logging
 import re

@@ -16,11 +16,11 @@ HERE = Path(__file__).parent
 def load(program):
     """The function x[n, ...] -> logits of a file of this folder."""
     if program.suffix == ".onnx":
-        import onnxruntime
+        import onnxruntime  # pyright: ignore[reportMissingImports]
 
         session = onnxruntime.InferenceSession(program, providers=["CPUExecutionProvider"])
         return lambda x: session.run(None, {"x": x})[0]
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
 
     signature = Interpreter(str(program)).get_signature_runner()
     return lambda x: np.concatenate([signature(x=one[None])["logits"] for one in x])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from layers import drawn
+from layers import drawn  # pyright: ignore[reportMissingImports]
 
 import smallnets
 from smallnets.models import Model

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from layers import call, drawn, normal
+from layers import call, drawn, normal  # pyright: ignore[reportMissingImports]
 from test_models import COVER, example, model_of, network
 
 from smallnets.deploy import proof, stablehlo

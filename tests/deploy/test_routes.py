@@ -26,7 +26,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def found(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the model of each case, its inputs and answers, and its ONNX file."""
-    python_of("onnx"), python_of("litert")
+    for route in ("onnx", "litert"):
+        python_of(route)
     folder, jobs = tmp_path_factory.mktemp("routes"), []
     for name in WORDS:
         model, x = built(name, cache)

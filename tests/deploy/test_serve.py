@@ -43,8 +43,13 @@ def serving(program=program, **options) -> Iterator[Server]:
         server.server_close()
 
 
+def address(server: Server) -> tuple[str, int]:
+    host, port = server.server_address[:2]
+    return str(host), port
+
+
 def ask(server: Server, body: bytes, kind: str = "application/json", path: str = "/answer"):
-    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
+    connection = http.client.HTTPConnection(*address(server), timeout=10)
     connection.request("POST", path, body, {"Content-Type": kind})
     reply = connection.getresponse()
     said = reply.read()
@@ -120,7 +125,7 @@ def test_a_thousand_malformed_bodies_and_dropped_connections_leave_it_well():
                 assert 400 <= status < 500
                 assert len(json.loads(said)["error"].splitlines()) == 1
         for number in range(200):
-            with socket.create_connection(server.server_address[:2]) as connection:
+            with socket.create_connection(address(server)) as connection:
                 head = b"POST /answer HTTP/1.1\r\nContent-Length: 500\r\n\r\n" + whole[:300]
                 connection.sendall(head[: draw.randrange(1, len(head))])
                 if number % 2:  # reset, not closed
@@ -134,7 +139,7 @@ def test_a_thousand_malformed_bodies_and_dropped_connections_leave_it_well():
 def test_a_slow_request_is_closed_and_holds_up_no_other():
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(serving(timeout=0.6))
-        slow = stack.enter_context(socket.create_connection(server.server_address[:2]))
+        slow = stack.enter_context(socket.create_connection(address(server)))
         slow.sendall(b"POST /answer HTTP/1.1\r\nContent-Length: 500\r\n\r\n")
         assert ask(server, inputs(1).tobytes(), "application/octet-stream")[0] == 200
         slow.settimeout(5)
@@ -160,7 +165,7 @@ def test_only_unsure_answers_are_asked_of_the_model_behind():
     unsure = confidence(own) < CARD["threshold"]
     assert 0 < unsure.sum() < 40
     with serving(lambda x: -program(x)) as large:
-        url = "http://{}:{}".format(*large.server_address[:2])
+        url = "http://{}:{}".format(*address(large))
         with serving(behind=Behind(url, CARD, None, 5.0)) as small:
             _, said = ask(small, x.tobytes(), "application/octet-stream")
             found = np.frombuffer(said, "<f4").reshape(40, 3)
@@ -174,7 +179,7 @@ def test_only_unsure_answers_are_asked_of_the_model_behind():
 
 def test_where_the_model_behind_is_gone_the_request_says_so():
     with serving() as gone:
-        url = "http://{}:{}".format(*gone.server_address[:2])
+        url = "http://{}:{}".format(*address(gone))
     with serving(behind=Behind(url, CARD, 1.0, 1.0)) as small:
         status, said = ask(small, inputs(2).tobytes(), "application/octet-stream")
     assert status == 502

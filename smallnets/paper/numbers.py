@@ -94,7 +94,8 @@ def provenance(values: list[Value]) -> str:
     return (
         f"{HEADER}\\begingroup\\footnotesize\\raggedright\n"
         rf"\begin{{longtable}}{{@{{}}{COLUMNS}@{{}}}}"
-        f"\n\\caption{{{CAPTION}}}\n\\label{{tab:provenance}}\\\\\n{head} \\endfirsthead\n{head} \\endhead\n"
+        f"\n\\caption{{{CAPTION}}}\n\\label{{tab:provenance}}\\\\\n"
+        f"{head} \\endfirsthead\n{head} \\endhead\n"
         + "\n".join(lines)
         + "\n\\end{longtable}\n\\endgroup\n"
     )

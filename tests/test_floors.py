@@ -31,7 +31,7 @@ BELOW: dict[str, set[str]] = {
     "sweep": {"NUMERICS", "allowed", "files", "traced", "rows", "nn", "tasks", "training",
               "measure", "models", "compress", "analysis", "paper"},
     "deploy": {"allowed", "decoding", "files", "rows", "nn", "tasks", "measure", "models", "sweep"},
-    "hybrid": {"files", "rows", "nn", "tasks", "measure", "models", "decoding", "analysis", "sweep"},
+    "hybrid": {"files", "rows", "nn", "tasks", "measure", "models", "analysis", "sweep"},
     "cli": {"__version__", "sweep"},
     "__main__": {"cli"},
 }  # fmt: skip

@@ -29,7 +29,7 @@ from smallnets.compress.stage import stages as compressing
 from smallnets.measure.budget import Network, solve
 from smallnets.measure.costs import AXES, Cost, counted_costs
 from smallnets.measure.search import Sizes
-from smallnets.sweep import CONF, forget_an_empty_cache
+from smallnets.sweep import CONF, VERSION_BASE, forget_an_empty_cache
 from smallnets.sweep.build import build, check, load, one_line
 from smallnets.sweep.chains import family, first_stage, following
 from smallnets.sweep.file_budget import with_file_budget
@@ -186,7 +186,7 @@ def hydra_of(
 ) -> Iterator[tuple[HydraContext, DictConfig]]:
     """Hydra as the command has it: its context, and the config of a sweep with these overrides."""
     forget_an_empty_cache()
-    with isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
+    with isolated_hydra(), initialize_config_dir(str(CONF), **VERSION_BASE):
         loader = GlobalHydra.instance().config_loader()
         if config_dir is not None:
             if not Path(config_dir).is_dir():

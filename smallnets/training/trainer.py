@@ -187,6 +187,8 @@ class Trainer:
                 f"the network must return float32 logits {expected}, but returns {logits.dtype} "
                 f"{logits.shape}: choose a model for these labels"
             )
+        if self.compress:  # a pass takes no steps
+            return network
         more = {} if self.teacher is None else {"teacher": logits}
         batch = Arrays(self.batch(data), labels, more)
         if self._augment is not None:

@@ -100,6 +100,7 @@ def _stage(job: Job, chain: list[tuple[str, Any]]) -> Job:
         job = job._replace(teacher=None)
     else:
         plain |= _training(name, node, plain)
+        job = job._replace(teacher=job.whole.teacher)
     prefix, config = _prefix(job.whole, {later for later, _ in rest})
     words = _words(name, node)
     said = " ".join([name, *words])

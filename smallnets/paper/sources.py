@@ -164,8 +164,11 @@ def _tables(found: Analysis) -> dict[str, pl.DataFrame]:
     ]
     plain = {"families": families, "comparisons": comparisons, "budgets": budgets}
     plain |= {"notes": notes, "answer": answers}
+    selection = found.study.selection
+    chosen = {} if selection is None else {"chosen": selection.sweep.filter("chosen")}
     return {
         "runs": found.study.runs,
+        **chosen,
         "curves": report.curves(found.study),
         "laws": report.laws(found.study),
         "multipliers": report.multipliers(found.compared),

@@ -115,8 +115,8 @@ def curves(study: Study, shown: list[str]) -> Figure:
         for curve in study.curves
         if curve.family in shown and curve.choice and curve.choice.best.parameters.get("E", 0) > 0
     }
-    most = study.runs.group_by(study.columns.family).agg(pl.n_unique(study.columns.size))
-    every = f", of at most {MARKED} sizes" if most[study.columns.size].max() > MARKED else ""
+    most = max(curve.runs[study.columns.size].n_unique() for curve in study.curves)
+    every = f", of at most {MARKED} sizes" if most > MARKED else ""
     text = f"{counts(study)} {f'{runs_shown(study, most=DOTS)}; markers' if few else 'Markers'}: "
     text += f"geometric mean over seeds{every}. "
     if any(len(law) for law in laws.values()):

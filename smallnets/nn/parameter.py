@@ -83,7 +83,7 @@ OWN = "own"  # metadata of a parameter: each call of a shared block has its own 
 
 def is_own(leaf: object) -> bool:
     """Whether a leaf of a block is a variable that each call has for itself."""
-    return is_variable(leaf) and bool(leaf.get_metadata(OWN, False))
+    return isinstance(leaf, nnx.Variable) and bool(leaf.get_metadata(OWN, False))
 
 
 def partition(model: Any, kind: type[nnx.Variable] = nnx.Param) -> tuple[Any, Any]:

@@ -35,7 +35,7 @@ def zeros_kept(
         mask = _of_weights(lambda weights: (weights != 0).astype(weights.dtype), params)
         return _Masked(inner.init(params), jnp.zeros((), jnp.int32), mask)
 
-    def update(updates: Any, state: _Masked, params: Any = None) -> tuple[Any, _Masked]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         updates, after = inner.update(updates, state.inner, params)
         updates = jax.tree.map(jnp.multiply, updates, state.mask)
         return updates, state._replace(inner=after, step=state.step + 1)
@@ -72,7 +72,7 @@ def gradually_sparse(
     def init(params: Any) -> _Masked:
         return _Masked(inner.init(params), jnp.zeros((), jnp.int32), _ones(params))
 
-    def update(updates: Any, state: _Masked, params: Any = None) -> tuple[Any, _Masked]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         updates, after = inner.update(updates, state.inner, params)
         left = 1 - jnp.minimum(state.step.astype(jnp.float32) / until, 1.0)
         zeros = share * (1 - left**3)

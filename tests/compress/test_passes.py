@@ -163,15 +163,15 @@ def same(one: Any, other: Any) -> bool:
 
 def test_a_share_of_one_changes_nothing():
     x = numbers(20, 8)
-    for name, share in (
-        (low_rank, {"ratio": 1.0}),
-        (without_units, {"keep": 1}),
-        (without_heads, {"keep": 1}),
-        (without_experts, {"keep": 1}),
-        (merged_experts, {"keep": 1}),
+    for call in (
+        partial(low_rank, ratio=1.0),
+        partial(without_units, keep=1),
+        partial(without_heads, keep=1),
+        partial(without_experts, keep=1),
+        partial(merged_experts, keep=1),
     ):
         model = residual()
-        assert same(name(model, x, **share), model)
+        assert same(call(model, x), model)
 
 
 @pytest.mark.parametrize("method", ["greedy", "wanda"])
@@ -257,19 +257,21 @@ def test_equal_experts_are_merged_without_a_change():
 
 def test_what_is_refused():
     x, model = numbers(10, 8), residual()
+    choice: Any = "luck"
+    code: Any = "int5"
     for call, said in (
         (partial(low_rank, ratio=0.5, rank=3), "one of ratio and rank"),
         (partial(low_rank, ratio=0.0), "above 0 and up to 1"),
         (partial(low_rank, rank=16), "finds no Linear"),
         (partial(without_units, keep=1.5), "keep must lie"),
-        (partial(without_units, keep=0.5, method="luck"), "method must be one of"),
+        (partial(without_units, keep=0.5, method=choice), "method must be one of"),
         (partial(without_heads, keep=0.5), "finds no Attention"),
         (partial(without_experts, keep=0.5), "finds no Mixture"),
         (partial(projected, blocks=3), "finds no Linear"),
         (partial(with_zeros, share=1.0), "share must lie between"),
         (partial(with_zeros, share=0.1, every=4), "some must go"),
         (partial(tied, unique=3), "unique must divide"),
-        (partial(in_code, code="int5"), "code must be one of"),
+        (partial(in_code, code=code), "code must be one of"),
         (partial(in_code, group=-1), "group must be"),
     ):
         with pytest.raises(ValueError, match=said) as error:

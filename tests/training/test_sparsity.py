@@ -1,6 +1,7 @@
 """Zeros that stay, and ever more of them: what the arrays hold after a few steps."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from smallnets.training.fit import Arrays, Fit
 from smallnets.training.objective import cross_entropy
 
 
-def trained(rule, steps: int, start: Perceptron) -> list[np.ndarray]:
+def trained(rule: Any, steps: int, start: Perceptron) -> tuple[list[np.ndarray], Any]:
     random = np.random.default_rng(0)
     train = Arrays(
         jnp.asarray(random.normal(size=(64, 8)), jnp.float32),

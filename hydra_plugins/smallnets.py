@@ -26,8 +26,9 @@ class BatchedLauncher(Launcher):
         carbon: bool,
         checkpoint_seconds: float | None,
         time_limit: float | None,
+        folders: bool | None,
     ):  # all are read from the config, as by smallnets.train
-        del execution, memory_limit, workers, carbon, checkpoint_seconds, time_limit
+        del execution, memory_limit, workers, carbon, checkpoint_seconds, time_limit, folders
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -56,7 +57,9 @@ class BatchedLauncherConf:
     what is free. ``workers``: programs under way at once, null for one a core on a CPU. ``carbon``:
     say at the end what the energy was in CO2 and money, at the world's averages.
     ``checkpoint_seconds``: between two checkpoints of runs in training, null for at most a fiftieth
-    of the time. ``time_limit``: seconds after which they are written and the sweep stops."""
+    of the time. ``time_limit``: seconds after which they are written and the sweep stops.
+    ``folders``: a folder for each run, or false for one Parquet a program; null for folders up to
+    10,000 runs."""
 
     _target_: str = "hydra_plugins.smallnets.BatchedLauncher"
     execution: str = "auto"
@@ -65,6 +68,7 @@ class BatchedLauncherConf:
     carbon: bool = False
     checkpoint_seconds: float | None = None
     time_limit: float | None = None
+    folders: bool | None = None
 
 
 @dataclass

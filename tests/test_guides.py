@@ -10,10 +10,13 @@ import pytest
 
 GUIDES = Path(__file__).parents[1] / "smallnets" / "guides"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-# What a cluster would give: a scheduler that runs a job at once.
+# What a cluster would give: a scheduler that runs an array's tasks at once, one after another.
 COMMANDS = {
     "smallnets": f'exec {sys.executable} -m smallnets "$@"',
-    "sbatch": 'exec bash "$@"',
+    "sbatch": """
+last=$(sed -n 's/^#SBATCH --array=0-//p' "$1")
+for task in $(seq 0 "$last"); do SLURM_ARRAY_TASK_ID=$task bash "$1"; done
+""",
 }
 
 

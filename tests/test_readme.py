@@ -1,5 +1,6 @@
 """What the README prints runs as it stands."""
 
+import contextlib
 import itertools
 import os
 import re
@@ -25,6 +26,7 @@ BLOCKS = [block for block in IMPORTING if "sklearn" not in block]
 ROWS = Path(__file__).parent / "analysis" / "rows_before"
 ELSEWHERE = ("paper", "reproduce", "export", "serve")  # with tests of their own
 COMMANDS = re.findall(r"^    (smallnets .*)$", README, re.MULTILINE)
+PLAN = next(line for line in COMMANDS if line.startswith("smallnets plan "))
 
 
 @pytest.mark.slow
@@ -65,6 +67,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for each in COMMANDS
     ],
 )
+@pytest.mark.slow
 def test_a_command(
     command: str, cache: Path, tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -80,7 +83,7 @@ def test_a_command(
         del words[place : place + 2]
     if words[0] in VERBS:
         verb, *words = words
-        if verb in ("analyse", "new", *ELSEWHERE):
+        if verb in ("analyse", "new", "work", "collect", *ELSEWHERE):
             return
     words = [word for word in words if not word.startswith("-")]
     words = [re.sub(r"^(budget\.\w+=[^,]*),.*", r"\1", word) for word in words]  # one of a grid's
@@ -115,6 +118,14 @@ def test_a_command_runs(
         words = ["analyse", place, *words[2:], "--out", tmp_path / "report"]
     elif words[0] not in VERBS:
         words += [*TINY, *folders(cache, tmp_path / "out")]
+    elif words[0] == "plan":
+        words += TINY
+    elif words[0] in ("work", "collect"):
+        command(*shlex.split(PLAN)[1:], *TINY)
+    if words[0] == "collect":  # of what only some workers trained
+        with contextlib.suppress(SystemExit):
+            command(*words)
+        return
     command(*words)
 
 

@@ -7,6 +7,7 @@ them, so they stay.
 """
 
 from smallnets.nn.attention import Attention, Cache
+from smallnets.nn.cascade import Cascade
 from smallnets.nn.convolution import (
     Convolution,
     ConvolutionalNetwork,
@@ -25,6 +26,7 @@ from smallnets.nn.norm import LayerNorm, RMSNorm
 from smallnets.nn.parameter import Buffer, Hyperparameter, Salt, Statistic, kernel, training
 from smallnets.nn.perceptron import Perceptron
 from smallnets.nn.pooling import MaxPool, MeanPool
+from smallnets.nn.quantised import Quantised
 from smallnets.nn.residual import PostNormResidual, Residual, ResidualNetwork
 from smallnets.nn.residual_convolution import ResidualConvolutionalNetwork, TwoConvolutions
 from smallnets.nn.routing import BiasBalanced, ExpertChoice, TopK
@@ -48,6 +50,7 @@ __all__ = [
     "BlockTensorTrain",
     "Buffer",
     "Cache",
+    "Cascade",
     "Convolution",
     "ConvolutionalNetwork",
     "Dense",
@@ -74,6 +77,7 @@ __all__ = [
     "Monarch",
     "Perceptron",
     "PostNormResidual",
+    "Quantised",
     "RMSNorm",
     "Relaxed",
     "Residual",

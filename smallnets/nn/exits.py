@@ -147,14 +147,14 @@ def exit_early(
 
     def turn(rows: Remaining, parts: Any) -> tuple[Remaining, jax.Array]:
         block, head = parts
-        return _bucketed(block, head, rows, confidence), rows.count
+        return bucketed(block, head, rows, confidence), rows.count
 
     count, classes = len(x), jax.eval_shape(network.readout, x).shape[-1]
     rows = Remaining(x, jnp.zeros((count, classes), x.dtype), jnp.arange(count), jnp.asarray(count))
     rows, counts = jax.lax.scan(turn, rows, (before, network.exits.heads))
     counts = jnp.append(counts, rows.count)
     depth = jnp.sum(jnp.arange(count)[None] < counts[:, None], axis=0)
-    rows = _bucketed(last, network.readout, rows, confidence)
+    rows = bucketed(last, network.readout, rows, confidence)
     place = jnp.argsort(rows.example)
     return rows.logits[place], depth[place]
 
@@ -168,7 +168,7 @@ class Remaining(NamedTuple):
     count: jax.Array  # how many have not left
 
 
-def _bucketed(block: Any, head: Any, rows: Remaining, confidence: jax.Array | float) -> Remaining:
+def bucketed(block: Any, head: Any, rows: Remaining, confidence: jax.Array | float) -> Remaining:
     """``rows`` after a block and a head, in the smallest bucket that holds the remaining examples.
 
     Examples that have left and fill the bucket keep their logits; an example that leaves now moves

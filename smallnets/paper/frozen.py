@@ -26,6 +26,7 @@ from smallnets import rows
 from smallnets.files import replacing
 
 ROWS, INDEX, LEDGER = "rows", "frozen.json", "ledger.jsonl"
+PLANS = "plan-*.jsonl"  # what smallnets plan wrote
 PLACES = re.compile(r"(hydra\.sweep\.dir|cache)=")  # words that say where, not what
 
 
@@ -64,7 +65,11 @@ def freeze(folder: Path, paper: Path, name: str = "") -> Frozen:
         raise ValueError(f"a study's name is letters, digits, _ and -, got {name!r}: use --name")
     paths = sorted(folder.rglob(rows.NAME)) if folder.is_dir() else []
     if not paths:
-        raise ValueError(f"{folder} holds no {rows.NAME}: give the folder of a finished study")
+        rest = (
+            " (those of programs/ are of studies too large to be frozen)"
+            * (folder / "programs").exists()
+        )
+        raise ValueError(f"{folder} holds no {rows.NAME}{rest}: give a finished study's folder")
     found = [rows.read(path.parent) for path in paths]  # a damaged one raises
     if dirty := sorted({row.commit for row in found if row.commit.endswith("-dirty")}):
         count = sum(row.commit in dirty for row in found)
@@ -96,7 +101,7 @@ def freeze(folder: Path, paper: Path, name: str = "") -> Frozen:
             for key in sorted({key for row in found for key in row.versions})
         },
         devices=sorted({row.device for row in found}),
-        commands=list(dict.fromkeys(_command(line) for line in made)),
+        commands=_commands(made, folder),
         seconds=sum(line["seconds"] for line in made),
         joules=None if None in joules or not joules else sum(joules),
         first=days[0] if days else "",
@@ -210,14 +215,30 @@ def numerics_of(versions: dict[str, str], commit: str) -> str:
     return said[1] if said else f"unknown ({commit})"
 
 
-def _command(line: dict[str, Any]) -> str:
-    return shlex.join(_without_places(line)["command"])
+def _commands(made: list[dict[str, Any]], folder: Path) -> list[str]:
+    """The commands that made a study; of workers that trained a plan, the words of the plan."""
+    found = {
+        shlex.join(_without_places(line)["command"]): None
+        for line in made
+        if line["command"][1:2] != ["work"]
+    }
+    for path in sorted(folder.glob(PLANS)):
+        try:
+            words = json.loads(path.read_text(encoding="utf-8").partition("\n")[0])["words"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path} is damaged: write it again with smallnets plan") from None
+        kept = [word for word in words if not PLACES.match(word)]
+        found[shlex.join(["smallnets", "-m", *kept])] = None
+    return [*found]
 
 
 def _without_places(line: dict[str, Any]) -> dict[str, Any]:
     """A line of the ledger whose command runs anywhere: without folders of one machine."""
     _, *words = line["command"] or [""]
-    return line | {"command": ["smallnets", *(word for word in words if not PLACES.match(word))]}
+    kept = [
+        Path(word).name if word[:1] == "/" else word for word in words if not PLACES.match(word)
+    ]
+    return line | {"command": ["smallnets", *kept]}
 
 
 def _packed(paths: list[Path], keys: list[str], folder: Path) -> bytes:

@@ -20,6 +20,9 @@ RESULT = r"""\makeatletter
 """
 
 
+COLUMNS = "".join(
+    rf">{{\raggedright\arraybackslash}}p{{{share}\linewidth}}" for share in (0.16, 0.21, 0.37, 0.18)
+)
 CAPTION = (
     "Every number of the text, the query that gives it, the runs that it rests on, and the commit "
     "of the code that trained them. numbers.json beside the text names each run by its key."
@@ -87,11 +90,12 @@ def provenance(values: list[Value]) -> str:
         rf"{escaped(each.text)} & {breakable(_sql(each.number))} & {_rows(each)} \\"
         for each in values
     ]
-    head = r"number & value & query & runs, commit \\ \midrule \endhead"
+    head = r"number & value & query & runs, commit \\ \midrule"
     return (
         f"{HEADER}\\begingroup\\footnotesize\\raggedright\n"
-        r"\begin{longtable}{@{}p{0.17\linewidth}p{0.17\linewidth}p{0.41\linewidth}p{0.17\linewidth}@{}}"
-        f"\n\\caption{{{CAPTION}}}\n\\label{{tab:provenance}}\\\\\n{head}\n"
+        rf"\begin{{longtable}}{{@{{}}{COLUMNS}@{{}}}}"
+        f"\n\\caption{{{CAPTION}}}\n\\label{{tab:provenance}}\\\\\n"
+        f"{head} \\endfirsthead\n{head} \\endhead\n"
         + "\n".join(lines)
         + "\n\\end{longtable}\n\\endgroup\n"
     )

@@ -121,7 +121,7 @@ def studies(sources: Sources, data: dict[str, Data]) -> str:
                 escaped(name),
                 *(f"{counts.get(each, 0):,}" for each in ("finished", "diverged", "failed")),
                 f"{study.seconds / 60:.1f}",
-                "--" if study.joules is None else f"{study.joules / 1000:.1f}",
+                "--" if study.joules is None else f"{study.joules / 1000:.3g}",
                 escaped(", ".join(commit[:7] for commit in study.commits)),
                 escaped(study.last or "--"),
             ]
@@ -235,11 +235,11 @@ def tried(rows: pl.DataFrame) -> list[tuple[str, list]]:
 
 
 def tasks(sources: Sources) -> list[str]:
-    """The tasks of all studies."""
-    found = {
-        task for name in sources.studies for task in sources.tables[f"{name}.rows"].table["task"]
+    """The tasks of all studies, without what differs from a task's own settings."""
+    labels = {
+        label for name in sources.studies for label in sources.tables[f"{name}.rows"].table["task"]
     }
-    return sorted(found)
+    return sorted({label.partition(" ")[0] for label in labels})
 
 
 def _listed(values: Iterable) -> str:

@@ -16,9 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from smallnets import rows
+from smallnets.analysis import compact
 from smallnets.sweep.checkpoint import FOLDER
 from smallnets.sweep.plan_file import Line, PlanFile, read
-from smallnets.sweep.publish import DRAFTS, found_run
+from smallnets.sweep.program_files import ProgramFiles
+from smallnets.sweep.publish import DRAFTS, failed_run, found_run
 from smallnets.sweep.work import CLAIMS
 
 STATES = ("finished", "diverged", "failed", "missing")
@@ -44,20 +46,29 @@ def collect(file: PlanFile) -> Iterator[Collected]:
     A run is missing where there is no sound row for it, or not the model that was asked for.
     """
     for place, line in enumerate(file.lines()):
-        states, errors = Counter(), Counter()
-        for key in line.keys:
-            row = found_run(file.folder / key, line.save)
-            if row is None:
-                try:
-                    row = rows.read(file.folder / key)
-                except ValueError:
-                    row = None
-                if row is None or row.status != "failed":
-                    states["missing"] += 1
-                    continue
-                errors[row.error] += 1
-            states[row.status] += 1
-        yield Collected(place, line, states, errors)
+        found = _in_folders(file, line) if file.has_folders else _in_files(file, line)
+        states = Counter(status for status, _ in found)
+        states["missing"] = len(line.keys) - len(found)
+        yield Collected(place, line, states, Counter(error for _, error in found if error))
+
+
+def _in_folders(file: PlanFile, line: Line) -> list[tuple[str, str]]:
+    """The status and error of each run of a program that has a folder."""
+    found = []
+    for key in line.keys:
+        row = found_run(file.folder / key, line.save)
+        if row is None and failed_run(file.folder / key):
+            row = rows.read(file.folder / key)
+        if row is not None:
+            found.append((row.status, row.error))
+    return found
+
+
+def _in_files(file: PlanFile, line: Line) -> list[tuple[str, str]]:
+    files = ProgramFiles(file.folder, [line.keys])
+    if files.path(line.name).exists():
+        return [(status, "") for status in files.statuses(line.name)]
+    return [(row.status, row.error) for row in files.kept(line.name).values()]
 
 
 def main(arguments: list[str]) -> None:
@@ -82,6 +93,8 @@ def main(arguments: list[str]) -> None:
     out = Console(markup=False, emoji=False)
     counts = ", ".join(f"{states[state]} {state}" for state in STATES)
     out.print(f"{file.runs} runs in {file.programs} programs: {counts}", soft_wrap=True)
+    written = compact.compact(file.folder)
+    out.print(f"{file.folder / compact.RUNS} holds {written} runs", soft_wrap=True)
     if not open_:
         for name in (CLAIMS, DRAFTS, FOLDER):  # of workers that were killed
             shutil.rmtree(file.folder / name, ignore_errors=True)

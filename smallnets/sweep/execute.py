@@ -17,21 +17,34 @@ import jax
 from rich.console import Console
 from rich.progress import Progress
 
-from smallnets import rows
+from smallnets import models, rows
 from smallnets.measure import machine
 from smallnets.measure.energy import SharedClock, format_energy, measure
 from smallnets.measure.meter import find_meter
 from smallnets.models import Model
 from smallnets.rows import Row
 from smallnets.sweep import FailedRunsError, StoppedError
+from smallnets.sweep.chains import summary
 from smallnets.sweep.checkpoint import FOLDER, Checkpoints
 from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
+from smallnets.sweep.parents import begun
 from smallnets.sweep.plan import Plan, Program, refused_key
 from smallnets.sweep.portion import Desk, Took, train_program
+from smallnets.sweep.program_files import ProgramFiles
 from smallnets.sweep.progress import Training, progress_bars
 from smallnets.sweep.publish import failed_run, found_run, hears, publish, remove_drafts, tell
-from smallnets.sweep.result import Origin, Result, failed_row, failures, origin, runs_of, score
+from smallnets.sweep.result import (
+    Origin,
+    Result,
+    failed_row,
+    failures,
+    origin,
+    runs_of,
+    score,
+    timed,
+    waves,
+)
 from smallnets.sweep.settings import Chosen, settings_of
 from smallnets.sweep.study import Account, opened
 from smallnets.tasks.data import Data
@@ -44,6 +57,9 @@ class Run(NamedTuple):
 
     folder: Path
     row: Row
+
+
+Place = tuple[int, int]  # the number of a job, and the stage of its chain
 
 
 def train(plan: Plan) -> list[Run]:
@@ -62,34 +78,49 @@ def train(plan: Plan) -> list[Run]:
     """
     here, said = origin(), settings_of(plan.config)
     check_memory(plan.programs, said.memory_limit or machine.memory())
+    has_folders = said.has_folders(plan.runs)
+    check_saved(plan, has_folders)
     with (
         isolated_hydra(),
-        opened(plan, here.commit) as account,
+        opened(plan, here.commit, listed=has_folders) as account,
         stop_asked(said.time_limit) as stopping,
     ):
         remove_drafts(plan.folder)
-        runs = train_missing(plan, account, here, stopping)
+        files = None if has_folders else ProgramFiles(plan.folder, keys_of(plan))
+        runs = train_missing(plan, account, here, stopping, files)
         remove_drafts(plan.folder)
         with suppress(OSError):  # there is none, or it holds those of other runs
             (plan.folder / FOLDER).rmdir()
-    found = [runs[number] for number in sorted(runs)]
+    ends = {(job.number, job.stage): job for job, _ in plan.jobs() if not job.chain}
+    ends = {place: ends[place] for place in sorted(ends) if place in runs}
+    found = [runs[place] for place in ends]
+    table = summary([(job, runs[at].folder, runs[at].row) for at, job in ends.items()])
+    if table:
+        console().print(table)
     finish(account, plan.folder, plan.runs, found, carbon=said.carbon)
     return found
 
 
 def train_missing(
-    plan: Plan, account: Account, here: Origin, stopping: Callable[[], str]
-) -> dict[int, Run]:
-    """Train those runs of a plan that are not there; give all that are, by their jobs' numbers."""
-    runs, missing = _split(plan, account)
+    plan: Plan,
+    account: Account,
+    here: Origin,
+    stopping: Callable[[], str],
+    files: ProgramFiles | None,
+) -> dict[Place, Run]:
+    """Train those runs of a plan that are not there; give all that are, by their jobs' places.
+
+    Each has a folder, or their rows go into ``files``.
+    """
+    runs, missing = _split(plan, account, files)
     settings = settings_of(plan.config).here(programs=max(len(missing), 1))
-    sweep = Sweep(plan, settings, account, here, runs)
+    sweep = Sweep(plan, settings, account, here, runs, files)
     for job, key, error in plan.refused:
         sweep.fail(job, failed_row(job, key, error, here))
-    if missing:
+    for wave in waves(missing):
         cache = Path(plan.programs[0].trainer.cache).expanduser()
         with progress_bars(console()) as progress, counting_compilations(cache, account.compiled):
-            sweep.train(missing, progress, stopping)
+            sweep.train(sweep.begun(wave), progress, stopping)
     return runs
 
 
@@ -114,21 +145,24 @@ def console() -> Console:
     return Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
 
 
-def _split(plan: Plan, account: Account) -> tuple[dict[int, Run], list[Program]]:
-    """The runs that are there, by their jobs' numbers, and the programs of those that are not."""
+def _split(
+    plan: Plan, account: Account, files: ProgramFiles | None
+) -> tuple[dict[Place, Run], list[Program]]:
+    """The runs that are there, by their jobs' places, and the programs of those that are not."""
     for job, key in plan.jobs():
         if job.template.resolved["allow"]:
             before = plan.folder / refused_key(job)
             if before.name != key and failed_run(before):
                 shutil.rmtree(before)  # what it failed by is mended
-    runs: dict[int, Run] = {}
+    runs: dict[Place, Run] = {}
     missing, keys = [], set()
     for program in plan.programs:
         places = []
         for place, (job, key) in enumerate(zip(program.group.jobs, program.keys, strict=True)):
-            row = found_run(plan.folder / key, program.trainer.save)
+            folder = plan.folder / key
+            row = files.found(key) if files else found_run(folder, program.trainer.save)
             if row is not None:
-                runs[job.number] = Run(plan.folder / key, row)
+                runs[job.number, job.stage] = Run(folder, row)
             elif key not in keys:  # a job that repeats another is one run
                 places.append(place)
                 keys.add(key)
@@ -175,13 +209,14 @@ def stop_asked(time_limit: float | None) -> Iterator[Callable[[], str]]:
 
 @dataclass
 class Sweep:
-    """A plan while it is trained: ``runs`` are those that are finished, by their jobs' numbers."""
+    """A plan while it is trained: ``runs`` are those that are finished, by their jobs' places."""
 
     plan: Plan
     settings: Chosen
     account: Account
     here: Origin
-    runs: dict[int, Run]
+    runs: dict[Place, Run]
+    files: ProgramFiles | None
 
     def train(
         self, programs: list[Program], progress: Progress, stopping: Callable[[], str]
@@ -258,17 +293,34 @@ class Sweep:
                 self.fail(job, failed_row(job, key, error, self.here, portion))
             return
         self.account.energies.append(outcome.energy)
+        portion = timed(portion, outcome)
         for job, row, model in runs_of(portion, outcome, self.settings.execution, self.here):
             if self._write(job, row, model):
-                self.runs[job.number] = Run(self.plan.folder / row.key, row)
+                self.runs[job.number, job.stage] = Run(self.plan.folder / row.key, row)
                 self.account.trained += 1
         self.checkpoints_of(portion, print).remove()
+
+    def begun(self, programs: list[Program]) -> list[Program]:
+        """The programs of a wave with what their runs start from; without it a run fails."""
+        found = []
+        for program in programs:
+            ready = []
+            for place, (job, key) in enumerate(zip(program.group.jobs, program.keys, strict=True)):
+                parent = job.parent
+                if parent and parent.planned and not (Path(parent.folder) / models.NAME).is_file():
+                    error = f"the run {parent.run}, whose model it starts from, failed"
+                    self.fail(job, failed_row(job, key, error, self.here, program))
+                else:
+                    ready.append(place)
+            if ready:
+                found.append(begun(program.only(ready)))
+        return found
 
     def fail(self, job: Job, row: Row) -> None:
         """Write the row of a job that raised, unless an earlier one, with numbers, is there."""
         self.account.failed.append(row)
         folder = self.plan.folder / row.key
-        if not (folder / rows.NAME).exists() or failed_run(folder):
+        if self.files or not (folder / rows.NAME).exists() or failed_run(folder):
             self._write(job, row, None)
 
     def checkpoints_of(self, portion: Program, say: Callable[[str], None]) -> Checkpoints:
@@ -284,7 +336,8 @@ class Sweep:
     def _write(self, job: Job, row: Row, model: Model | None) -> bool:
         """Publish the run; False, and a line, where another process was first."""
         study = self.plan.folder
-        if not publish(study, job, row, model):
+        first = self.files.add(row) if self.files else publish(study, job, row, model)
+        if not first:
             self.account.notes.append(
                 f"{study / row.key}: another process was first, so what was trained here is "
                 "discarded"
@@ -307,6 +360,21 @@ def check_memory(programs: list[Program], limit: int) -> None:
                 f"{program.label}: one run must fit into memory, but its parameters and their "
                 f"gradient alone take {needed:,} bytes of {limit:,}: use a smaller model"
             )
+
+
+def check_saved(plan: Plan, has_folders: bool) -> None:
+    """Raise ValueError where runs without folders were to keep their models."""
+    for program in plan.programs:
+        if not has_folders and program.trainer.save != "none":
+            raise ValueError(
+                f"of {plan.runs:,} runs the rows of a program are one file, which holds no model: "
+                "add save=none, or hydra.launcher.folders=true for a folder each"
+            )
+
+
+def keys_of(plan: Plan) -> list[list[str]]:
+    """The keys of each program's runs, and of each job that was refused."""
+    return [*(program.keys for program in plan.programs), *([each.key] for each in plan.refused)]
 
 
 def on_device(data: Data) -> dict[str, Arrays]:

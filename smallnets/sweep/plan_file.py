@@ -15,8 +15,11 @@ from typing import Any
 
 from smallnets import NUMERICS
 from smallnets.files import replacing
+from smallnets.sweep.execute import check_saved
 from smallnets.sweep.jobs import Job, is_number
 from smallnets.sweep.plan import Plan, Program, plan
+from smallnets.sweep.program_files import program_name
+from smallnets.sweep.settings import settings_of
 from smallnets.sweep.study import claimed
 
 FORMAT = 1  # raised when a plan of before can't be read
@@ -37,7 +40,7 @@ class Line:
     @property
     def name(self) -> str:
         """A digest of its runs' keys."""
-        return hashlib.sha256(" ".join(self.keys).encode()).hexdigest()[:16]
+        return program_name(self.keys)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class PlanFile:
     config_dir: str | None
     programs: int
     runs: int
+    has_folders: bool
     texts: list[str]
 
     @property
@@ -75,6 +79,13 @@ def write(plan: Plan, words: Sequence[str], config_dir: str | Path | None) -> Pa
             f"{len(plan.refused)} of {plan.runs} runs can't be built, the first for "
             f"{plan.refused[0].error}: mend it, or leave them out of the plan"
         )
+    if any(job.whole is not None for job, _ in plan.jobs()):
+        raise ValueError(
+            "the stages of a chain follow one another, so that workers can't share them: train it "
+            "with smallnets -m in place of smallnets plan"
+        )
+    has_folders = settings_of(plan.config).has_folders(plan.runs)
+    check_saved(plan, has_folders)
     texts = [json.dumps(_line(program)) for program in plan.programs]
     said = {
         "smallnets_plan": FORMAT,
@@ -83,11 +94,12 @@ def write(plan: Plan, words: Sequence[str], config_dir: str | Path | None) -> Pa
         "config_dir": config_dir and str(Path(config_dir).absolute()),
         "programs": len(texts),
         "runs": plan.runs,
+        "folders": has_folders,
         "sha256": _digest(texts),
     }
     whole = "".join(f"{text}\n" for text in [json.dumps(said), *texts])
     digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
-    with claimed(plan) as notes:
+    with claimed(plan, listed=has_folders) as notes:
         path = plan.folder / PATTERN.replace("*", digest)
         with replacing(path) as draft:
             draft.write_text(whole, encoding="utf-8")
@@ -127,7 +139,15 @@ def read(path: str | Path) -> PlanFile:
         )
     if _digest(texts) != said["sha256"]:
         raise ValueError(f"{path} is damaged: write it again with smallnets plan")
-    return PlanFile(path, said["words"], said["config_dir"], said["programs"], said["runs"], texts)
+    return PlanFile(
+        path,
+        said["words"],
+        said["config_dir"],
+        said["programs"],
+        said["runs"],
+        said["folders"],
+        texts,
+    )
 
 
 def main(words: list[str]) -> None:

@@ -19,6 +19,9 @@ class Chosen(NamedTuple):
     checkpoint_seconds: float | None
 
 
+LIMIT = 10_000  # runs, up to which each has a folder of its own
+
+
 @dataclass(frozen=True)
 class Settings:
     """How programs are run: what the launcher's config sets.
@@ -38,6 +41,7 @@ class Settings:
     carbon: bool = False
     checkpoint_seconds: float | None = None
     time_limit: float | None = None
+    folders: bool | None = None
 
     def __post_init__(self):
         known = ("auto", *EXECUTIONS)
@@ -51,6 +55,10 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, but is {value}: or leave it null")
+
+    def has_folders(self, runs: int) -> bool:
+        """Whether each of so many runs has a folder of its own."""
+        return runs <= LIMIT if self.folders is None else self.folders
 
     def here(self, *, programs: int) -> "Chosen":
         """What they are on this machine for so many programs, with nothing left open."""

@@ -43,18 +43,19 @@ class Account:
 
 
 @contextmanager
-def opened(plan: Plan, commit: str) -> Iterator[Account]:
+def opened(plan: Plan, commit: str, *, listed: bool) -> Iterator[Account]:
     """The folder of a plan, for this sweep alone; at the end, however it comes, the ledger's line.
 
-    Raises ValueError where the folder is of another study, and where another sweep is writing.
+    Its jobs are ``listed`` where each has a folder. Raises ValueError where the folder is of
+    another study, and where another sweep is writing.
     """
-    with claimed(plan) as notes, noted(plan.folder, plan.runs, commit) as account:
+    with claimed(plan, listed=listed) as notes, noted(plan.folder, plan.runs, commit) as account:
         account.notes += notes
         yield account
 
 
 @contextmanager
-def claimed(plan: Plan) -> Iterator[list[str]]:
+def claimed(plan: Plan, *, listed: bool) -> Iterator[list[str]]:
     """The folder of a plan, for this sweep alone, with what it is of and its jobs written down.
 
     Gives what the user must be told. Raises ValueError as :func:`opened` does.
@@ -70,7 +71,8 @@ def claimed(plan: Plan) -> Iterator[list[str]]:
         ) from None
     try:
         notes = _claim(plan)
-        _list_jobs(plan)
+        if listed:
+            _list_jobs(plan)
         yield notes
     finally:
         lock.release()
@@ -140,6 +142,7 @@ def _claim(plan: Plan) -> list[str]:
 def _ways(plan: Plan) -> dict[str, set[Any]]:
     """How a plan's runs are trained, by what a label does not say."""
     jobs = [program.group.jobs[0] for program in plan.programs]
+    jobs = [job for job in jobs if not job.route]  # a label says what a chain did
     jobs += [each.job for each in plan.refused]
     ways = {
         name: {job.resolved[name] for job in jobs} for name in ("steps", "batch_size", "precision")

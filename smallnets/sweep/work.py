@@ -23,6 +23,7 @@ from smallnets.sweep.build import one_line
 from smallnets.sweep.execute import Run, check_memory, finish, stop_asked, train_missing
 from smallnets.sweep.plan import Plan, Refused, hydra_of, plan_jobs
 from smallnets.sweep.plan_file import Line, PlanFile, read
+from smallnets.sweep.program_files import ProgramFiles
 from smallnets.sweep.publish import found_run, remove_drafts
 from smallnets.sweep.result import origin
 from smallnets.sweep.settings import settings_of
@@ -65,7 +66,12 @@ def work(path: str | Path, shard: Shard | None = None, words: Sequence[str] = ()
         loaded = {}
         while batch := list(islice(lines, AT_ONCE)):
             planned += sum(len(line.keys) for line in batch)
-            batch = [line for line in batch if not _is_done(file.folder, line, account)]
+            files = (
+                None
+                if file.has_folders
+                else ProgramFiles(file.folder, [each.keys for each in batch])
+            )
+            batch = [line for line in batch if not _is_done(file.folder, line, files, account)]
             with _claimed(file.folder, batch, account) as batch:
                 if not batch:
                     continue
@@ -81,7 +87,7 @@ def work(path: str | Path, shard: Shard | None = None, words: Sequence[str] = ()
                     )
                 plan = _as_planned(plan, file, batch)
                 check_memory(plan.programs, settings_of(config).memory_limit or machine.memory())
-                runs += train_missing(plan, account, here, stopping).values()
+                runs += train_missing(plan, account, here, stopping, files).values()
     finish(account, file.folder, planned, runs, carbon=settings_of(config).carbon)
     return runs
 
@@ -159,8 +165,11 @@ def _step(environment: Mapping[str, str]) -> Shard | None:
     return _shard(int(environment["SLURM_PROCID"]), count, "SLURM_PROCID")
 
 
-def _is_done(folder: Path, line: Line, account: Account) -> bool:
-    done = all(found_run(folder / key, line.save) is not None for key in line.keys)
+def _is_done(folder: Path, line: Line, files: ProgramFiles | None, account: Account) -> bool:
+    if files:
+        done = files.path(line.name).exists()
+    else:
+        done = all(found_run(folder / key, line.save) is not None for key in line.keys)
     account.found += len(line.keys) if done else 0
     return done
 

@@ -27,7 +27,7 @@ def write_sweep(folder: Path, *, commit: str = "0123456789ab", numerics: str = "
                     jobs.append({"number": len(jobs), "key": key, "words": [f"seed={seed}"]})
                     row = Row(
                         family=f"residual {family}",
-                        task="mnist1d",
+                        task="mnist1d validation=0.2",
                         seed=seed,
                         parameters=size,
                         costs={"params": float(size), "flops": 2.0 * size},

@@ -50,7 +50,10 @@ EOF
     ;;
 stop)
     for name in slurmd slurmctld munged; do
-        if [ -f "$folder/$name.pid" ]; then kill "$(cat "$folder/$name.pid")" || true; fi
+        [ -f "$folder/$name.pid" ] || continue
+        pid=$(cat "$folder/$name.pid")
+        kill "$pid" || true
+        while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
     done
     ;;
 esac

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars
 import pytest
 from command import assert_equal, folders, smallnets, users_environment
 
 from smallnets import rows
+from smallnets.analysis.table import from_rows
 from smallnets.sweep import plan_file, progress
 from smallnets.sweep.publish import DRAFTS
 from smallnets.sweep.work import CLAIMS, Shard, shard_of
@@ -193,3 +195,29 @@ def test_submit_writes_a_script_that_names_each_task_s_share(cache: Path, tmp_pa
     environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "1"}
     done = subprocess.run(["bash", "-n", str(script)], env=environment, check=False)
     assert done.returncode == 0
+
+
+def test_without_folders_a_program_is_one_file_and_collect_makes_one_table(
+    cache: Path, tmp_path: Path, capfd
+):
+    out, in_folders = tmp_path / "out", tmp_path / "in_folders"
+    words = ["hydra.launcher.folders=false", "save=none"]
+    path = written(out, cache, *words)
+    smallnets("work", path, "--shard", "0/2")
+    assert status("collect", path) == 1
+    smallnets("work", path)
+    assert status("collect", path) == 0
+    said = capfd.readouterr().out
+    assert "8 finished, 0 diverged, 0 failed, 0 missing" in said
+    assert {each.name for each in out.iterdir()} >= {"programs", "runs.parquet", "curves.parquet"}
+    assert len(list((out / "programs").iterdir())) == 2
+    assert not list(out.rglob("row.json"))
+    smallnets("-m", *SWEEP, "save=none", *folders(cache, in_folders))
+    own = ["compile_seconds", "seconds", "folder", "command"]
+    table, expected = (from_rows(each) for each in (out, in_folders))
+    left_out = [name for name in table.columns if name in own or name.startswith("energy")]
+    (table, expected) = (each.drop(left_out).sort("key") for each in (table, expected))
+    assert table.select(expected.columns).equals(expected)
+    curves = polars.read_parquet(out / "curves.parquet").rows_by_key("key", named=True)
+    for row in rows.load(in_folders):
+        assert curves[row.key][0]["test_loss"] == row.curves["test_loss"]

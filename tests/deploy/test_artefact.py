@@ -21,7 +21,7 @@ from smallnets.deploy.artefact import require_integer
 KINDS = {  # one of each network that is trained; the words of its run
     "dense": ["family=dense"],
     "monarch": ["family=monarch"],
-    "shared": ["family=shared", "model.depth=4"],
+    "shared": ["family=shared", "model.depth=4", "model.width=64"],
     "mixture": ["family=mixture"],
     "convolutional": ["model=convolutional"],
     "encoder": ["model=encoder", "model.width=16"],
@@ -195,7 +195,7 @@ def test_a_trained_network_comes_out_right_by_every_route(kind: str, cache: Path
             assert found["files"][name]["same_tokens"] == 1
     if kind == "shared":
         size = found["files"]["model.onnx"]["bytes"]
-        assert size <= 1.15 * (out / "model.safetensors").stat().st_size or size < 30_000
+        assert size <= 1.15 * (out / "model.safetensors").stat().st_size
     spoiled = tmp_path / "spoiled"
     for name in found["files"]:
         shutil.copytree(out, spoiled)

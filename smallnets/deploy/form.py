@@ -9,14 +9,22 @@ from typing import Any
 
 import jax
 
+from smallnets.nn.quantised import Quantised, WholeNumbers
+
 
 def form(model: Any) -> Any:
     """``model`` with all in it written out that has a way to be: the same answers, to rounding.
 
-    Shared blocks stay shared: they are the same arrays at each place. Heads for leaving early are
-    left out, since the last answer is exported. Raises ValueError, one line, for a router that
+    Shared blocks stay shared: they are the same arrays at each place. Weights in a few bits are
+    whole numbers and scales (:class:`smallnets.nn.quantised.WholeNumbers`). Heads for leaving early
+    are left out, since the last answer is exported. Raises ValueError, one line, for a router that
     can't give its weights of all experts.
     """
+    return _written(model, {})
+
+
+def _written(model: Any, known: dict[int, WholeNumbers]) -> Any:
+    """The form; ``known`` are the arrays in a few bits that stand elsewhere too, by their bytes."""
     written = model.unrolled() if hasattr(model, "unrolled") else model
     if hasattr(getattr(written, "router", None), "score") and not hasattr(written.router, "gates"):
         raise ValueError(
@@ -26,10 +34,14 @@ def form(model: Any) -> Any:
         )
 
     def rule(node: Any) -> Any:
-        return form(node) if hasattr(node, "unrolled") else node
+        if isinstance(node, Quantised):
+            place = id(node.get_raw_value())
+            known[place] = known.get(place) or WholeNumbers(node)
+            return known[place]
+        return _written(node, known) if hasattr(node, "unrolled") else node
 
     def apart(node: Any) -> bool:
-        return node is not written and hasattr(node, "unrolled")
+        return isinstance(node, Quantised) or (node is not written and hasattr(node, "unrolled"))
 
     written = jax.tree.map(rule, written, is_leaf=apart)
     if getattr(written, "network", None) is not None and hasattr(written.network, "exits"):

@@ -55,6 +55,28 @@ class Quantised(nnx.Variable):
         return values if index is Ellipsis else values[index]
 
 
+class WholeNumbers(nnx.Module):
+    """The W = s q of a :class:`Quantised` array as it is exported: q and s as arrays of their own.
+
+    So a file that is written of the program holds q as they are, whole numbers of eight bits, and
+    not a float for each: ``numbers``, int8 [..., groups, group, columns], and ``scale``, float32
+    [..., groups, 1, columns]. It stands where the variable stood; ``array[...]`` is W.
+    """
+
+    def __init__(self, kept: Quantised):
+        notes = kept.get_metadata()
+        self.rows, self.swapped = notes["length"], notes["swapped"]
+        self.shape, self.ndim = tuple(kept.shape), kept.ndim
+        numbers, scale = parts(kept.get_raw_value(), notes["code"], self.rows, notes["group"])
+        self.numbers = nnx.Variable(numbers.astype(jnp.int8))
+        self.scale = nnx.Variable(scale)
+
+    def __getitem__(self, index: Any) -> jax.Array:
+        values = _ungrouped(self.numbers[...].astype(jnp.float32) * self.scale[...], self.rows)
+        values = values.swapaxes(-1, -2) if self.swapped else values
+        return values if index is Ellipsis else values[index]
+
+
 def check_code(code: str, group: int) -> None:
     """Raise ValueError for a code that is none, and for a group below 0."""
     if code not in get_args(Code):
@@ -129,12 +151,17 @@ def encode(values: jax.Array, code: Code, group: int) -> jax.Array:
 
 def decode(raw: jax.Array, code: Code, rows: int, group: int) -> jax.Array:
     """The inverse of :func:`encode`, in float32."""
+    numbers, scale = parts(raw, code, rows, group)
+    return _ungrouped(numbers * scale, rows)
+
+
+def parts(raw: jax.Array, code: Code, rows: int, group: int) -> tuple[jax.Array, jax.Array]:
+    """Numbers [..., groups, group, columns] and scales [..., groups, 1, columns] of bytes."""
     largest, packed = KINDS[code]
     count = -(-rows // packed)
     digits = _unpack(raw[..., :count, :], code, packed)[..., :rows, :]
     numbers = _grouped(digits.astype(jnp.float32) - largest, group)
-    scale = _scale_of(raw[..., count:, :])
-    return _ungrouped(numbers * scale[..., None, :], rows)
+    return numbers, _scale_of(raw[..., count:, :])[..., None, :]
 
 
 def _grouped(values: jax.Array, group: int) -> jax.Array:

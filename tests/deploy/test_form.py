@@ -9,9 +9,11 @@ from flax import nnx
 from layers import call, drawn, normal  # pyright: ignore[reportMissingImports]
 from test_models import COVER, example, model_of, network
 
+from smallnets.compress.quantise import in_code
 from smallnets.deploy import proof, stablehlo
 from smallnets.deploy.form import form
 from smallnets.nn import Dense, ExpertChoice, Mixture, ResidualNetwork, TopK, Unrolled
+from smallnets.nn.quantised import Code
 
 QUICK = [each for each in COVER if each[2] in ("bias_balanced", "expert_choice")][:1]
 
@@ -66,6 +68,18 @@ def test_a_mixture_answers_alone_as_in_company(router):
     np.testing.assert_allclose(call(form(mixture), x), one_by_one, atol=1e-5)
     if router is ExpertChoice:  # in company it answers otherwise, so that the test can fail
         assert np.abs(call(mixture, x) - one_by_one).max() > 1e-2
+
+
+@pytest.mark.parametrize("code", ["int8", "int4", "ternary"])
+def test_weights_in_a_few_bits_are_whole_numbers_in_the_program(code: Code):
+    model = in_code(residual(unique=2), code=code, group=3)
+    written = form(model)
+    np.testing.assert_allclose(call(written, normal(3, 4)), call(model, normal(3, 4)), rtol=1e-5)
+    leaves = jax.tree.leaves(written)
+    numbers = [leaf for leaf in leaves if leaf.dtype == np.int8]
+    assert len({id(each) for each in numbers}) < len(numbers)  # those of shared blocks are one
+    text = stablehlo.exported(written, {"shape": (4,), "dtype": "float32"}, 1).mlir_module()
+    assert "xi8>" in text
 
 
 def test_a_router_of_ones_own_says_what_it_lacks():

@@ -7,8 +7,8 @@ each as a process of its own, one after another:
 
 - ours cold, with nothing compiled, and warm, with the programs in the cache;
 - JAX as written by hand: one jitted program a size, vmap over rates and seeds, a scan over steps;
-- a plain PyTorch loop, if torch is there (``pip install ".[parity]"``): fused AdamW, a run at a time
-  in two processes;
+- a plain PyTorch loop, if torch is there (``pip install ".[parity]"``): fused AdamW, one run at a
+  time in each of two processes;
 - Hydra's basic launcher, which trains each job alone.
 
 All draw their batches from the same data with AdamW and a cosine. The floor is the training's
@@ -47,6 +47,7 @@ WIDTHS, RATES, SEEDS, BATCH = {widths}, {rates}, {seeds}, {batch}
 """
 BY_HAND = """
 import jax, jax.numpy as jnp, optax, itertools
+x, y, tx, ty = map(jnp.asarray, (x, y, tx, ty))
 def forward(p, x):
     for w, b in p[:-1]:
         x = jax.nn.relu(x @ w + b)

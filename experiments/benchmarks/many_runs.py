@@ -5,8 +5,8 @@
 The rows are drawn, not trained: five families at twenty sizes with five rates, 500 runs a program.
 Forty processes write them as ``smallnets work`` does; ten are killed by SIGKILL while they do, and
 five more take up what is missing. Then ``smallnets collect`` and ``smallnets analyse`` are run,
-each as a process of its own: printed are their times over that of reading one Parquet of all runs, and
-their largest memory.
+each as a process of its own: printed are their times over that of reading one Parquet of all runs,
+and their largest memory.
 """
 
 import argparse

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import TINY, folders, smallnets, users_environment
@@ -53,10 +54,9 @@ def test_what_hydra_writes_of_a_run_is_what_it_composes(cache: Path, tmp_path: P
     smallnets("-m", *words, *folders(cache, tmp_path))
     made = plan(*words, *folders(cache, tmp_path))
     for job, key in made.jobs():
-        config = OmegaConf.to_container(job.config, enum_to_str=True)
-        assert isinstance(config, dict)
+        config: Any = OmegaConf.to_container(job.config, enum_to_str=True)
         hydra = config.pop("hydra")
-        written = {
+        written: dict[str, Any] = {
             name: OmegaConf.to_container(OmegaConf.load(tmp_path / key / ".hydra" / f"{name}.yaml"))
             for name in ("config", "hydra", "overrides")
         }
@@ -77,7 +77,7 @@ def test_a_search_is_told_of_what_diverged_and_of_what_failed(cache, tmp_path: P
     jobs = [["optimizer.learning_rate=1e38"], ["seed=1"], ["seed=1"]]
     with isolated_hydra(), hydra_of(words) as (context, config):
         told = launch(context, config, jobs, 0)
-    assert [each.overrides[-1] for each in told] == [
+    assert [[*(each.overrides or [])][-1] for each in told] == [
         "optimizer.learning_rate=1e38",
         "seed=1",
         "seed=1",

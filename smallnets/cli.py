@@ -42,8 +42,11 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
         "smallnets.deploy.command:main",
         "a run's model as files that run elsewhere, checked",
     ),
+    "generate": (
+        "smallnets.decoding.command:main",
+        "text with which a decoder goes on from a prompt",
+    ),
     "serve": ("smallnets.deploy.serve:main", "answer over HTTP by an exported model"),
-    "generate": ("smallnets.decoding:main", "text with which a decoder goes on from a prompt"),
     "paper": ("smallnets.paper.command:main", "a paper of frozen rows: init, freeze, build, check"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }

@@ -24,7 +24,7 @@ IMPORTING = [
 BLOCKS = [block for block in IMPORTING if "sklearn" not in block]
 (EXAMPLES,) = (block for block in IMPORTING if "sklearn" in block)
 ROWS = Path(__file__).parent / "analysis" / "rows_before"
-OF_PAPERS = ("paper", "reproduce")
+ELSEWHERE = ("paper", "reproduce", "export", "serve")  # with tests of their own
 COMMANDS = re.findall(r"^    (smallnets .*)$", README, re.MULTILINE)
 PLAN = next(line for line in COMMANDS if line.startswith("smallnets plan "))
 
@@ -67,6 +67,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for each in COMMANDS
     ],
 )
+@pytest.mark.slow
 def test_a_command(
     command: str, cache: Path, tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -82,7 +83,7 @@ def test_a_command(
         del words[place : place + 2]
     if words[0] in VERBS:
         verb, *words = words
-        if verb in ("analyse", "new", "work", "collect", *OF_PAPERS):
+        if verb in ("analyse", "new", "work", "collect", *ELSEWHERE):
             return
     words = [word for word in words if not word.startswith("-")]
     words = [re.sub(r"^(budget\.\w+=[^,]*),.*", r"\1", word) for word in words]  # one of a grid's
@@ -102,7 +103,7 @@ def test_a_command(
     [
         line
         for line in COMMANDS
-        if "experiment" not in line and "&&" not in line and line.split()[1] not in OF_PAPERS
+        if "experiment" not in line and "&&" not in line and line.split()[1] not in ELSEWHERE
     ],
 )
 def test_a_command_runs(

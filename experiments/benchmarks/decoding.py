@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 from turns import in_turns
 
-from smallnets import decoding
+from smallnets.decoding import cached
 from smallnets.measure.machine import device_name
 from smallnets.nn import Attention, Dense, FeedForward, LowRank, Mixture, Monarch, Transformer
 
@@ -45,7 +45,7 @@ def network(width: int, depth: int, window: int, **options) -> Transformer:
 @partial(jax.jit, static_argnames=("tree", "window"))
 def products(tree, arrays, count, *, window, attending):
     """A token's products in a chain, nothing else: of all linear layers, and of attention."""
-    outer, blocks = decoding.rebuilt(decoding.Parts(tree, arrays))
+    outer, blocks = cached.rebuilt(cached.Parts(tree, arrays))
 
     def one(_, x):
         for block in blocks:
@@ -71,13 +71,13 @@ for family, (width, depth, window) in track(
     [(family, size) for family in FAMILIES for size in SIZES], "measuring"
 ):
     model = network(width, depth, window, **FAMILIES[family])
-    tree, arrays = decoding.parts(model)
+    tree, arrays = cached.parts(model)
     count = window - PROMPT
     room = np.zeros((1, window + 1), np.int32)
     room[0, :PROMPT] = np.arange(PROMPT)
     anew = jax.jit(lambda model, tokens: model(tokens))
     attending = jnp.ones((1, window, width // 8, 8)) * 0.01
-    begun = decoding.read(tree, arrays, room, jnp.int32(PROMPT), jax.random.key(0))
+    begun = cached.read(tree, arrays, room, jnp.int32(PROMPT), jax.random.key(0))
 
     def begin(begun=begun):
         """The state after the prompt: a call of ``advance`` gives its memory away."""
@@ -90,11 +90,11 @@ for family, (width, depth, window) in track(
     def streamed(begin=begin, tree=tree, arrays=arrays, count=count):
         state = begin()
         for _ in range(count):
-            state = decoding.advance(tree, arrays, state, jnp.int32(1), None, None)
+            state = cached.advance(tree, arrays, state, jnp.int32(1), None, None)
             np.asarray(state.tokens)
 
     def at_once(begin=begin, tree=tree, arrays=arrays, count=count):
-        return decoding.advance(tree, arrays, begin(), jnp.int32(count), None, None).tokens
+        return cached.advance(tree, arrays, begin(), jnp.int32(count), None, None).tokens
 
     alone = [
         partial(products, tree, arrays, jnp.int32(count), window=window, attending=each)

@@ -1,4 +1,4 @@
-"""Small models before large ones: cascades of classifiers, drafts of text that are verified."""
+"""Small models before large ones: a cascade passes on what the small one is not sure of."""
 
 from smallnets.hybrid.cascade import Hybrid, cascade
 

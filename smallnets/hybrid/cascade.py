@@ -179,7 +179,7 @@ def check_members(members: Sequence[Model], data: Data) -> None:
         raise ValueError(
             "a cascade goes by how sure a model is of an example's class, but the task asks for "
             f"{'tokens' if data.test.labels.ndim > 1 else data.kind}: name runs of a task of "
-            "classes, or draft and verify by smallnets.speculate"
+            "classes, or let a small decoder draft (generate --draft)"
         )
     if not len(data.validation):
         raise ValueError(

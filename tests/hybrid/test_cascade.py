@@ -80,7 +80,7 @@ def test_each_example_is_answered_by_the_first_network_that_is_sure():
 def test_a_cascade_is_loaded_and_evaluated_like_any_model(found, tmp_path):
     models.save(found.model, tmp_path / "model.safetensors")
     loaded = smallnets.load(tmp_path, allow=(__name__.partition(".")[0],))
-    score = loaded.evaluate(DATA.test)
+    score = loaded.evaluate(DATA.test, batch_size=16)
     assert score["error"] == pytest.approx(found.chosen.error, abs=1e-6)
     np.testing.assert_array_equal(loaded(DATA.test.inputs), found.model(DATA.test.inputs))
 

@@ -13,7 +13,9 @@ from layers import drawn
 
 import smallnets
 from smallnets import models, rows
-from smallnets.decoding import decoded, tempered
+from smallnets.decoding import decoded, speculate, speculated
+from smallnets.decoding.cached import tempered
+from smallnets.decoding.speculation import accepted, residual
 from smallnets.models import Model
 from smallnets.nn import (
     Attention,
@@ -237,3 +239,87 @@ def test_numbers_that_mean_nothing_get_one_line(options: dict, said: str):
         smallnets.stream(Model(network(), inputs), **{"prompt": "a", **options})
     with pytest.raises(ValueError, match="reads arrays"):
         smallnets.generate(Model(network(), Preparation()), "a")
+
+
+LARGE = {"depth": 1, "width": 8}
+
+
+def law(model: Transformer, prompt: np.ndarray, count: int, temperature: float) -> np.ndarray:
+    """The probability of each continuation, [V] * count, by calling the network on all of them."""
+    classes = 3
+    ways = np.stack(np.meshgrid(*[np.arange(classes)] * count, indexing="ij"), axis=-1)
+    ways = ways.reshape(-1, count).astype(np.int32)
+    tokens = np.concatenate([np.tile(prompt, (len(ways), 1)), ways], axis=1)
+    logits = np.asarray(model(jnp.asarray(tokens)))[:, prompt.shape[1] - 1 : -1] / temperature
+    logs = np.asarray(jax.nn.log_softmax(logits))
+    own = np.take_along_axis(logs, ways[..., None], axis=2)[..., 0]
+    return np.exp(own.sum(axis=1))
+
+
+def test_a_draft_and_its_verifier_write_with_the_verifier_s_distribution_exactly():
+    """P(x) = sum over drafts d of q(d) [stands and d = x, or does not and the residual gives x]."""
+    draw = np.random.default_rng(3)
+    for zeros in (0, 2):
+        p, q = draw.dirichlet(np.ones(5), size=2).astype(np.float32)
+        p[:zeros], q[1 : 1 + zeros] = 0, 0
+        p, q = p / p.sum(), q / q.sum()
+        stands = np.minimum(1, p / np.where(q > 0, q, 1))
+        refused = (q * (1 - stands)).sum()
+        found = q * stands + refused * np.asarray(residual(jnp.asarray(p), jnp.asarray(q)))
+        np.testing.assert_allclose(found, p, atol=1e-6)
+        for d in np.flatnonzero(q):  # a draft stands for just this share of the uniform numbers
+            for near, kept in ((stands[d] - 1e-4, 1), (stands[d] + 1e-4, 0)):
+                if 0 <= near < 1:
+                    count = accepted(
+                        jnp.asarray(p[None]), jnp.asarray(q[None]), jnp.asarray([d]),
+                        jnp.asarray([near]),
+                    )  # fmt: skip
+                    assert count == kept
+
+
+def test_where_a_draft_falls_those_behind_it_fall():
+    p, q = jnp.asarray([[0.5, 0.5]] * 3), jnp.asarray([[0.5, 0.5], [0.01, 0.99], [0.5, 0.5]])
+    assert accepted(p, q, jnp.asarray([0, 1, 0]), jnp.asarray([0.9, 0.9, 0.1])) == 1
+    assert accepted(p, q, jnp.asarray([0, 0, 0]), jnp.asarray([0.9, 0.9, 0.1])) == 3
+
+
+@pytest.mark.slow
+def test_speculation_has_the_law_of_the_large_one_over_several_tokens(monkeypatch):
+    small, large = network(3, **LARGE), network(3, **LARGE, embedding_width=4)
+    prompt, count, draws = np.asarray([[1, 2]], np.int32), 3, 3000
+    expected = law(large, prompt, count, 1.5)
+    assert np.abs(expected - law(small, prompt, count, 1.5)).max() > 0.05
+    written = [
+        speculated(
+            small, large, prompt, count, window=WINDOW, drafts=2, temperature=1.5, seed=seed
+        ).tokens[0]
+        for seed in range(draws)
+    ]
+    found = np.bincount(np.asarray(written) @ [9, 3, 1], minlength=27) / draws
+    spread = np.sqrt(expected * (1 - expected) / draws)
+    assert (np.abs(found - expected) < 4.5 * spread).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, pytest.param(FAMILIES["learned positions"], marks=pytest.mark.slow)],
+    ids=["rotary", "learned positions"],
+)
+def test_the_likeliest_tokens_are_those_of_the_large_one_alone_past_the_window(options):
+    large, prompt = network(**options), np.asarray([[3, 1, 4]], np.int32)
+    (alone,) = (np.concatenate([*decoded(large, prompt, 30, window=WINDOW)], axis=1),)
+    for small, rounds in ((network(**LARGE), 31), (large, 12)):
+        found = speculated(small, large, prompt, 30, window=WINDOW, drafts=3)
+        np.testing.assert_array_equal(found.tokens, alone)
+        assert found.rounds < rounds  # the large one drafting for itself is never refused
+
+
+def test_what_can_not_draft_is_refused_in_one_line():
+    prompt = np.zeros((1, 3), np.int32)
+    with pytest.raises(ValueError, match="they have 20 and 9"):
+        speculated(network(), network(9), prompt, 2, window=WINDOW)
+    with pytest.raises(ValueError, match="from one prompt by 1 draft or more"):
+        speculated(network(), network(), prompt, 2, window=WINDOW, drafts=0)
+    inputs = [Preparation(dtype="int32", tokenizer=each) for each in ("bytes", "characters ab")]
+    with pytest.raises(ValueError, match="their tokenizers differ"):
+        speculate(Model(network(), inputs[0]), Model(network(), inputs[1]), "a")

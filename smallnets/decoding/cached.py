@@ -5,10 +5,8 @@ block one cache a call. One program reads a prompt of any length, another one de
 as it is asked for, so that text is streamed, or made at once, by the same two.
 """
 
-import argparse
 import codecs
 import functools
-import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -17,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from smallnets import models
 from smallnets.models import Model
 from smallnets.nn import Cache, ExpertChoice, Mixture, SoftMixture
 
@@ -328,42 +325,3 @@ def _kind(network: Any) -> str:
     if getattr(network, "axes", 0):
         return f"a {kind} of vectors"
     return f"a {kind} that is not causal" if getattr(network, "causal", None) is False else kind
-
-
-def main(arguments: list[str]) -> None:
-    """The verb: prints the prompt and what the model goes on with, token by token."""
-    parser = argparse.ArgumentParser(
-        "smallnets generate", description="Text with which a kept decoder goes on from a prompt."
-    )
-    parser.add_argument("run", help="the folder of a run, or its model.safetensors")
-    parser.add_argument("prompt", help="the text to go on from")
-    parser.add_argument("--tokens", type=int, default=200, help="how many to make (200)")
-    parser.add_argument(
-        "--temperature", type=float, default=1.0, help="0 takes the likeliest token (1)"
-    )
-    parser.add_argument(
-        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this share (1)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
-    parser.add_argument("--allow", action="append", default=[], help="a package of its classes")
-    said = parser.parse_args(arguments)
-    model = models.load(said.run, allow=tuple(said.allow))
-    if not isinstance(model, Model):
-        raise ValueError(
-            f"{said.run} holds a {type(model).__name__}, not a model of text: name a run of a "
-            "decoder"
-        )
-    pieces = stream(
-        model,
-        said.prompt,
-        tokens=said.tokens,
-        temperature=said.temperature,
-        top_p=said.top_p,
-        seed=said.seed,
-    )
-    first = next(pieces)  # what is refused prints nothing else
-    sys.stdout.write(said.prompt + first)
-    for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")

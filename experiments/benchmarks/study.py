@@ -43,6 +43,7 @@ import sys, numpy as np
 source, steps = sys.argv[1], int(sys.argv[2])
 data = np.load(source)
 x, y, tx, ty = (data[name] for name in ("x", "y", "tx", "ty"))
+x, tx = (each.reshape(len(each), -1) for each in (x, tx))
 WIDTHS, RATES, SEEDS, BATCH = {widths}, {rates}, {seeds}, {batch}
 """
 BY_HAND = """
@@ -159,7 +160,7 @@ def main() -> None:
         if importlib.util.find_spec("torch") is None:
             del ways["PyTorch, two processes"]
         found = {name: timed(command) for name, command in ways.items()}
-        inputs = data.train.inputs.shape[1]
+        inputs = data.train.inputs[0].size
         parameters = [inputs * w + w * w + 10 * w for w in WIDTHS]  # of products
         operations = 6 * sum(parameters) * BATCH * steps * len(RATES) * SEEDS
         floor = operations / rate_of_products()

@@ -7,9 +7,10 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class BatchedLauncher(Launcher):
@@ -33,6 +34,12 @@ class BatchedLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
+        del task_function
+        if OmegaConf.select(config, "_target_") != "smallnets.training.Trainer":
+            raise HydraException(
+                "hydra/launcher=smallnets trains the configs of the command smallnets alone, and "
+                "this app has others: choose another launcher"
+            )
         self.hydra_context = hydra_context
         self.config = config
 

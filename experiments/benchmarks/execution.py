@@ -2,9 +2,9 @@
 
     python experiments/benchmarks/execution.py        about 3 minutes on two cores
 
-For each family and width: the time that 8 members take under ``map``, the program of one called for
-each, over the time under ``vmap`` (below 1: ``map`` is faster), both compiled once and run in turns;
-median of 5 rounds and range.
+For each family and width: the time that 8 members take under ``map``, the program of one called
+for each, over the time under ``vmap`` (below 1: ``map`` is faster), both compiled once and run in
+turns; median of 5 rounds and range.
 ``smallnets.training.batch.fastest_execution`` rests on this.
 """
 

@@ -1,12 +1,12 @@
-"""Do a million rows from forty processes, ten of them killed, arrive, and what does reading them take?
+"""Do a million rows of forty processes, ten of them killed, arrive, and what does reading take?
 
     python experiments/benchmarks/many_runs.py --runs 1000000        about 15 minutes on two cores
 
 The rows are drawn, not trained: five families at twenty sizes with five rates, 500 runs a program.
 Forty processes write them as ``smallnets work`` does; ten are killed by SIGKILL while they do, and
-five more take up what is missing. Then ``smallnets collect`` and ``smallnets analyse`` are run, each
-as a process of its own: printed are their times over that of reading one Parquet of all runs, and
-their largest memory.
+five more take up what is missing. Then ``smallnets collect`` and ``smallnets analyse`` are run,
+each as a process of its own: printed are their times over that of reading one Parquet of all runs,
+and their largest memory.
 """
 
 import argparse
@@ -156,10 +156,11 @@ def main() -> None:
             each.start()
         for each in again:
             each.join()
+        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
         print(
             f"{programs * PER_PROGRAM:,} rows from {WORKERS} processes, {killed} of them killed, "
             f"with {there} of {programs} programs done: {time.perf_counter() - started:.0f} s; "
-            f"largest memory of one {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6:.2f} GB",
+            f"largest memory of one {memory:.2f} GB",
             flush=True,
         )
         collected = timed("collect", place)

@@ -7,8 +7,8 @@ each as a process of its own, one after another:
 
 - ours cold, with nothing compiled, and warm, with the programs in the cache;
 - JAX as written by hand: one jitted program a size, vmap over rates and seeds, a scan over steps;
-- a plain PyTorch loop, if torch is there (``pip install ".[parity]"``): fused AdamW, a run at a time
-  in two processes;
+- a plain PyTorch loop, if torch is there (``pip install ".[parity]"``): fused AdamW, one run at a
+  time in each of two processes;
 - Hydra's basic launcher, which trains each job alone.
 
 All draw their batches from the same data with AdamW and a cosine. The floor is the training's
@@ -43,10 +43,12 @@ import sys, numpy as np
 source, steps = sys.argv[1], int(sys.argv[2])
 data = np.load(source)
 x, y, tx, ty = (data[name] for name in ("x", "y", "tx", "ty"))
+x, tx = (each.reshape(len(each), -1) for each in (x, tx))
 WIDTHS, RATES, SEEDS, BATCH = {widths}, {rates}, {seeds}, {batch}
 """
 BY_HAND = """
 import jax, jax.numpy as jnp, optax, itertools
+x, y, tx, ty = map(jnp.asarray, (x, y, tx, ty))
 def forward(p, x):
     for w, b in p[:-1]:
         x = jax.nn.relu(x @ w + b)
@@ -158,7 +160,7 @@ def main() -> None:
         if importlib.util.find_spec("torch") is None:
             del ways["PyTorch, two processes"]
         found = {name: timed(command) for name, command in ways.items()}
-        inputs = data.train.inputs.shape[1]
+        inputs = data.train.inputs[0].size
         parameters = [inputs * w + w * w + 10 * w for w in WIDTHS]  # of products
         operations = 6 * sum(parameters) * BATCH * steps * len(RATES) * SEEDS
         floor = operations / rate_of_products()

@@ -24,11 +24,8 @@ from smallnets.traced import annotations, public_name
 from smallnets.training.trainer import Trainer
 
 # Hydra 1.4 wants to know what a config may call; allowed.py has looked, more strictly, and before.
-CHECKED: dict[str, Any] = (
-    {"_execution_whitelist_": hydra.utils.UNSAFE_DISABLE_EXECUTION_CHECKS}
-    if hasattr(hydra.utils, "UNSAFE_DISABLE_EXECUTION_CHECKS")
-    else {}
-)
+_UNCHECKED = getattr(hydra.utils, "UNSAFE_DISABLE_EXECUTION_CHECKS", None)
+CHECKED: dict[str, Any] = {} if _UNCHECKED is None else {"_execution_whitelist_": _UNCHECKED}
 LARGEST = 2**31 - 1  # of whole numbers: counts and sizes have 32 bits in a program
 LISTS = (list, Sequence)
 ARRAYS = (jax.Array, np.ndarray, np.number, np.bool_, complex)  # a config has a number for each

@@ -137,7 +137,7 @@ class Job(NamedTuple):
         excluded = set(names.exclude_keys)
         kept = sorted(each for each in self.words if _split(each)[0].lstrip("+~") not in excluded)
         return {
-            "job.id": self.number,
+            "job.id": str(self.number),
             "job.num": self.number,
             "job.override_dirname": names.item_sep.join(kept).replace("=", names.kv_sep),
             "overrides.task": list(self.words),

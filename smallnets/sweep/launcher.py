@@ -11,10 +11,15 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from smallnets import rows
+from smallnets.rows import Row
+from smallnets.sweep import FailedRunsError
 from smallnets.sweep.execute import train
-from smallnets.sweep.plan import plan_jobs
+from smallnets.sweep.jobs import Job
+from smallnets.sweep.plan import Plan, plan_jobs
 from smallnets.sweep.progress import progress_bars
 from smallnets.sweep.result import score
+
+OUR_SWEEPER = "hydra_plugins.smallnets.UncheckedSweeper"
 
 
 def launch(
@@ -25,7 +30,8 @@ def launch(
 ) -> list[JobReturn]:
     """Plan and train all jobs of a sweep; every one is checked before the first is compiled.
 
-    Raises ValueError, one line, for what is wrong with any of them.
+    Where some fail, our sweeper ends with FailedRunsError; another's, such as a search, is told of
+    each job. Raises ValueError, one line, for what is wrong with any of them.
     """
     with progress_bars(Console(markup=False, emoji=False)) as progress:
         plan = plan_jobs(
@@ -35,15 +41,29 @@ def launch(
             numbers=range(first, first + len(job_overrides)),
             track=lambda stage, items, total: progress.track(items, total=total, description=stage),
         )
+    failed = None
+    try:
+        found = train(plan)
+    except FailedRunsError as error:
+        if config.hydra.sweeper._target_ == OUR_SWEEPER:
+            raise
+        failed, found = error, error.runs
+    runs = {run.row.key: run.row for run in found}
     return [
-        JobReturn(
-            working_dir=str(run.folder),
-            task_name="smallnets",
-            status=JobStatus.COMPLETED,
-            _return_value=score(run.row),
-        )
-        for run in train(plan)
+        _returned(plan, job, runs.get(key), failed)
+        for job, key in sorted(plan.jobs(), key=lambda pair: pair[0].number)
     ]
+
+
+def _returned(plan: Plan, job: Job, row: Row | None, failed: Exception | None) -> JobReturn:
+    """What a sweeper is told of a job; one without a row failed, which a search may pass over."""
+    return JobReturn(
+        overrides=list(job.words),
+        working_dir=str(plan.folder / row.key if row else plan.folder),
+        task_name="smallnets",
+        status=JobStatus.COMPLETED if row else JobStatus.FAILED,
+        _return_value=score(row) if row else failed,
+    )
 
 
 class Report(Callback):

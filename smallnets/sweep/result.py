@@ -161,10 +161,12 @@ def waves(programs: list[Program]) -> Iterator[list[Program]]:
 def score(row: Row) -> float:
     """What a sweeper may minimise: the validation error at the last step, never a test score.
 
-    Where there is no error it is the loss.
+    Where there is no error it is the loss; of a run that diverged, infinite, so that a search goes
+    on from it.
     """
     loss = row.metrics.get("validation_loss", math.nan)
-    return row.metrics.get("validation_error", loss)
+    found = row.metrics.get("validation_error", loss)
+    return math.inf if math.isnan(found) else found
 
 
 def _bits_per_byte(data: Data, curves: dict[str, list[float]]) -> dict[str, list[float]]:

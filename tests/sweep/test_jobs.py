@@ -52,7 +52,7 @@ def test_fast_equals_slow(one: Plan):
     for number, (job, overrides) in enumerate(zip(fast, jobs, strict=True), start=5):
         config = loader.load_sweep_config(one.config, overrides)
         with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
+            config.hydra.job.id, config.hydra.job.num = str(number), number
         assert OmegaConf.to_yaml(job.config) == OmegaConf.to_yaml(config)
 
 

@@ -1,6 +1,6 @@
-"""A real Ray on this machine, whose tasks call ``smallnets work``.
+"""Examples with extras: a real Ray, whose tasks call ``smallnets work``, and TensorBoard.
 
-It needs ``pip install .[ray]``: ``pytest -m ray tests/sweep``.
+They need ``pip install .[ray,tensorboard]``: ``pytest -m ray tests/sweep``.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ from command import assert_equal, folders, smallnets, users_environment
 
 from smallnets.sweep import plan_file
 
-EXAMPLE = Path(__file__).parents[2] / "experiments" / "ray_workers.py"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SWEEP = ["model=logistic,perceptron", "seed=0,1", "steps=20", "evaluations=2", "batch_size=16"]
 
 
@@ -23,10 +23,25 @@ def test_the_tasks_of_ray_train_a_plan(cache: Path, tmp_path: Path, capfd):
     out = tmp_path / "out"
     smallnets("plan", *SWEEP, *folders(cache, out))
     (path,) = out.glob(plan_file.PATTERN)
-    command = [sys.executable, str(EXAMPLE), str(path), "--workers", "2"]
+    command = [sys.executable, str(EXPERIMENTS / "ray_workers.py"), str(path), "--workers", "2"]
     done = subprocess.run(command, env=users_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "statuses of 2 workers: [0, 0]" in done.stdout
     assert "4 finished, 0 diverged, 0 failed, 0 missing" in done.stdout
     smallnets("-m", *SWEEP, *folders(cache, tmp_path / "undisturbed"))
     assert_equal(out, tmp_path / "undisturbed")
+
+
+@pytest.mark.ray
+def test_curves_reach_tensorboard(cache: Path, tmp_path: Path):
+    pytest.importorskip("tensorboardX")
+    script = str(EXPERIMENTS / "tensorboard_callback.py")
+    words = ["-m", *SWEEP, *folders(cache, tmp_path), "~hydra.callbacks.report"]
+    done = subprocess.run(
+        [sys.executable, script, *words], env=users_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning" not in done.stderr
+    written = list(tmp_path.glob("*/events.out.tfevents.*"))
+    assert len(written) == 4
+    assert all(b"test_loss" in each.read_bytes() for each in written)

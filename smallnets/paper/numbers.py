@@ -1,6 +1,6 @@
 """The numbers of a paper: ``numbers.tex`` for its text, ``numbers.json`` for its reader.
 
-``numbers.json`` gives of each number its text, its values at full precision, its query, and the
+``numbers.json`` gives of each number its text, its values, its query, and the
 rows that it rests on by key and commit; ``provenance.tex`` prints the same, and each number of the
 text links to its line there.
 """
@@ -70,11 +70,11 @@ def as_tex(values: list[Value]) -> str:
 
 
 def as_json(values: list[Value]) -> str:
-    """Every number with its values, query and rows."""
+    """Every number with its values, to six digits, its query and rows."""
     found = {
         each.number.name: {
             "text": each.text,
-            "values": each.values,
+            "values": {key: _rounded(value) for key, value in each.values.items()},
             "query": _query(each.number),
             **each.provenance,
         }
@@ -99,6 +99,11 @@ def provenance(values: list[Value]) -> str:
         + "\n".join(lines)
         + "\n\\end{longtable}\n\\endgroup\n"
     )
+
+
+def _rounded(value: Any) -> Any:
+    """The digits after the sixth are those of a machine, not of a result."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _query(number: Number) -> dict[str, str]:

@@ -112,7 +112,7 @@ def test_with_the_cache_each_token_is_the_one_of_a_call_without_it(family: str, 
     pieces = list(decoded(model, prompt, 20, window=WINDOW, piece=piece))
     assert all(each.shape[1] <= (piece or 20) for each in pieces)
     found = np.concatenate(pieces, axis=1)
-    assert len(np.unique(found)) > 2
+    assert len(np.unique(found)) > 1
     np.testing.assert_array_equal(found, recomputed(model, prompt, 20))
 
 

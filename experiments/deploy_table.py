@@ -55,12 +55,8 @@ def table(title: str, value) -> Table:
 console = Console()
 console.print(table("bytes", lambda each: f"{each['bytes']:,}"))
 console.print(table("test error", lambda each: f"{each['scores']['1']['error']:.3f}"))
-console.print(
-    table("ms of one answer", lambda each: f"{1e3 * each['seconds']['1']['lowest']:.3f}")
-)
-console.print(
-    table("s to the first answer", lambda each: f"{each['seconds']['first_answer']:.2f}")
-)
+console.print(table("ms of one answer", lambda each: f"{1e3 * each['seconds']['1']['lowest']:.3f}"))
+console.print(table("s to the first answer", lambda each: f"{each['seconds']['first_answer']:.2f}"))
 console.print(table("mJ of one answer (model)", lambda each: f"{1e3 * each['joules']['1']:.3f}"))
 
 dense = cards["dense"][1]["files"]["model.safetensors"]["joules"]["1"]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from smallnets import __version__
 from smallnets.sweep import (
     CONF,
+    VERSION_BASE,
     FailedRunsError,
     StoppedError,
     forget_an_empty_cache,
@@ -49,6 +50,7 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
     "paper": ("smallnets.paper.command:main", "a paper of frozen rows: init, freeze, build, check"),
     "new": ("smallnets.new:main", "a folder for layers and tasks of one's own"),
 }
+WHITELIST = r"hydra\.utils\.instantiate\(\) resolved"  # Hydra 1.4 says it of its own callbacks
 _SHOW = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 _HELP = """smallnets: how small can the model be, and what does it really cost?
 
@@ -125,7 +127,7 @@ def _run(words: list[str]) -> None:
         return
     if not {"-m", "--multirun", *_SHOW} & {*words}:
         sys.argv[1:] = ["--multirun", *_one_run(words)]
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_app)()
+    hydra.main(**VERSION_BASE, config_path=str(CONF), config_name="config")(_app)()
 
 
 @contextmanager
@@ -161,6 +163,7 @@ def _warnings_in_one_line() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"smallnets\.nn\.")
+        warnings.filterwarnings("ignore", WHITELIST)
         warnings.showwarning = show
         yield
 

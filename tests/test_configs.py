@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from smallnets.sweep import CONF
+from smallnets.sweep import CONF, VERSION_BASE
 from smallnets.sweep.build import build
 from smallnets.sweep.jobs import resolve
 from smallnets.tasks.data import Data, Split
@@ -62,7 +62,7 @@ def test_it_says_what_it_is_and_its_commands_build_and_shape_check(path: Path):
     assert opening(path)[0].strip()
     chosen = []
     for words in commands(path):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with initialize_config_dir(str(CONF), **VERSION_BASE):
             config = compose("config", words, return_hydra_config=True)
         resolved = resolve(config)
         network = build(resolved)().check(data(resolved))

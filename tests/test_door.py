@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 import smallnets
 from smallnets import models, rows
+from smallnets.sweep import VERSION_BASE
 
 SWEEP = ["model=perceptron", "model.widths=[8],[12]", "seed=range(2)", *TINY]
 
@@ -168,7 +169,7 @@ def test_it_works_beside_a_hydra_app_of_one_s_own(study: Path, cache: Path, tmp_
     conf = tmp_path / "conf"
     conf.mkdir()
     (conf / "mine.yaml").write_text("a: 1\n")
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    with initialize_config_dir(str(conf), **VERSION_BASE):
         before = GlobalHydra.instance().hydra
         smallnets.train(smallnets.plan(*SWEEP, *folders(cache, study)))
         assert GlobalHydra.instance().hydra is before

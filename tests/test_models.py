@@ -28,6 +28,7 @@ from smallnets.nn import (
     ResidualNetwork,
     Transformer,
 )
+from smallnets.sweep.build import CHECKED
 from smallnets.tasks import Preparation
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
@@ -36,7 +37,7 @@ CONF = Path(__file__).parents[1] / "conf" / "model"
 def factories(group: str) -> dict[str, Any]:
     """Each YAML of a group of the model's as the factory that it names."""
     return {
-        path.stem: instantiate(OmegaConf.load(path), _convert_="all")
+        path.stem: instantiate(OmegaConf.load(path), _convert_="all", **CHECKED)
         for path in sorted((CONF / group).glob("*.yaml"))
     }
 

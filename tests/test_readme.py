@@ -1,5 +1,6 @@
 """What the README prints runs as it stands."""
 
+import contextlib
 import itertools
 import os
 import re
@@ -23,8 +24,9 @@ IMPORTING = [
 BLOCKS = [block for block in IMPORTING if "sklearn" not in block]
 (EXAMPLES,) = (block for block in IMPORTING if "sklearn" in block)
 ROWS = Path(__file__).parent / "analysis" / "rows_before"
-OF_PAPERS = ("paper", "reproduce")
+ELSEWHERE = ("paper", "reproduce", "export", "serve")  # with tests of their own
 COMMANDS = re.findall(r"^    (smallnets .*)$", README, re.MULTILINE)
+PLAN = next(line for line in COMMANDS if line.startswith("smallnets plan "))
 
 
 @pytest.mark.slow
@@ -80,7 +82,7 @@ def test_a_command(
         del words[place : place + 2]
     if words[0] in VERBS:
         verb, *words = words
-        if verb in ("analyse", "new", *OF_PAPERS):
+        if verb in ("analyse", "new", "work", "collect", *ELSEWHERE):
             return
     words = [word for word in words if not word.startswith("-")]
     words = [re.sub(r"^(budget\.\w+=[^,]*),.*", r"\1", word) for word in words]  # one of a grid's
@@ -100,7 +102,7 @@ def test_a_command(
     [
         line
         for line in COMMANDS
-        if "experiment" not in line and "&&" not in line and line.split()[1] not in OF_PAPERS
+        if "experiment" not in line and "&&" not in line and line.split()[1] not in ELSEWHERE
     ],
 )
 def test_a_command_runs(
@@ -115,6 +117,14 @@ def test_a_command_runs(
         words = ["analyse", place, *words[2:], "--out", tmp_path / "report"]
     elif words[0] not in VERBS:
         words += [*TINY, *folders(cache, tmp_path / "out")]
+    elif words[0] == "plan":
+        words += TINY
+    elif words[0] in ("work", "collect"):
+        command(*shlex.split(PLAN)[1:], *TINY)
+    if words[0] == "collect":  # of what only some workers trained
+        with contextlib.suppress(SystemExit):
+            command(*words)
+        return
     command(*words)
 
 

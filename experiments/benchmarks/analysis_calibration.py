@@ -3,8 +3,8 @@
     python experiments/benchmarks/analysis_calibration.py [studies a cell] [folder of parts]
 
 Writes smallnets/analysis/CALIBRATION.md. The seeds are those of the cells' names, fixed before any
-was drawn. Each cell's counts are kept in the folder of parts, so that what was interrupted goes on.
-About 0.3 s a study, 1.5 s of a bent one: 1,000 a cell take five hours on one core.
+was drawn. All cells are gone through a hundred studies at a time, whose counts are kept in the
+folder of parts, so that what was interrupted goes on.
 """
 
 import json
@@ -23,18 +23,20 @@ from smallnets.analysis.simulation import (
     Counts,
     simulate,
 )
+from smallnets.files import replacing
 
+AT_ONCE, MOST = 100, 100
 COUNTED = "shape questioned"  # said once a study
 TARGET = Path(smallnets.analysis.__file__).with_name("CALIBRATION.md")
 TEXT = """\
 # Calibration
 
-Made by `python experiments/benchmarks/analysis_calibration.py {studies}`: up to {studies} \
-simulated studies a cell, nominal 95 %. Each study has three families, two of them copies of one; \
-it goes through `analyse` and `claims` as from the command, which don't know the law, and what is \
-printed is counted (`smallnets/analysis/simulation.py`). Two decades of sizes, seeds scattering by \
-.02 of the log score. The simulation's seeds are those of the cells' names; the table says how \
-many studies each cell had.
+Made by `python experiments/benchmarks/analysis_calibration.py`: simulated studies, nominal 95 %. \
+Each study has three families, two of them copies of one; it goes through `analyse` and \
+`compared` as from the command, which don't know the law, and what is printed is counted \
+(`smallnets/analysis/simulation.py`). Two decades of sizes, seeds scattering by .02 of the log \
+score. The simulation's seeds are those of the cells' names; the table says how many studies each \
+cell had.
 """
 RULE = """\
 A power law is never printed over a law with asymptote that has an interval, whatever AICc says: \
@@ -64,57 +66,54 @@ average and for one design."""
 
 def main() -> None:
     studies = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    parts = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(f"multirun/calibration-{studies}")
+    parts = Path(sys.argv[2]) if len(sys.argv) > 2 else Path("multirun/calibration")
     parts.mkdir(exist_ok=True, parents=True)
-    for cell in (*CELLS, *BENT_CELLS):
-        counted(cell, studies, parts)
-        write(studies, parts)
+    for part in range(studies // AT_ONCE):
+        for cell in (*CELLS, *BENT_CELLS):
+            count(cell, part, parts)
+        write(parts)
 
 
-def write(studies: int, parts: Path) -> None:
-    """Write CALIBRATION.md of the cells that are done."""
-    done = [
-        {cell: known for cell in cells if (known := kept(cell, parts))}
-        for cells in (CELLS, BENT_CELLS)
-    ]
-    text = [TEXT.format(studies=studies).rstrip()]
-    missing = len(CELLS) + len(BENT_CELLS) - sum(map(len, done))
-    if missing:
-        text.append(f"**{missing} of {len(CELLS) + len(BENT_CELLS)} cells were not run yet.**")
-    text += ["## Where the law is right", RULE, table(done[0])]
-    text += ["## Where every law is wrong", BENT_TEXT, table(done[1])]
+def write(parts: Path) -> None:
+    """Write CALIBRATION.md of what is done."""
+    text = [TEXT.rstrip()]
+    text += ["## Where the law is right", RULE, table(CELLS, parts)]
+    text += ["## Where every law is wrong", BENT_TEXT, table(BENT_CELLS, parts)]
     text += ["## What is not known", UNKNOWN]
     TARGET.write_text("\n\n".join(text) + "\n")
     print(f"written: {TARGET}", flush=True)
 
 
-def kept(cell: Cell, parts: Path) -> Counts | None:
-    """The counts of a cell that was run, if it was."""
-    part = parts / f"{cell}.json".replace(" ", "_")
-    return Counts(**json.loads(part.read_text())) if part.exists() else None
+def kept(cell: Cell, part: int, parts: Path) -> Path:
+    """The file of a part of a cell."""
+    return parts / f"{cell} {part}.json".replace(" ", "_")
 
 
-def counted(cell: Cell, studies: int, parts: Path) -> Counts:
-    """The counts of a cell, from its part where there is one."""
-    if (known := kept(cell, parts)) is not None:
-        return known
-    began = time.perf_counter()
-    counts = simulate(cell, studies)
-    (parts / f"{cell}.json".replace(" ", "_")).write_text(json.dumps(asdict(counts)))
-    said = ", ".join(f"{name} {counts.share(name):.3f}" for name in (*COVERAGES, *RATES))
-    print(f"{cell} ({time.perf_counter() - began:.0f} s): {said}", flush=True)
-    return counts
+def count(cell: Cell, part: int, parts: Path) -> None:
+    """Count a part of a cell, unless that was done."""
+    path = kept(cell, part, parts)
+    if path.exists():
+        return
+    began = time.process_time()
+    counts = simulate(cell, AT_ONCE, part=part)
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(asdict(counts)))
+    said = ", ".join(f"{name} {counts.share(name):.2f}" for name in (*COVERAGES, *RATES))
+    print(f"{cell}, part {part} ({time.process_time() - began:.0f} s): {said}", flush=True)
 
 
-def table(cells: dict[Cell, Counts]) -> str:
+def table(cells: tuple[Cell, ...], parts: Path) -> str:
     """A line a cell, then all of them pooled."""
     names = (*COVERAGES, "interpolation refused", *RATES)
-    pooled = Counts()
-    for counts in cells.values():
+    found, pooled = {}, Counts()
+    for cell in cells:
+        found[str(cell)] = counts = Counts()
+        for part in range(MOST):
+            if (path := kept(cell, part, parts)).exists():
+                counts.join(Counts(**json.loads(path.read_text())))
         pooled.join(counts)
     lines = [f"| study | studies | {' | '.join(names)} |", "|" + " --- |" * (len(names) + 2)]
-    named = {str(cell): counts for cell, counts in cells.items()} | {"all": pooled}
-    for title, counts in named.items():
+    for title, counts in {**found, "all": pooled}.items():
         values = (counts.share(name) for name in names)
         shown = ("" if value != value else f"{value:.3f}" for value in values)
         lines.append(f"| {title} | {counts.said.get(COUNTED, 0)} | {' | '.join(shown)} |")

@@ -2,8 +2,9 @@
 
     python experiments/benchmarks/execution.py        about 3 minutes on two cores
 
-For each family and width: the time that 8 members take under ``map`` over the time under ``vmap``
-(below 1: ``map`` is faster), both compiled once and run in turns; median of 5 rounds and range.
+For each family and width: the time that 8 members take under ``map``, the program of one called for
+each, over the time under ``vmap`` (below 1: ``map`` is faster), both compiled once and run in turns;
+median of 5 rounds and range.
 ``smallnets.training.batch.fastest_execution`` rests on this.
 """
 
@@ -61,17 +62,27 @@ values = {
     "seed": np.arange(MEMBERS, dtype=np.uint32),
     "learning_rate": np.full(MEMBERS, 3e-3, np.float32),
 }
+
+
+def alone(place):
+    """The values of one member."""
+    return {name: array[place : place + 1] for name, array in values.items()}
+
+
 table = Table(title=f"map / vmap, {MEMBERS} members, {device_name(jax.devices()[0])}")
 for column in ("family", "width", "median", "range"):
     table.add_column(column, justify="left" if column == "family" else "right")
 for family, width in track([(f, w) for f in FAMILIES for w in (16, 64, 128)], "measuring"):
     options = {"depth": 2, **FAMILIES[family]}
     network = partial(ResidualNetwork, (40,), 10, width=width, **options)
-    programs = [
-        compile_program(partial(member, network=network), values, TRAIN, execution)
-        for execution in ("map", "vmap")
+    train_one = partial(member, network=network)
+    of_one = compile_program(train_one, alone(0), TRAIN, "map")
+    of_all = compile_program(train_one, values, TRAIN, "vmap")
+    calls = [
+        lambda program=of_one: [program(alone(place), TRAIN) for place in range(MEMBERS)],
+        partial(of_all, values, TRAIN),
     ]
-    by_map, by_vmap = in_turns([partial(p, values, TRAIN) for p in programs], rounds=ROUNDS).T
+    by_map, by_vmap = in_turns(calls, rounds=ROUNDS).T
     low, middle, high = np.quantile(by_map / by_vmap, [0, 0.5, 1])
     table.add_row(family, str(width), f"{middle:.2f}", f"{low:.2f} to {high:.2f}")
 Console().print(table)

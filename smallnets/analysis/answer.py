@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from smallnets.analysis.claims import Claims
-from smallnets.analysis.multiplier import Comparison
+from smallnets.analysis.compare import Claims, Comparison
 from smallnets.analysis.study import Curve, Study, finished, means
-from smallnets.analysis.words import label, number, some
+from smallnets.analysis.table import some
+from smallnets.analysis.tables import label, number
 
 NAMED = 3  # families of which an answer gives the numbers
 CHANGES = 1.25  # how far a multiplier may go over the scores before it is said

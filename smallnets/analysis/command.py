@@ -10,13 +10,12 @@ from rich.table import Table
 
 from smallnets.analysis import report, tables
 from smallnets.analysis.answer import answer, best_run, further
-from smallnets.analysis.claims import Claims, claims
+from smallnets.analysis.compare import Claims, Comparison, claims
 from smallnets.analysis.figures import emphasised
 from smallnets.analysis.laws import BY_NAME
-from smallnets.analysis.multiplier import Comparison
 from smallnets.analysis.planning import design, question
 from smallnets.analysis.study import Study, analyse
-from smallnets.analysis.table import digest, read
+from smallnets.analysis.table import digest, incomplete, read
 
 LAWS = {"best": None, "none": ()} | {name: (law,) for name, law in BY_NAME.items()}
 PAIRS = 15
@@ -54,10 +53,15 @@ def main(words: list[str]) -> None:
     parser.add_argument("--level", type=float, default=0.95, help="level of the intervals")
     _options(parser)
     parser.add_argument("--reference", help="family that the others are compared with")
+    parser.add_argument(
+        "--partial", action="store_true", help="analyse a sweep that is not complete"
+    )
     parser.add_argument("--out", type=Path, help="folder of the report (default: beside the data)")
     given = parser.parse_args(words)
+    table = read(given.path, partial=given.partial)
+    left = incomplete(given.path, table) if given.path.is_dir() else ""
     study = analyse(
-        read(given.path),
+        table,
         size=given.size,
         score=given.score,
         family=given.family,
@@ -80,6 +84,7 @@ def main(words: list[str]) -> None:
         pins=dict(_pin(text) for text in given.pin),
         predict=[_numbers(text) for text in given.predict],
         held=given.holdout,
+        notes=[f"Not complete: {left}. What is said below may change."] if left else (),
     )
     compared = claims(study, reference=given.reference, at=given.at)
     out = given.out or _beside(given.path)
@@ -112,7 +117,7 @@ def show(study: Study, compared: Claims, console: Console) -> None:
     console.print(table)
     if len(study.curves) > FAMILIES:
         console.print("... the laws of the other families are in laws.csv")
-    for sentence in (*further(study), *pairs(study, compared)):
+    for sentence in (*further(study), *pairs(study, compared, shown)):
         console.print(sentence, soft_wrap=True)
     for note in [*tables.all_notes(study), *compared.refused]:
         console.print(f"- {note}")
@@ -166,12 +171,14 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise ValueError(f"--predict takes a size, as 1e9 or 1e9,2e10, got {text}") from None
 
 
-def pairs(study: Study, compared: Claims) -> list[str]:
-    """Families against each other at one score, a sentence a pair; of many, the reference's."""
-    shown = compared.comparisons
-    if len(shown) > PAIRS:
-        shown = [pair for pair in shown if compared.reference in (pair.family, pair.other)]
-    return [comparison(pair, study) for pair in shown]
+def pairs(study: Study, compared: Claims, shown: list[str]) -> list[str]:
+    """Families against each other at one score, a sentence a pair; of many, those ``shown``."""
+    found = compared.comparisons
+    if len(found) > PAIRS:
+        found = [pair for pair in found if {pair.family, pair.other} <= {*shown}]
+    said = [comparison(pair, study) for pair in found]
+    rest = len(compared.comparisons) - len(found)
+    return said + [f"... {rest} other pairs are in multipliers.csv"] * (rest > 0)
 
 
 def comparison(pair: Comparison, study: Study) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from smallnets.analysis.claims import Claims
+from smallnets.analysis.compare import Claims
 from smallnets.analysis.layers import (
     DOTS,
     beyond,
@@ -36,7 +36,7 @@ from smallnets.analysis.panels import (
     whiskers,
 )
 from smallnets.analysis.study import Study, means
-from smallnets.analysis.words import (
+from smallnets.analysis.tables import (
     bands_shown,
     counts,
     folded,
@@ -46,6 +46,7 @@ from smallnets.analysis.words import (
     runs_shown,
 )
 
+FIGURES = ("curves", "each_family", "multiplier", "pareto", "sweep", "residuals")
 SHOWN = 7  # families that are told apart in one figure
 OVERLAID = 2  # families whose bands may lie over each other
 ENDS = (pl.min("y").alias("low"), pl.max("y").alias("high"))
@@ -65,15 +66,16 @@ class Figure:
 def figures(study: Study, claims: Claims) -> dict[str, Figure]:
     """The figures that the study has something to show in, in the order of the page."""
     shown = emphasised(study, claims)
-    drawn = {
-        "curves": curves(study, shown),
-        "each_family": each_family(study, shown),
-        "multiplier": multiplier(study, claims, shown),
-        "pareto": pareto(study, claims, shown),
-        "sweep": sweep(study, shown),
-        "residuals": residuals(study, shown),
-    }
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    drawn = (
+        curves(study, shown),
+        each_family(study, shown),
+        multiplier(study, claims, shown),
+        pareto(study, claims, shown),
+        sweep(study, shown),
+        residuals(study, shown),
+    )
+    pairs = zip(FIGURES, drawn, strict=True)
+    return {name: figure for name, figure in pairs if figure is not None}
 
 
 def emphasised(study: Study, claims: Claims) -> list[str]:

@@ -1,4 +1,4 @@
-"""The one fitter: a grid over the shapes for the start, then MINPACK's Levenberg-Marquardt.
+"""The one fitter: a grid over the shapes for the start, Levenberg-Marquardt, then Newton.
 
 The objective of runs i with score L_i, weight w_i and law f in working parameters u is
 
@@ -7,7 +7,8 @@ The objective of runs i with score L_i, weight w_i and law f in working paramete
 rho(r) = r^2 / 2 up to ``delta`` and delta (|r| - delta / 2) beyond (Huber 1964): ``delta`` infinite
 is least squares on the logarithm of the score, zero is least absolute deviation, rho(r) = |r|.
 Always the sum, in float64. Everything that is said of a fit (its intervals, bands, criterion and
-tests) rests on this one objective, whatever delta and weights are.
+tests) rests on this one objective, whatever delta and weights are. Least squares see of the runs of
+a size their mean alone, so that the descent does too.
 """
 
 from collections.abc import Callable
@@ -19,13 +20,16 @@ from scipy.optimize import leastsq
 
 from smallnets.analysis.laws import Law
 
+Observed = tuple[np.ndarray, np.ndarray, np.ndarray]  # z (v, n), log scores and weights (n,)
+
 EVALUATIONS, PULLED = 4000, 400
-POLISHES = 50
 LIMIT = 5  # the status of MINPACK that says that evaluations ran out
 TOLERANCE = 1e-12  # of the objective
-# Of a break that the data don't have the valley is flat: a tenth of the steps end within this of
-# where thousands do.
-MANY, TOLERANCE_OF_MANY = 6, 1e-7
+# Of a break that the data don't have the valley is flat, and Levenberg-Marquardt takes thousands of
+# steps along it: from here on Newton goes, who sees all of the curvature.
+MANY, VALLEY = 6, 1e-4
+STEPS, ENOUGH, LONGEST = 60, 1e-7, 2.0
+DIFFERENCE = 1e-5  # of working parameters, for second derivatives
 FIRST_STEP = 1  # in lengths of the start: exponentials bear no larger one
 FLOOR = 1e-6  # a term below this share of the score at every run is at its boundary, zero
 SMALLEST = 1e-9  # the threshold that stands for zero
@@ -75,18 +79,23 @@ class Fit:
         """Which of the distinct sizes, in increasing order, each run (n,) has."""
         return np.unique(self.x, axis=1, return_inverse=True)[1].ravel()
 
-    @property
+    @cached_property
+    def observed(self) -> Observed:
+        """z, log scores and weights that the objective depends on (see :func:`means`)."""
+        return means(self.z, np.log(self.score), self.weights, self.delta)
+
+    @cached_property
     def size_weights(self) -> np.ndarray:
         """The summed weight of the runs of each size."""
         return np.bincount(self.place, self.weights)
 
-    @property
+    @cached_property
     def slopes(self) -> np.ndarray:
         """rho' of each run's residual: the residual itself in least squares, clipped by delta."""
         delta = threshold(self.delta)
         return np.clip(self.residuals, -delta, delta)
 
-    @property
+    @cached_property
     def size_slopes(self) -> np.ndarray:
         """The weighted mean of rho' over the runs of each size."""
         return np.bincount(self.place, self.weights * self.slopes) / self.size_weights
@@ -138,7 +147,7 @@ def fit(
     usable = np.isfinite(score) & (score > 0)
     dropped = _reasons(score)
     x, score, weights = x[:, usable], score[usable], weights[usable]
-    sizes = len(np.unique(x, axis=1).T) if score.size else 0
+    sizes = np.unique(x, axis=1).shape[1] if score.size else 0
     if sizes < law.size:
         raise ValueError(
             f"{law.name} has {law.size} parameters and needs at least {law.size} sizes, got {sizes}"
@@ -150,9 +159,7 @@ def fit(
         spread = max(float(np.abs(y - law.evaluate(u[None], z)[0][0]).mean()), 1e-8)
         for step in np.geomspace(spread, SMALLEST, 18)[:-1]:
             u, _ = descend(law, z, y, weights, u, delta=step)
-    u, converged = descend(law, z, y, weights, u, delta=threshold(delta))
-    if np.isfinite(delta):
-        u = _polished(law, z, y, weights, u, threshold(delta))
+    u, converged = descend(law, *means(z, y, weights, delta), u, delta=threshold(delta))
     prediction, derivative = law.evaluate(u[None], z)
     residuals, bound = y - prediction[0], threshold(delta)
     gradient = derivative[0] @ (weights * np.clip(residuals, -bound, bound))
@@ -209,6 +216,15 @@ def loss(residuals: np.ndarray, delta: float) -> np.ndarray:
     return slope * (residuals - 0.5 * slope)
 
 
+def means(z: np.ndarray, y: np.ndarray, weights: np.ndarray, delta: float) -> Observed:
+    """What the objective depends on but for a constant: in least squares the mean of each size."""
+    if np.isfinite(delta):
+        return z, y, weights
+    sizes, place = np.unique(z, axis=1, return_inverse=True)
+    total = np.bincount(place.ravel(), weights)
+    return sizes, np.bincount(place.ravel(), weights * y) / total, total
+
+
 def start(
     law: Law, z: np.ndarray, y: np.ndarray, weights: np.ndarray, *, delta: float = np.inf
 ) -> np.ndarray:
@@ -225,9 +241,9 @@ def start(
     # Relative errors stand for logarithmic ones: weight 1 / score^2, target 1.
     target = y if law.log_linear else np.exp(y)
     w = weights if law.log_linear else weights * np.exp(-2 * y)
-    normal = np.einsum("gin,gjn,n->gij", features, features, w, optimize=True)
-    right = np.einsum("gjn,n->gj", features, w * target, optimize=True)
-    found = []
+    normal = (features * w) @ features.swapaxes(1, 2)
+    right = features @ (w * target)
+    found, values, log = [], [], np.asarray if law.log_linear else np.log
     for subset in [list(range(terms))] if law.log_linear else _subsets(terms):
         block = normal[:, subset][:, :, subset]
         ridge = 1e-12 * np.einsum("gii->g", block)[:, None, None] * np.eye(len(subset))
@@ -236,13 +252,16 @@ def start(
         allowed = (linear[:, subset] > 0).all(axis=1) | law.log_linear
         u = linear[allowed]
         if not law.log_linear:
-            u = np.log(np.maximum(u, 1e-2 * np.exp(y.min())))
-        found.append(np.concatenate([u, shapes[allowed]], axis=1))
-    candidates = np.concatenate(found)
-    held = [whole.parameters.index(name) for name, _ in law.pins]
-    candidates = np.delete(candidates, held, axis=1)
-    value = (weights * loss(y - law.evaluate(candidates, z)[0], threshold(delta))).sum(axis=1)
-    return candidates[value.argmin()]
+            u = np.maximum(u, 1e-2 * np.exp(y.min()))
+        values.append(log(np.einsum("gj,gjn->gn", u, features[allowed])))
+        found.append(np.concatenate([log(u), shapes[allowed]], axis=1))
+    candidates, value = np.concatenate(found), np.concatenate(values)
+    if law.pins:  # which move the prediction off the grid
+        held = [whole.parameters.index(name) for name, _ in law.pins]
+        candidates = np.delete(candidates, held, axis=1)
+        value = law.evaluate(candidates, z)[0]
+    objective = (weights * loss(y - value, threshold(delta))).sum(axis=1)
+    return candidates[objective.argmin()]
 
 
 def descend(
@@ -262,7 +281,7 @@ def descend(
     u to one residual more and its gradient (p,), which a profile adds.
     """
     if tolerance is None:
-        tolerance = TOLERANCE if law.size < MANY else TOLERANCE_OF_MANY
+        tolerance = TOLERANCE if law.size < MANY else VALLEY
     root_weights = np.sqrt(weights)
     last: dict[bytes, tuple] = {}
 
@@ -290,14 +309,16 @@ def descend(
             maxfev=EVALUATIONS if pull is None else PULLED,
             factor=FIRST_STEP,
         )
+    if pull is None and (law.size >= MANY or np.isfinite(delta)):
+        return _newton(law, z, y, weights, found, delta)
     return found, status != LIMIT
 
 
-def at_boundary(law: Law, z: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Which positive linear parameters (p,) add nothing that could be seen at any run."""
+def at_boundary(law: Law, z: np.ndarray, u: np.ndarray, share: float = FLOOR) -> np.ndarray:
+    """Which positive linear parameters (p,) add less than a ``share`` of the score at every run."""
     _, derivative = law.evaluate(u[None], z)
     term = (np.arange(law.size) < law.linear) & (not law.log_linear)
-    return term & (np.abs(derivative[0]).max(axis=1) < FLOOR)
+    return term & (np.abs(derivative[0]).max(axis=1) < share)
 
 
 def _root(residuals: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray]:
@@ -310,32 +331,48 @@ def _root(residuals: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray]:
     return np.sign(residuals) * root, np.where(far, delta / np.maximum(root, 1e-300), 1.0)
 
 
-def _polished(
+def second_order(
     law: Law, z: np.ndarray, y: np.ndarray, weights: np.ndarray, u: np.ndarray, delta: float
-) -> np.ndarray:
-    """Newton's steps on Huber's objective, whose root has too much curvature, while it falls."""
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """The objective at ``u`` with gradient (p,) and Hessian (p, p), of central differences."""
+    moves = DIFFERENCE * np.eye(len(u))
+    value, derivative = law.evaluate(np.concatenate([u[None], u + moves, u - moves]), z)
+    residuals = y - value[0]
+    slope = weights * np.clip(residuals, -delta, delta)
+    ups, downs = np.split(derivative[1:] @ slope, 2)
+    curvature = (ups - downs) / (2 * DIFFERENCE)
+    flat = derivative[0] * (weights * (np.abs(residuals) <= delta))
+    hessian = flat @ derivative[0].T - (curvature + curvature.T) / 2
+    return float((weights * loss(residuals, delta)).sum()), -derivative[0] @ slope, hessian
 
-    def at(u: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        value, derivative = law.evaluate(u[None], z)
-        residuals = y - value[0]
-        return float((weights * loss(residuals, delta)).sum()), residuals, derivative[0]
 
-    best, residuals, derivative = at(u)
-    for _ in range(POLISHES):
-        flat = weights * (np.abs(residuals) <= delta)
-        hessian = (derivative * flat) @ derivative.T
-        ridge = 1e-12 * max(np.trace(hessian), 1e-300) * np.eye(len(u))
-        gradient = derivative @ (weights * np.clip(residuals, -delta, delta))
-        step = np.linalg.solve(hessian + ridge, gradient)
-        for share in 0.5 ** np.arange(6):
-            with np.errstate(all="ignore"):
-                value, *rest = at(u + share * step)
-            if value < best:
-                break
-        else:
-            return u
-        u, best, residuals, derivative = u + share * step, value, *rest
-    return u
+def _newton(
+    law: Law, z: np.ndarray, y: np.ndarray, weights: np.ndarray, u: np.ndarray, delta: float
+) -> tuple[np.ndarray, bool]:
+    """Damped steps of Newton's, in absolute curvatures, until the objective falls no more."""
+    damping, enough = 1e-3, TOLERANCE if law.size < MANY else ENOUGH
+    with np.errstate(all="ignore"):  # of trial steps, which are then refused
+        best, gradient, hessian = second_order(law, z, y, weights, u, delta)
+        for _ in range(STEPS):
+            if not np.isfinite(hessian).all():
+                return u, False
+            curvature, axes = np.linalg.eigh(hessian)
+            curvature = np.maximum(np.abs(curvature), 1e-14 * np.abs(curvature).max() + 1e-300)
+            slope = axes.T @ gradient
+            for _ in range(12):
+                step = -axes @ (slope / (curvature + damping))
+                step *= min(1.0, LONGEST / max(np.linalg.norm(step), 1e-300))
+                residuals = y - law.evaluate((u + step)[None], z)[0][0]
+                if (value := float((weights * loss(residuals, delta)).sum())) < best:
+                    break
+                damping *= 8
+            else:
+                return u, True
+            u, damping = u + step, damping / 10
+            if best - value < enough * best:
+                return u, True
+            best, gradient, hessian = second_order(law, z, y, weights, u, delta)
+    return u, False
 
 
 def _medians(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:

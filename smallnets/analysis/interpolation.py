@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from scipy.interpolate import PchipInterpolator
-from scipy.optimize import isotonic_regression
+from scipy.optimize import brentq, isotonic_regression
+from scipy.special import stdtrit
 
 from smallnets.analysis.fit import Fit
 
@@ -74,16 +74,20 @@ def scatter(fits: Iterable[Fit]) -> Scatter:
 
 
 def interpolated(
-    a: Fit, b: Fit, errors: Scatter, *, score: float | None = None, level: float = 0.95
+    first: Interpolation | str,
+    second: Interpolation | str,
+    *,
+    score: float | None = None,
+    level: float = 0.95,
 ) -> Interpolated:
-    """m of the family of ``a`` against that of ``b`` at ``score``, or in the overlap's middle.
+    """m of the ``first`` family against the ``second`` at ``score``, or in the overlap's middle.
 
-    The fits give the runs, ``errors`` what their means err by; their laws are not used. It never
-    raises: what can't be said has its ``reason``.
+    It never raises: what can't be said has its ``reason``, that of a curve that isn't there too.
     """
     at = np.nan if score is None else score
     try:
-        first, second = (interpolation(fitted, errors) for fitted in (a, b))
+        if isinstance(first, str) or isinstance(second, str):
+            raise ValueError(first if isinstance(first, str) else second)
         low = max(curve.log_score[-1] for curve in (first, second))
         high = min(curve.log_score[0] for curve in (first, second))
         if not low < high:
@@ -127,16 +131,15 @@ def _means(fitted: Fit) -> tuple[np.ndarray, np.ndarray]:
     return log_size, np.array([np.median(y[fitted.place == i]) for i in range(fitted.sizes)])
 
 
-def interpolation(fitted: Fit, scatter: Scatter) -> Interpolation:
-    """The curve through the size means of a fit's runs, which err by ``scatter``.
+def interpolation(fitted: Fit, scatter: Scatter) -> Interpolation | str:
+    """The curve through the size means of a fit's runs, which err by ``scatter``, or why not.
 
-    Raises:
-        ValueError: if there are several variables or too few sizes.
+    The law of the fit is not used.
     """
     if len(fitted.x) != 1:
-        raise ValueError("interpolation is along one variable")
+        return "interpolation is along one variable"
     if not scatter.degrees or fitted.sizes < CUBIC:
-        raise ValueError(f"{fitted.sizes} sizes leave no scatter to judge by")
+        return f"{fitted.sizes} sizes leave no scatter to judge by"
     log_size, means = _means(fitted)
     weights = fitted.size_weights
     grid = np.linspace(log_size[0], log_size[-1], POINTS)
@@ -164,7 +167,7 @@ def _cost(curve: Interpolation, target: float) -> float:
 
 def _cost_interval(curve: Interpolation, target: float, level: float) -> tuple[float, float]:
     """All log sizes about the cost whose score can't be told from ``target`` (Fieller)."""
-    t = stats.t.ppf(0.5 + level / 2, curve.degrees)
+    t = stdtrit(curve.degrees, 0.5 + level / 2)
     margin = np.abs(curve.log_score - target) - t * curve.error
     middle = int(np.searchsorted(curve.log_size, _cost(curve, target)))
     ends = []
@@ -209,8 +212,5 @@ def _p_value(first: Interpolation, second: Interpolation, target: float, middle:
         return 1.0
     if short(1 - 1e-6) < 0:
         return 1e-6
-    low, high = 1e-6, 1 - 1e-6
-    while high - low > 1e-6:
-        level = (low + high) / 2
-        low, high = (level, high) if short(level) < 0 else (low, level)
-    return 1 - (low + high) / 2
+    found = brentq(short, 1e-6, 1 - 1e-6, xtol=1e-7)
+    return 1 - float(found)  # pyright: ignore[reportArgumentType]

@@ -16,12 +16,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import fdtri, stdtrit
 
-from smallnets.analysis.fit import Fit, at_boundary, descend, loss, threshold
+from smallnets.analysis.fit import (
+    LONGEST,
+    Fit,
+    at_boundary,
+    descend,
+    loss,
+    second_order,
+    threshold,
+)
+from smallnets.analysis.laws import TWO_AXES
 
 Quantity = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
+AT_ONCE, NEAR = 20, 1e-3  # steps straight to an end, and how near it they must come
+SEEN = 0.01  # the share of the score from which a term is more than a remainder
 REACH = 40.0  # how far a profile is followed, in working units, before it counts as open
 CLOSE = 0.02  # of one: from there a straight line gives where the excess crosses it
 PULL = 100.0  # by how much the pull on a held quantity is stiffer than the objective
@@ -133,34 +144,38 @@ def profile(fitted: Fit, quantity: Quantity, *, level: float = 0.95) -> tuple[fl
     strong the pull, the optimum has the lowest objective of all u with its quantity, and so lies on
     the profile.
     """
-    law, z, y, delta = fitted.law, fitted.z, np.log(fitted.score), threshold(fitted.delta)
-    degrees = fitted.sizes - law.size
-    allowed = 0.5 * stats.f.ppf(level, 1, degrees) * noise(fitted)
+    law, delta = fitted.law, threshold(fitted.delta)
+    z, y, weights = fitted.observed
+    allowed = 0.5 * fdtri(1, fitted.sizes - law.size, level) * noise(fitted)
     # A vanished term has no slope: it is lifted so that it may come back.
     term = (np.arange(law.size) < law.linear) & (not law.log_linear)
     origin = np.where(term, np.maximum(fitted.working, y.min() - 14), fitted.working)
     best = _objective(fitted, fitted.working)
     value, gradient = quantity(origin)
     _, derivative = law.evaluate(origin[None], z)
-    inner = fitted.curvature * (derivative[0] * fitted.weights) @ derivative[0].T
+    inner = fitted.curvature * (derivative[0] * weights) @ derivative[0].T
     inner += 1e-12 * np.trace(inner) * np.eye(law.size)
     spread = float(gradient @ np.linalg.solve(inner, gradient))
     if not (allowed > 0 and spread > 0):
         return value, value
-    stiffness = np.sqrt(PULL / spread)
     step = float(np.clip(np.sqrt(2 * allowed * spread), 1e-9, 5.0))
+    stiffness = np.sqrt(PULL * 2 * allowed) / step
 
     def reached(goal: float, guess: np.ndarray) -> tuple[np.ndarray, float, float]:
         def pull(u: np.ndarray) -> tuple[float, np.ndarray]:
             at, slope = quantity(u)
             return stiffness * (goal - at), -stiffness * slope
 
-        u, _ = descend(law, z, y, fitted.weights, guess, delta=delta, tolerance=1e-7, pull=pull)
+        u, _ = descend(law, z, y, weights, guess, delta=delta, tolerance=1e-7, pull=pull)
         excess = np.sqrt(max(_objective(fitted, u) - best, 0) / allowed)
         return u, quantity(u)[0], float(excess)
 
     ends = []
     for sign in (-1.0, 1.0):
+        end = _straight(fitted, quantity, origin, sign, best + allowed, allowed)
+        if end is not None:
+            ends.append(end)
+            continue
         inside, outside = (origin, value, 0.0), None
         length = step
         while outside is None and length <= REACH:
@@ -188,7 +203,7 @@ def band(fitted: Fit, x: np.ndarray, *, level: float = 0.95) -> Band:
     value, derivative = fitted.law.evaluate(fitted.working[None], z)
     variance = np.einsum("pn,pq,qn->n", derivative[0], covariance(fitted), derivative[0])
     degrees = fitted.sizes - fitted.law.size
-    t = stats.t.ppf(0.5 + level / 2, degrees) if degrees > 0 else np.inf
+    t = stdtrit(degrees, 0.5 + level / 2) if degrees > 0 else np.inf
     mean = t * np.sqrt(np.maximum(variance, 0))
     run = np.hypot(mean, t * run_spread(fitted))
     return Band(
@@ -236,7 +251,7 @@ def prediction(fitted: Fit, x: Sequence[float] | float, *, level: float = 0.95) 
 
     middle = log_score(fitted.working)[0]
     low, high = profile(fitted, log_score, level=level)
-    further = stats.t.ppf(0.5 + level / 2, fitted.sizes - law.size) * run_spread(fitted)
+    further = stdtrit(fitted.sizes - law.size, 0.5 + level / 2) * run_spread(fitted)
     return Prediction(
         x=at,
         score=float(np.exp(middle)),
@@ -249,8 +264,40 @@ def prediction(fitted: Fit, x: Sequence[float] | float, *, level: float = 0.95) 
 
 
 def _objective(fitted: Fit, u: np.ndarray) -> float:
-    residuals = np.log(fitted.score) - fitted.law.evaluate(u[None], fitted.z)[0][0]
-    return float((fitted.weights * loss(residuals, threshold(fitted.delta))).sum())
+    z, y, weights = fitted.observed
+    residuals = y - fitted.law.evaluate(u[None], z)[0][0]
+    return float((weights * loss(residuals, threshold(fitted.delta))).sum())
+
+
+def _straight(
+    fitted: Fit, quantity: Quantity, u: np.ndarray, sign: float, target: float, allowed: float
+) -> float | None:
+    """The farthest value of the quantity where the objective is ``target``, None if not found.
+
+    Each step goes to the farthest point of the quadratic models of objective and quantity
+    (sequential quadratic programming; Venzon & Moolgavkar 1988).
+    """
+    law, delta, z = fitted.law, threshold(fitted.delta), fitted.observed[0]
+    with np.errstate(all="ignore"):
+        for _ in range(AT_ONCE):
+            objective, slope, hessian = second_order(law, *fitted.observed, u, delta)
+            value, gradient = quantity(u)
+            if not np.isfinite(hessian).all():
+                return None
+            curvature, axes = np.linalg.eigh(hessian)
+            curvature = np.abs(curvature)
+            inverse = (axes / np.maximum(curvature, 1e-10 * curvature[-1])) @ axes.T
+            down, out = inverse @ slope, inverse @ gradient
+            room = max(2 * (target - objective) + slope @ down, 0.0)
+            step = sign * np.sqrt(room / (gradient @ out)) * out - down
+            aside = step @ hessian @ step
+            if abs(objective - target) < NEAR * allowed and aside < NEAR**2 * allowed:
+                # A vanished term has hardly a slope: is it for good, or would the end move with it?
+                outward = sign * gradient - (sign * gradient @ slope) / (slope @ slope) * slope
+                back = outward[at_boundary(law, z, u, SEEN)] > 0
+                return None if back.any() else value
+            u = u + step * min(1.0, LONGEST / np.linalg.norm(step))
+    return None
 
 
 def _combination(direction: np.ndarray, offset: float) -> Quantity:
@@ -270,3 +317,54 @@ def _crossing(reached: Callable, inside: tuple, outside: tuple) -> float:
         else:
             inside, shift_in, shift_out = found, found[2] - 1, (outside[2] - 1)
     return at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """The compute-optimal N ~ C^a and D ~ C^b, C being proportional to N D.
+
+    From E + A N^-alpha + B D^-beta, a = beta / (alpha + beta) and b = 1 - a (Hoffmann et al. 2022,
+    arXiv:2203.15556, equation 4). ``ratio`` is G in N = G (N D)^a, D = (N D)^b / G:
+    (alpha A / (beta B))^(1 / (alpha + beta)).
+    """
+
+    size: Interval
+    data: Interval
+    ratio: float
+
+
+def allocation(fitted: Fit, *, level: float = 0.95) -> Allocation:
+    """The optimal exponents of a fit of the law in parameters and data, with profile intervals.
+
+    Raises:
+        ValueError: if the fit is of another law, or has pinned exponents.
+    """
+    if fitted.law.name != TWO_AXES.name or {"alpha", "beta"} & dict(fitted.law.pins).keys():
+        raise ValueError(f"a budget is split by a fitted {TWO_AXES.formula}, not {fitted.law.name}")
+    places = [fitted.law.parameters.index(name) for name in ("alpha", "beta")]
+
+    def share(u: np.ndarray) -> tuple[float, np.ndarray]:
+        alpha, beta = u[places]
+        gradient = np.zeros(len(u))
+        gradient[places] = np.array([-beta, alpha]) / (alpha + beta) ** 2
+        return float(beta / (alpha + beta)), gradient
+
+    middle = share(fitted.working)[0]
+    low, high = profile(fitted, share, level=level) if fitted.identifiable else (-np.inf, np.inf)
+    method = "size means" if np.isfinite([low, high]).all() else NOT_IDENTIFIABLE
+    p = fitted.parameters
+    ratio = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / (p["alpha"] + p["beta"]))
+    return Allocation(
+        size=Interval(
+            parameter="a", estimate=middle, low=low, high=high, level=level, method=method
+        ),
+        data=Interval(
+            parameter="b",
+            estimate=1 - middle,
+            low=1 - high,
+            high=1 - low,
+            level=level,
+            method=method,
+        ),
+        ratio=float(ratio),
+    )

@@ -71,8 +71,11 @@ def _power_grid(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _asymptote(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     log_excess = u[:, 1:2] - u[:, 2:3] * z[0]
     log_score = np.logaddexp(u[:, :1], log_excess)
-    share = np.exp(log_excess - log_score)
-    return log_score, np.stack([1 - share, share, -share * z[0]], axis=1)
+    derivative = np.empty((len(u), 3, z.shape[1]))
+    share = np.exp(log_excess - log_score, out=derivative[:, 1])
+    np.subtract(1, share, out=derivative[:, 0])
+    np.multiply(share, -z[0], out=derivative[:, 2])
+    return log_score, derivative
 
 
 def _asymptote_grid(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,24 +117,25 @@ def _broken(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     log_excess = u[:, 1:2] - before * z[0] - change * width * soft
     log_score = np.logaddexp(u[:, :1], log_excess)
     share = np.exp(log_excess - log_score)
-    columns = [
-        1 - share,
-        share,
-        -share * z[0],
-        -share * width * soft,
-        share * change * step,
-        -share * change * width * (soft - inside * step),
-    ]
-    return log_score, np.stack(columns, axis=1)
+    derivative = np.empty((len(u), 6, z.shape[1]))
+    derivative[:, 0] = 1 - share
+    derivative[:, 1] = share
+    derivative[:, 2] = -share * z[0]
+    derivative[:, 3] = -share * width * soft
+    derivative[:, 4] = share * change * step
+    derivative[:, 5] = -share * change * width * (soft - inside * step)
+    return log_score, derivative
 
 
 def _broken_grid(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    places = np.quantile(z[0], np.linspace(0.1, 0.9, 9))
+    befores, widths = np.geomspace(0.02, 2, 12), np.array([0.1, 0.4])
     changes = np.concatenate([-np.geomspace(1.6, 0.05, 6), np.geomspace(0.05, 1.6, 6)])
-    shapes = np.array(list(product(np.geomspace(0.02, 2, 12), changes, places, np.log([0.1, 0.4]))))
-    before, change, place, width = (shapes[:, i, None] for i in range(4))
-    width = np.exp(width)
-    power = np.exp(-before * z[0] - change * width * np.logaddexp(0, (z[0] - place) / width))
+    places = np.quantile(z[0], np.linspace(0.1, 0.9, 9))
+    every = np.meshgrid(befores, changes, places, np.log(widths), indexing="ij")
+    shapes = np.stack(every, axis=-1).reshape(-1, len(every))
+    soft = widths[:, None] * np.logaddexp(0, (z[0] - places[:, None, None]) / widths[:, None])
+    turn = np.exp(-changes[:, None, None, None] * soft)
+    power = (np.exp(-befores[:, None] * z[0])[:, None, None, None] * turn).reshape(len(shapes), -1)
     return shapes, np.stack([np.ones_like(power), power], axis=1)
 
 

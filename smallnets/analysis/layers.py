@@ -10,7 +10,7 @@ import polars as pl
 from smallnets.analysis.intervals import band
 from smallnets.analysis.panels import Panel, axis, grey, layer, markers, scatter, span, whiskers
 from smallnets.analysis.study import Curve, Study, means
-from smallnets.analysis.words import label
+from smallnets.analysis.tables import label
 
 DOTS = 2000  # runs that are drawn one by one; of more the lowest and highest of each size are
 REACH = 2.5  # how far beyond the data, as a factor, a law is drawn (dashed)

@@ -124,7 +124,8 @@ def ticks(low: float, high: float, *, kind: str = "log") -> list[float]:
 
 def span(values: Iterable[float], *, pad: float = 0.06, kind: str = "log") -> tuple[float, float]:
     """The domain of an axis that holds ``values``, padded by a share of its length."""
-    usable = np.array([value for value in values if value is not None and np.isfinite(value)])
+    usable = np.asarray(pl.Series(values, dtype=pl.Float64, strict=False).drop_nulls())
+    usable = usable[np.isfinite(usable)]
     if kind == "log":
         usable = np.log(usable[usable > 0])
     low, high = (usable.min(), usable.max()) if len(usable) else (0.0, 1.0)

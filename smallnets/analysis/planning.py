@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from smallnets.analysis.compare import multiplier
 from smallnets.analysis.fit import Fit, fit, predict
 from smallnets.analysis.intervals import noise
-from smallnets.analysis.multiplier import multiplier
 from smallnets.analysis.study import Study
 
 SIZES = (5, 6, 8, 10, 12)

@@ -6,15 +6,39 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from smallnets.analysis.adequacy import LackOfFit, Shape, lack_of_fit, shape
-from smallnets.analysis.allocation import Allocation, allocation
-from smallnets.analysis.choose import Choice, Runs, Verdict, choose
-from smallnets.analysis.columns import Columns, prepared
-from smallnets.analysis.intervals import Interval, Prediction, intervals, prediction
+from smallnets.analysis.choose import (
+    Choice,
+    LackOfFit,
+    Runs,
+    Shape,
+    Verdict,
+    choose,
+    lack_of_fit,
+    shape,
+)
+from smallnets.analysis.intervals import (
+    Allocation,
+    Interval,
+    Prediction,
+    allocation,
+    intervals,
+    prediction,
+)
 from smallnets.analysis.laws import IN_SIZE, POWER, TWO_AXES, Law, pin
-from smallnets.analysis.runs import check, finished, grown, priced
-from smallnets.analysis.scores import above_chance, distance, noise_of_examples, refuse_rising
+from smallnets.analysis.runs import (
+    Columns,
+    above_chance,
+    check,
+    distance,
+    finished,
+    grown,
+    noise_of_examples,
+    prepared,
+    priced,
+    refuse_rising,
+)
 from smallnets.analysis.select import Selection, best_rate, swept
+from smallnets.analysis.table import some
 
 STEP = 0.3  # of the spacing of the sizes: a break that is narrower is a step
 
@@ -85,11 +109,12 @@ def analyse(
     held: int = 1,
     delta: float = float("inf"),
     level: float = 0.95,
+    notes: Sequence[str] = (),
 ) -> Study:
     """Select, check and fit: one curve of ``score`` over ``size`` for each family, all of one law.
 
     ``frame`` is a polars or pandas frame, a line a run; ``where`` a condition that runs fulfil (see
-    ``columns.prepared``).
+    ``runs.prepared``).
 
     The columns ``setting`` (by default those of a configuration that vary among runs of one family,
     size and seed) are chosen jointly for each (family, size) by the mean of ``validation`` over
@@ -110,7 +135,7 @@ def analyse(
 
     ``laws`` are those to choose from (none: no curve is fitted), ``pins`` parameters to hold,
     ``predict`` sizes at which the score is predicted, ``held`` how many of the largest sizes a fit
-    for the hold-out leaves out.
+    for the hold-out leaves out. ``notes`` are further ones that the report is to begin with.
 
     Raises:
         ValueError: in one line, if columns or values are missing, negative, infinite or
@@ -143,8 +168,8 @@ def analyse(
         if validation in table.columns:
             table, validation = distance(table, validation, perfect)
         columns = replace(columns, score=score)
-    table, notes = grown(table, columns, grow)
-    notes = [*given.notes, *notes]
+    table, merged = grown(table, columns, grow)
+    notes = [*notes, *given.notes, *merged]
     families = table[family].unique(maintain_order=True).to_list()
     selection, runs = None, table
     if not settings and laws:
@@ -218,19 +243,14 @@ def _selection_notes(selection: Selection, family: str, size: str) -> list[str]:
         ]
         notes.append(
             f"The best {name} is at the edge of its grid for {len(edge)} of "
-            f"{int(selection.sweep['chosen'].sum())} (family, size): {_some(where)}. "
+            f"{int(selection.sweep['chosen'].sum())} (family, size): {some(where)}. "
             "A better one may lie outside: widen the grid there."
         )
     if selection.failed:
         notes.append(
-            f"No {name} was chosen where each had a diverged run: {_some(selection.failed)}."
+            f"No {name} was chosen where each had a diverged run: {some(selection.failed)}."
         )
     return notes
-
-
-def _some(names: list[str] | tuple[str, ...], shown: int = 8) -> str:
-    rest = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _arrays(runs: pl.DataFrame, columns: Columns) -> Runs:

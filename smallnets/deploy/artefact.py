@@ -1,4 +1,4 @@
-"""An artefact: a folder with a run's model, its programs, a card, and what anyone needs to check it."""
+"""An artefact: a folder with a run's model, its programs, a card, and what a check needs."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from smallnets import models, rows
-from smallnets.deploy import card, environment, hybrid, litert, onnx, proof, stablehlo
+from smallnets.deploy import card, environment, hybrid, litert, onnx, proof, stablehlo, step, web
 from smallnets.deploy.form import form
 from smallnets.measure import machine
 from smallnets.models import Model
@@ -23,6 +24,7 @@ from smallnets.sweep.build import build, load
 from smallnets.tasks.data import Data, Split
 
 ROUTES = ("stablehlo", "onnx", "litert")
+PAGE = "web"  # besides: the ONNX file in a browser
 SAMPLES = 8  # real inputs that are kept with their logits
 LEAST_INTEGER = 0.9  # share of the products with weights that int8 or int4 means
 SENT_ON = 0.2  # share of answers that a hybrid sends on, by the threshold of the card
@@ -47,8 +49,11 @@ class Wanted:
 
     def __post_init__(self):
         for route in self.to:
-            if route not in ROUTES:
-                raise ValueError(f"routes are {', '.join(ROUTES)}, but --to names {route!r}")
+            if route not in (*ROUTES, PAGE):
+                names = ", ".join((*ROUTES, PAGE))
+                raise ValueError(f"routes are {names}, but --to names {route!r}: choose of them")
+        if PAGE in self.to and "onnx" not in self.to:
+            raise ValueError("web runs the ONNX file in a page, but --to names no onnx: add it")
         if not self.to:
             raise ValueError(f"--to names no route: give one or more of {','.join(ROUTES)}")
         if self.int8 and not {"onnx", "litert"} & {*self.to}:
@@ -63,15 +68,15 @@ def export(
     """Write the artefact of a run's kept model into a new folder; return its card.
 
     Every program is read back and compared with the model before the folder is there. Raises
-    ValueError, one line, where there is no model, the folder is there, a route's environment is not,
-    a program does not answer as the model does, or a rounding leaves most products as they were.
+    ValueError, one line, where there is no model, the folder is there, a route's environment is
+    not, a program does not answer as the model does, or a rounding leaves most products be.
     """
     run, out = Path(run), Path(out)
     if out.exists():
         raise ValueError(f"{out} is there already: name a new folder, or remove it")
     model, row, data = described(run, allow)
     for route in wanted.to:
-        environment.interpreter(route)
+        web.runtime() if route == PAGE else environment.interpreter(route)
     found = proof.examples(model, data, wanted.examples)
     with _new_folder(out) as draft:
         shutil.copyfile(_file(run), draft / models.NAME)
@@ -81,14 +86,20 @@ def export(
         said = _about(model, row, data, found, wanted)
         for name, make in programs(model, draft, said["input"], wanted, allow).items():
             entry = make() or {}
-            entry["batch"] = 1 if name.endswith(".tflite") else "any"
-            entry |= proof.measured(draft / name, model, found, rounds=wanted.rounds)
+            if name.startswith("step."):
+                inputs, rounds = found.inputs, wanted.rounds
+                entry |= step.measured(draft / name, model, inputs, rounds=rounds)
+            else:
+                entry["batch"] = 1 if name.endswith(".tflite") else "any"
+                entry |= proof.measured(draft / name, model, found, rounds=wanted.rounds)
             if "products" not in entry:
                 proof.require_parity(name, entry, model)
             said["files"][name] = entry
         if not allow:
             own = proof.measured(draft / models.NAME, model, found, rounds=wanted.rounds)
             said["files"][models.NAME] = own
+        if PAGE in wanted.to:
+            web.write(draft)
         card.write(said, draft)
     return said
 
@@ -113,40 +124,58 @@ def task(config: dict[str, Any], where: Path, allow: tuple[str, ...]) -> Data:
 def programs(
     model: Model, folder: Path, signature: dict[str, Any], wanted: Wanted, allow: tuple[str, ...]
 ) -> dict[str, Callable[[], dict[str, Any] | None]]:
-    """What writes each file into a folder, by its name, in the order in which it must be done."""
+    """What writes each file into a folder, by its name, in the order in which it must be done.
+
+    Of a decoder of text there is its cached step too, ``step`` beside ``model``.
+    """
     written = form(model)
     found: dict[str, Callable[[], dict[str, Any] | None]] = {}
+    until = (date.today() + timedelta(days=30 * stablehlo.MONTHS)).isoformat()
 
-    def rounded(
-        name: str, quantize: Callable[..., dict[str, int]], source: str, **bits: int
-    ) -> None:
+    def rounded(name: str, quantize: Callable[[Path, Path], dict[str, int]], source: str) -> None:
         def make() -> dict[str, Any]:
-            counted = quantize(folder / source, folder / name, **bits)
+            counted = quantize(folder / source, folder / name)
             require_integer(name, counted, wanted.partial)
             return {"products": counted}
 
         found[name] = make
 
-    if "stablehlo" in wanted.to:
-        expiry = (date.today() + timedelta(days=30 * stablehlo.MONTHS)).isoformat()
+    def add(stem: str) -> None:
+        whole = stem == "model"
 
         def make_stablehlo() -> dict[str, Any]:
-            stablehlo.write(written, signature, folder / "model.stablehlo")
-            return {"platforms": list(stablehlo.PLATFORMS), "read_until": expiry}
+            path = folder / f"{stem}.stablehlo"
+            if whole:
+                stablehlo.write(written, signature, path)
+            else:
+                step.write(model, path)
+            return {"platforms": list(stablehlo.PLATFORMS), "read_until": until}
 
-        found["model.stablehlo"] = make_stablehlo
-    if "onnx" in wanted.to:
-        job = {"model": str((folder / models.NAME).absolute()), "input": signature}
-        job["out"] = str((folder / "model.onnx").absolute())
-        found["model.onnx"] = lambda: onnx.convert([job], allow)
-        if wanted.int8:
-            rounded("model.int8.onnx", onnx.quantize, "model.onnx")
-    if "litert" in wanted.to:
-        found["model.tflite"] = lambda: litert.convert(
-            stablehlo.exported(written, signature, 1).mlir_module(), folder / "model.tflite"
-        )
-        for bits in [8] * wanted.int8 + [4] * wanted.int4:
-            rounded(f"model.int{bits}.tflite", litert.quantize, "model.tflite", bits=bits)
+        def make_onnx() -> None:
+            paths = {"model": folder / models.NAME, "out": folder / f"{stem}.onnx"}
+            job: dict[str, Any] = {name: str(path.absolute()) for name, path in paths.items()}
+            onnx.convert([{**job, "input": signature if whole else None}], allow)
+
+        def make_litert() -> None:
+            program = stablehlo.exported(written, signature, 1) if whole else step.exported(model)
+            names = {} if whole else {"inputs": step.STEP_INPUTS, "outputs": step.STEP_OUTPUTS}
+            litert.convert(program.mlir_module(), folder / f"{stem}.tflite", **names)
+
+        if "stablehlo" in wanted.to:
+            found[f"{stem}.stablehlo"] = make_stablehlo
+        if "onnx" in wanted.to:
+            found[f"{stem}.onnx"] = make_onnx
+            if wanted.int8:
+                rounded(f"{stem}.int8.onnx", onnx.quantize, f"{stem}.onnx")
+        if "litert" in wanted.to:
+            found[f"{stem}.tflite"] = make_litert
+            for bits in [8] * wanted.int8 + [4] * wanted.int4:
+                quantize = partial(litert.quantize, bits=bits)
+                rounded(f"{stem}.int{bits}.tflite", quantize, f"{stem}.tflite")
+
+    add("model")
+    if model.inputs.window and getattr(model.network, "causal", False):
+        add("step")
     return found
 
 
@@ -217,7 +246,7 @@ def _file(run: Path) -> Path:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A draft beside ``out``, renamed onto it at the end; nothing is left where the block raises."""
+    """A draft beside ``out``, renamed onto it at the end; where the block raises, it is gone."""
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:

@@ -1,4 +1,4 @@
-"""The card of an artefact, ``card.json``: what it is, what it was measured to be, and every file's hash.
+"""The card of an artefact, ``card.json``: what it is, was measured to be, and each file's hash.
 
 The card has a hash too, of itself with that hash's digits as zeros, so that a flipped byte in any
 file of the folder is found, and named.
@@ -60,7 +60,7 @@ def read(folder: str | Path) -> dict[str, Any]:
             raise ValueError(f"{folder / name} is on the card but not there: take a whole copy")
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != entry["sha256"]:
             raise ValueError(
-                f"{folder / name} is damaged, its contents and the card's SHA-256 differ: take a copy"
+                f"{folder / name} is damaged, it and the card's SHA-256 differ: take a copy"
             )
     if unknown := sorted(there - set(card["files"])):
         raise ValueError(f"{folder / unknown[0]} is not on the card: take it out of the folder")

@@ -1,4 +1,4 @@
-"""Whether a folder is still the artefact that its card describes: hashes, then parity, then score."""
+"""Whether a folder is the artefact that its card describes: hashes, then parity, then score."""
 
 import math
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from smallnets import models
-from smallnets.deploy import artefact, card, proof
+from smallnets.deploy import artefact, card, proof, step
 from smallnets.deploy.runtime import SUFFIXES
 
 SCORE = {False: 1e-3, True: 1e-2}  # what a score may move by on another processor: float, rounded
@@ -45,9 +45,25 @@ def check(folder: str | Path, *, allow: tuple[str, ...] = ()) -> list[str]:
             continue
         if found is None:
             found = proof.Examples(inputs, np.zeros(len(inputs), np.int32), logits, None)
+        if name.startswith("step."):
+            lines.append(_step(folder / name, entry, model, inputs))
+            continue
         now = proof.measured(folder / name, model, found, rounds=0)
         lines.append(_compared(folder / name, entry, now, model, scored))
     return lines
+
+
+def _step(path: Path, entry: dict, model: models.Model, inputs: np.ndarray) -> str:
+    now = step.measured(path, model, inputs, rounds=0)
+    if "products" not in entry:
+        proof.require_parity(str(path), now, model)
+    if now["same_tokens"] != entry["same_tokens"]:
+        raise ValueError(
+            f"{path}: {now['same_tokens']:.0%} of its tokens are those of our own decoding, on the "
+            f"card {entry['same_tokens']:.0%}: its runtime here answers otherwise"
+        )
+    share = f"{now['same_tokens']:.0%} of its tokens are the model's own"
+    return f"{path.name}: within {now['parity']['1']:.1g} of the model; {share}"
 
 
 def _compared(path: Path, entry: dict, now: dict, model: models.Model, scored: bool) -> str:

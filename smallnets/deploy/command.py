@@ -11,7 +11,7 @@ def main(arguments: list[str]) -> None:
     """Prints a line for each file; what is wrong raises ValueError, which the command prints."""
     parser = argparse.ArgumentParser("smallnets export", description=__doc__)
     parser.add_argument("run", nargs="?", help="the folder of a run that kept its model")
-    parser.add_argument("--to", default=",".join(ROUTES), help=f"routes, of {','.join(ROUTES)}")
+    parser.add_argument("--to", default=",".join(ROUTES), help=f"of {','.join(ROUTES)},web")
     parser.add_argument("--out", help="the folder to write, which must not be there")
     parser.add_argument("--int8", action="store_true", help="files of 8-bit weights too")
     parser.add_argument("--int4", action="store_true", help="of litert a file of 4-bit weights too")
@@ -47,7 +47,9 @@ def _line(name: str, entry: dict) -> str:
     line = f"{name:18}{entry['bytes']:>12,} bytes"
     if "parity" not in entry:
         return line
-    scores = ", ".join(f"{k} {v:.4f}" for k, v in entry["scores"]["1"].items())
+    scores = ", ".join(f"{k} {v:.4f}" for k, v in entry.get("scores", {}).get("1", {}).items())
+    if "same_tokens" in entry:
+        scores = f"{entry['same_tokens']:.0%} of its tokens are the model's own"
     line += f"  within {max(entry['parity'].values()):.1g} of the model; {scores}"
     if "products" in entry:
         counted = entry["products"]

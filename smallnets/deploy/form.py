@@ -20,8 +20,9 @@ def form(model: Any) -> Any:
     written = model.unrolled() if hasattr(model, "unrolled") else model
     if hasattr(getattr(written, "router", None), "score") and not hasattr(written.router, "gates"):
         raise ValueError(
-            f"a router is exported by its weights of all experts, but {type(written.router).__name__}"
-            " has no method gates(x[..., T, d]) -> [..., T, experts]: add one"
+            "a router is exported by its weights of all experts, but "
+            f"{type(written.router).__name__} has no method gates: add one, x[..., T, d] -> "
+            "[..., T, experts]"
         )
 
     def rule(node: Any) -> Any:

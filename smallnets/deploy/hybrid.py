@@ -57,7 +57,9 @@ class Behind:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
         body = x.astype(x.dtype.newbyteorder("<")).tobytes()
         try:
-            connection.request("POST", "/answer", body, {"Content-Type": "application/octet-stream"})
+            connection.request(
+                "POST", "/answer", body, {"Content-Type": "application/octet-stream"}
+            )
             reply = connection.getresponse()
             said = reply.read()
         except (OSError, http.client.HTTPException) as error:

@@ -4,6 +4,9 @@
 are rounded by ai-edge-quantizer, and products take integers.
 """
 
+# What is imported below is in the environment of a route, not in ours.
+# pyright: reportMissingImports=false
+
 import json
 import sys
 import tempfile

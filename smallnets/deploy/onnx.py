@@ -5,6 +5,9 @@ mended there: products become MatMul, which is what the quantiser looks for (onn
 arrays that stand in the graph several times, as a shared block's do, are kept once.
 """
 
+# What is imported below is in the environment of a route, not in ours.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 import json
 import logging
 import re
@@ -96,13 +99,16 @@ def _einsum_to_matmul(node: Any) -> None:
         return
     if stack and len(rows) != len(stack) + 1:
         return
-    x, weights = node.inputs
-    producer = weights.producer()
-    while producer is not None and producer.op_type in ("Reshape", "Unsqueeze"):
-        weights = producer.inputs[0]  # an axis of length 1 in front, for the ellipsis
-        producer = weights.producer()
-    if len(weights.shape) != len(right):
+    weights = node.inputs[1]
+    while (producer := weights.producer()) and producer.op_type in ("Expand", "Unsqueeze"):
+        weights = producer.inputs[0]  # axes in front, for the ellipsis
+    array = _folded(weights)
+    if array is None or array.ndim != len(right):
         return
+    if not weights.is_initializer():
+        weights = ir.Value(name=f"{weights.name}_folded", const_value=ir.tensor(array))
+        weights.shape, weights.dtype = ir.Shape(array.shape), ir.DataType.FLOAT
+        node.graph.register_initializer(weights)
     if turned:
         order = [*range(len(stack)), len(stack) + 1, len(stack)]
         transpose = ir.Node("", "Transpose", [weights], attributes=[ir.AttrInt64s("perm", order)])
@@ -111,6 +117,21 @@ def _einsum_to_matmul(node: Any) -> None:
     node.op_type = "MatMul"
     node.attributes.pop("equation")
     node.replace_input_with(1, weights)
+
+
+def _folded(value: Any) -> Any:
+    """The array of a value that is known before the program runs, as numpy; None of any other."""
+    if value.const_value is not None:
+        return value.const_value.numpy()
+    node = value.producer()
+    if node is None or node.op_type not in ("Reshape", "Transpose"):
+        return None
+    arrays = [_folded(each) for each in node.inputs]
+    if any(each is None for each in arrays):
+        return None
+    if node.op_type == "Reshape":
+        return arrays[0].reshape([int(size) for size in arrays[1]])
+    return arrays[0].transpose(list(node.attributes["perm"].value))
 
 
 def _write_int8(source: Path, out: Path) -> None:

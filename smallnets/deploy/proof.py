@@ -1,4 +1,4 @@
-"""What an artefact's programs are measured to be: read back, in a process of their runtime alone."""
+"""What an artefact's programs are measured to be, in a process of their runtime alone."""
 
 import json
 import tempfile
@@ -35,7 +35,9 @@ class Examples:
         """The loss and the other scores of answers in the model's units, as a row has them."""
         found, answers, labels = {}, jnp.asarray(logits), jnp.asarray(self.labels)
         if model.targets is not None:  # scores turn both into units themselves
-            mean, scale = (np.asarray(each[...]) for each in (model.targets.mean, model.targets.scale))
+            mean, scale = (
+                np.asarray(each[...]) for each in (model.targets.mean, model.targets.scale)
+            )
             answers = jnp.asarray((logits - mean) / scale)
         if logits.ndim == 3 and self.labels.ndim == 2:  # of text, the labels that are given
             given = self.labels >= 0
@@ -67,9 +69,7 @@ def alone(model: Model, inputs: np.ndarray) -> np.ndarray:
     return np.asarray(one_by_one(model, inputs))
 
 
-def measured(
-    program: Path, model: Model, found: Examples, *, rounds: int
-) -> dict[str, Any]:
+def measured(program: Path, model: Model, found: Examples, *, rounds: int) -> dict[str, Any]:
     """A program's parity, scores, latency and energy, as they stand on a card.
 
     ``parity`` is the largest difference of a logit from the model's own answer to the example
@@ -96,8 +96,12 @@ def measured(
             entry["scores"][batch] = found.scores(model, logits)
     if rounds:
         entry["seconds"] = {"first_answer": clock["first_answer"], "threads": 1}
-        entry["seconds"] |= {b: {k: t[k] for k in ("lowest", "median")} for b, t in clock["seconds"].items()}
-        entry["joules"] = {b: t["cpu"] * BUSY_CORE.middle_watts for b, t in clock["seconds"].items()}
+        entry["seconds"] |= {
+            b: {k: t[k] for k in ("lowest", "median")} for b, t in clock["seconds"].items()
+        }
+        entry["joules"] = {
+            b: t["cpu"] * BUSY_CORE.middle_watts for b, t in clock["seconds"].items()
+        }
         entry["joules_source"] = "model: CPU-seconds x 1.9 W (0.45 to 4 W); ratios hold better"
     return entry
 

@@ -1,8 +1,12 @@
 """A program of an artefact, loaded by its runtime, called and timed: numpy and that runtime alone.
 
 :func:`main` runs in a route's environment: ``PROGRAM INPUTS.npy ANSWERS.npz BATCHES ROUNDS``. It
-writes the answers at each batch size, and with ``--step`` those of a decoder's cached step, and the clock's numbers as JSON on standard output.
+writes the answers at each batch size, and the clock's numbers as JSON on standard output. With
+``--step`` it walks a decoder's cached step over tokens instead.
 """
+
+# What is imported below is in the environment of a route, not in ours.
+# pyright: reportMissingImports=false
 
 import json
 import sys
@@ -167,7 +171,8 @@ def main(arguments: list[str]) -> None:
     program = load(path)
     program(x[:1])
     said: dict[str, Any] = {"first_answer": time.perf_counter() - start, "seconds": {}}
-    np.savez(out, **{str(batch): answers(program, x, batch) for batch in batches})
+    found: dict[str, Any] = {str(batch): answers(program, x, batch) for batch in batches}
+    np.savez(out, **found)
     for batch in batches if rounds else ():
         if batch <= len(x):
             said["seconds"][batch] = timing(program, x[:batch], rounds)

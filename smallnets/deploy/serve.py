@@ -12,6 +12,7 @@ behind something that knows of users and encryption.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import socket
@@ -34,7 +35,7 @@ CONNECTIONS = 64  # at once
 RAW = "application/octet-stream"
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A status and the line that says why."""
 
     def __init__(self, status: int, why: str):
@@ -105,10 +106,8 @@ class Server(ThreadingHTTPServer):
             time.sleep(min(1.0, self.seconds / 4))
             for connection, deadline in list(self.deadlines.items()):
                 if time.monotonic() > deadline:
-                    try:
+                    with contextlib.suppress(OSError):
                         connection.shutdown(socket.SHUT_RDWR)
-                    except OSError:
-                        pass
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -131,12 +130,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         try:
             if self.path != "/answer":
-                raise Refused(404, "inputs are posted to /answer")
+                raise RefusedError(404, "inputs are posted to /answer")
             body = self._body()
             raw = self.headers.get_content_type() == RAW
             x = from_raw(body, self.server.card) if raw else from_json(body, self.server.card)
             y = self.server.answer(x)
-        except Refused as error:
+        except RefusedError as error:
             self._refuse(error.status, str(error))
             return
         except ConnectionError as error:
@@ -150,12 +149,12 @@ class Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()) or "Transfer-Encoding" in self.headers:
-            raise Refused(411, "a body needs its Content-Length, and no Transfer-Encoding")
+            raise RefusedError(411, "a body needs its Content-Length, and no Transfer-Encoding")
         if len(length) > 12 or int(length) > self.server.largest:
-            raise Refused(413, f"a body has up to {self.server.largest} bytes")
+            raise RefusedError(413, f"a body has up to {self.server.largest} bytes")
         body = self.rfile.read(int(length))
         if len(body) < int(length):
-            raise Refused(400, "the body is shorter than its Content-Length")
+            raise RefusedError(400, "the body is shorter than its Content-Length")
         return body
 
     def _refuse(self, status: int, why: str) -> None:
@@ -180,7 +179,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def from_json(body: bytes, card: dict[str, Any]) -> np.ndarray:
-    """x[n, ...] of ``{"inputs": [...]}``; raises Refused for anything else."""
+    """x[n, ...] of ``{"inputs": [...]}``; raises RefusedError for anything else."""
     shape, dtype = card["input"]["shape"], card["input"]["dtype"]
     wanted = f'{{"inputs": [...]}} of {dtype} [n, {", ".join(map(str, shape))}]'
     try:
@@ -192,7 +191,7 @@ def from_json(body: bytes, card: dict[str, Any]) -> np.ndarray:
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         right, converted = False, np.zeros(0)
     if not right:
-        raise Refused(400, f"the body must be {wanted}, finite and within its type")
+        raise RefusedError(400, f"the body must be {wanted}, finite and within its type")
     return converted
 
 
@@ -201,14 +200,14 @@ def _same(x: np.ndarray, converted: np.ndarray) -> bool:
 
 
 def from_raw(body: bytes, card: dict[str, Any]) -> np.ndarray:
-    """x[n, ...] of its bytes; raises Refused where they are no whole number of finite examples."""
+    """x[n, ...] of its bytes; raises RefusedError for other than whole, finite examples."""
     shape, dtype = card["input"]["shape"], np.dtype(card["input"]["dtype"]).newbyteorder("<")
     size = math.prod(shape) * dtype.itemsize
     if not body or len(body) % size:
-        raise Refused(400, f"a raw body has {size} bytes an example, {dtype.name} {shape}")
+        raise RefusedError(400, f"a raw body has {size} bytes an example, {dtype.name} {shape}")
     x = np.frombuffer(body, dtype).reshape(-1, *shape).astype(dtype.newbyteorder("="))
     if not np.isfinite(x).all():
-        raise Refused(400, "inputs must be finite")
+        raise RefusedError(400, "inputs must be finite")
     return x
 
 

@@ -19,7 +19,7 @@ MONTHS = 6  # for which JAX promises to read what it wrote
 
 
 def shape_of(signature: dict[str, Any], batch: int | str) -> jax.ShapeDtypeStruct:
-    """The input of a card, ``{"shape": [...], "dtype": ...}``, for a batch; any, if it is a name."""
+    """The input of a card, ``{"shape": ..., "dtype": ...}``, for a batch; any, if it is a name."""
     (size,) = jax_export.symbolic_shape(batch) if isinstance(batch, str) else (batch,)
     return jax.ShapeDtypeStruct((size, *signature["shape"]), signature["dtype"])
 

@@ -128,9 +128,9 @@ class Mixture(nnx.Module):
 class AllExperts(nnx.Module):
     """A mixture written out: y = sum over all experts of g_i expert_i(x), g_i mostly 0.
 
-    What a :class:`Mixture` becomes for a program that is exported: nothing is dispatched, so that no
-    size depends on the batch, and an example's answer is the same beside any others. Where experts
-    choose, they do so within each example, as in a call of it alone.
+    What a :class:`Mixture` becomes for a program that is exported: nothing is dispatched, so that
+    no size depends on the batch, and an example's answer is the same beside any others. Where
+    experts choose, they do so within each example, as in a call of it alone.
 
     Shapes: x[n, ..., d_in] -> y[n, ..., d_out], n examples.
     FLOPs: (experts + shared) * expert + 2 * d_in * experts, for each token

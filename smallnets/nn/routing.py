@@ -276,6 +276,8 @@ class ExpertChoice(nnx.Module):
         """
         probabilities = jax.nn.softmax(self.score(x))
         tokens, experts = probabilities.shape[-2:]
-        wanting = jnp.swapaxes(probabilities, -1, -2)
-        weights, chosen = jax.lax.top_k(wanting, math.ceil(tokens * self.top_k / experts))
+        count = math.ceil(tokens * self.top_k / experts)
+        if count == tokens:
+            return probabilities
+        weights, chosen = jax.lax.top_k(jnp.swapaxes(probabilities, -1, -2), count)
         return jnp.swapaxes(gates(weights, chosen, tokens), -1, -2)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import read
-from smallnets.analysis.words import label
+from smallnets.analysis.tables import label
 from smallnets.paper import QUERIES, checklist, frozen, queries, statements
 from smallnets.paper.sources import gather
 

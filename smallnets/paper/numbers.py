@@ -90,11 +90,12 @@ def provenance(values: list[Value]) -> str:
         rf"{escaped(each.text)} & {breakable(_sql(each.number))} & {_rows(each)} \\"
         for each in values
     ]
-    head = r"number & value & query & runs, commit \\ \midrule \endhead"
+    head = r"number & value & query & runs, commit \\ \midrule"
     return (
         f"{HEADER}\\begingroup\\footnotesize\\raggedright\n"
         rf"\begin{{longtable}}{{@{{}}{COLUMNS}@{{}}}}"
-        f"\n\\caption{{{CAPTION}}}\n\\label{{tab:provenance}}\\\\\n{head}\n"
+        f"\n\\caption{{{CAPTION}}}\n\\label{{tab:provenance}}\\\\\n"
+        f"{head} \\endfirsthead\n{head} \\endhead\n"
         + "\n".join(lines)
         + "\n\\end{longtable}\n\\endgroup\n"
     )

@@ -73,6 +73,6 @@ def _points(sources: Sources, figure: Figure) -> pl.DataFrame:
             f"figure {figure.name} is a picture of an analysis, or has from, x and y of a query"
         )
     select = f"{figure.panel} AS panel, {figure.family} AS family, {figure.x} AS x, {figure.y} AS y"
-    found = sources.answer(figure, select).sort("panel", "family", "x")
+    found = sources.answer(figure, select).sort("panel", "family", "x")  # numbers as numbers
     text = [pl.col(name).cast(pl.String).fill_null("") for name in ("panel", "family")]
     return found.with_columns(*text, pl.col("x", "y").cast(pl.Float64))

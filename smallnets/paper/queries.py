@@ -12,8 +12,9 @@ Each ``[number.NAME]``, ``[table.NAME]`` and ``[figure.NAME]`` is a query in SQL
     text = "{times_fewer:.2g} ({low:.2g} to {high:.2g})"    # Python's formats, in plain characters
 
 Tables to ask are ``STUDY.rows``, ``ledger`` and, of an analysis, ``NAME.runs`` (those that its
-curves rest on) and what ``analysis.json`` holds: ``families``, ``curves``, ``laws``,
-``comparisons``, ``multipliers``, ``budgets``, ``pareto``, ``notes`` and ``answer``, sentences.
+curves rest on), ``NAME.chosen`` (the settings that were chosen) and what ``analysis.json`` holds:
+``families``, ``curves``, ``laws``, ``comparisons``, ``multipliers``, ``budgets``, ``pareto``,
+``notes`` and ``answer``, its sentences.
 """
 
 import re

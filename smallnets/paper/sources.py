@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from smallnets.analysis import record
-from smallnets.analysis.claims import Claims, claims
+from smallnets.analysis import report
+from smallnets.analysis.compare import Claims, claims
 from smallnets.analysis.study import Study, analyse
 from smallnets.analysis.table import digest, read
 from smallnets.paper import frozen
@@ -130,7 +130,7 @@ def _analysed(name: str, options: dict[str, Any], frames: dict, inputs: dict) ->
         raise ValueError(f"[analysis.{name}]: {error}") from None
     except ValueError as error:
         raise ValueError(f"[analysis.{name}]: {error}") from None
-    as_json = record.as_dict(study, compared, source=inputs[rows])
+    as_json = report.as_dict(study, compared, source=inputs[rows])
     return Analysis(name=name, rows=rows, study=study, compared=compared, record=as_json)
 
 
@@ -164,11 +164,14 @@ def _tables(found: Analysis) -> dict[str, pl.DataFrame]:
     ]
     plain = {"families": families, "comparisons": comparisons, "budgets": budgets}
     plain |= {"notes": notes, "answer": answers}
+    selection = found.study.selection
+    chosen = {} if selection is None else {"chosen": selection.sweep.filter("chosen")}
     return {
         "runs": found.study.runs,
-        "curves": record.curves(found.study),
-        "laws": record.laws(found.study),
-        "multipliers": record.multipliers(found.compared),
+        **chosen,
+        "curves": report.curves(found.study),
+        "laws": report.laws(found.study),
+        "multipliers": report.multipliers(found.compared),
         "pareto": found.compared.points,
         **{name: pl.DataFrame(lines, infer_schema_length=None) for name, lines in plain.items()},
     }

@@ -4,6 +4,7 @@ Only what the command itself needs is here, so that its help loads nothing heavy
 """
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,12 @@ from omegaconf import OmegaConf
 
 _HERE = Path(__file__).parents[1]
 CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
+
+
+# Hydra 1.3 is told whose behaviour is meant; 1.4 has only one, and warns of being told.
+VERSION_BASE: dict[str, Any] = (
+    {"version_base": "1.3"} if version("hydra-core").startswith("1.3") else {}
+)
 
 
 class FailedRunsError(Exception):
@@ -34,7 +41,10 @@ def data_name(task: str, source: str | None) -> str:
     return task if name.replace("-", "_") == task else f"{task}-{name}"
 
 
-OmegaConf.register_new_resolver("smallnets.data_name", data_name, replace=True)
+# OmegaConf 2.4 calls it otherwise, by the name of another function of 2.3.
+_OMEGACONF: Any = OmegaConf
+_register = _OMEGACONF.register_new_resolver if VERSION_BASE else _OMEGACONF.register_resolver
+_register("smallnets.data_name", data_name, replace=True)
 
 
 def with_hint(said: str) -> str:

@@ -11,6 +11,7 @@ from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
+import hydra.utils
 import jax
 import numpy as np
 from hydra.utils import instantiate
@@ -22,6 +23,12 @@ from smallnets.tasks.data import Data
 from smallnets.traced import annotations, public_name
 from smallnets.training.trainer import Trainer
 
+# Hydra 1.4 wants to know what a config may call; allowed.py has looked, more strictly, and before.
+CHECKED: dict[str, Any] = (
+    {"_execution_whitelist_": hydra.utils.UNSAFE_DISABLE_EXECUTION_CHECKS}
+    if hasattr(hydra.utils, "UNSAFE_DISABLE_EXECUTION_CHECKS")
+    else {}
+)
 LARGEST = 2**31 - 1  # of whole numbers: counts and sizes have 32 bits in a program
 LISTS = (list, Sequence)
 ARRAYS = (jax.Array, np.ndarray, np.number, np.bool_, complex)  # a config has a number for each
@@ -48,7 +55,7 @@ def build(config: dict[str, Any]) -> partial[Trainer]:
             raise ValueError(f"{key} must be given: add {key}=... to the command")
         _check_partials(config)
         check_targets(config, config.get("allow", ()))
-        tree = instantiate(plain, _convert_="all")
+        tree = instantiate(plain, _convert_="all", **CHECKED)
         for path, node in _partials(tree):
             _check_keywords(path, node)
             _check_values(path, node)

@@ -23,10 +23,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobRuntime, setup_globals
-from hydra.version import VersionBase, setbase
+from hydra.version import _UNSPECIFIED_, VersionBase, setbase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from smallnets.rows import Row
+from smallnets.sweep import VERSION_BASE
 from smallnets.sweep.build import build
 from smallnets.traced import Fraction, Share, declared
 
@@ -243,7 +244,7 @@ def isolated_hydra() -> Iterator[None]:
         Singleton._instances.pop(kind, None)
     try:
         JobRuntime.instance().set("name", "smallnets")
-        setbase("1.3")
+        setbase(VERSION_BASE.get("version_base", _UNSPECIFIED_))
         yield
     finally:
         Singleton._instances.clear()

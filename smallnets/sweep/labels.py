@@ -20,6 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from smallnets.allowed import check_targets
+from smallnets.sweep.build import CHECKED
 from smallnets.sweep.jobs import Job, resolve
 from smallnets.traced import calls, public_name
 from smallnets.training.trainer import Trainer
@@ -99,7 +100,7 @@ class Labels:
                 OmegaConf.update(resolved, key, None)
             plain: Any = OmegaConf.to_container(resolved)
             check_targets(plain, plain["allow"])
-            self._composed[choices] = instantiate(resolved, _convert_="all")
+            self._composed[choices] = instantiate(resolved, _convert_="all", **CHECKED)
         return self._composed[choices]
 
 

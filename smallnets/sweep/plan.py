@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from smallnets.measure.budget import Network, solve
 from smallnets.measure.costs import counted_costs
 from smallnets.measure.search import Sizes
-from smallnets.sweep import CONF, forget_an_empty_cache
+from smallnets.sweep import CONF, VERSION_BASE, forget_an_empty_cache
 from smallnets.sweep.build import build, check, load, one_line
 from smallnets.sweep.jobs import (
     Group,
@@ -173,7 +173,7 @@ def hydra_of(
 ) -> Iterator[tuple[HydraContext, DictConfig]]:
     """Hydra as the command has it: its context, and the config of a sweep with these overrides."""
     forget_an_empty_cache()
-    with isolated_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
+    with isolated_hydra(), initialize_config_dir(str(CONF), **VERSION_BASE):
         loader = GlobalHydra.instance().config_loader()
         if config_dir is not None:
             if not Path(config_dir).is_dir():

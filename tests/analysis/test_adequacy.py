@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from smallnets.analysis.adequacy import lack_of_fit, shape
+from smallnets.analysis.choose import lack_of_fit, shape
 from smallnets.analysis.fit import fit
 from smallnets.analysis.laws import ASYMPTOTE, POWER
 

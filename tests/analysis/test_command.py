@@ -1,11 +1,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 from command import smallnets
+
+from smallnets import rows
 
 
 def runs(**change) -> pl.DataFrame:
@@ -127,6 +130,32 @@ def test_a_mistake_in_an_option_is_one_line(file, call, words, message, monkeypa
     assert status == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_an_incomplete_sweep_is_refused_and_analysed_when_asked(write_study, call):
+    folder = write_study(sizes=5, seeds=2, rates=(3e-3,))
+    done = sorted(path.parent.name for path in folder.rglob("row.json"))
+    for key in done:
+        rows.write(replace(rows.read(folder / key), key=key), folder / key)
+    plan = [{"number": i, "key": key, "words": [key]} for i, key in enumerate(done)]
+    (folder / "jobs.jsonl").write_text("\n".join(map(json.dumps, plan)))
+    assert call(folder)[0] == 0
+    (folder / done[0] / "row.json").unlink()
+    row = rows.read(folder / done[1])
+    rows.write(replace(row, status="failed", error="KeyError: 'x'"), folder / done[1])
+    before = (folder / "analysis.json").read_bytes()
+    status, out, err = call(folder)
+    assert (status, out) == (2, "")
+    assert "of the 20 runs" in err
+    assert "1 is missing and 1 failed (the first by KeyError: 'x')" in err
+    assert "--partial" in err
+    assert err.count("\n") == 1
+    assert (folder / "analysis.json").read_bytes() == before
+    status, out, err = call(folder, "--partial")
+    assert (status, err) == (0, "")
+    said = "Not complete: of the 20 runs"
+    assert said in out
+    assert said in json.loads((folder / "analysis.json").read_text())["notes"][0]
 
 
 def test_anyones_file_gives_the_answer_the_warnings_and_a_report(tmp_path, call):

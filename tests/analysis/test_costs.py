@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from smallnets.analysis.costs import mismatch
+from smallnets.analysis.ranking import mismatch
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import from_rows
 

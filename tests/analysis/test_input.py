@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smallnets.analysis import analyse, read
-from smallnets.analysis.cells import numbers
+from smallnets.analysis.table import numbers
 
 RUNS = [
     {"params": n, "loss": round(3.0 * n**-0.2 + 0.001 * seed, 6), "family": name, "seed": seed}

@@ -11,6 +11,7 @@ from smallnets.analysis.intervals import (
     band,
     covariance,
     intervals,
+    noise,
     prediction,
     profile,
 )
@@ -120,6 +121,29 @@ def test_noise_as_large_as_the_curve_is_not_identifiable():
 def test_an_asymptote_that_may_be_zero_has_zero_in_its_interval():
     y = np.log(3 * SIZE**-0.3) + 0.02 * np.random.default_rng(3).standard_normal(len(SIZE))
     assert intervals(fit(ASYMPTOTE, SIZE, np.exp(y)))[0].low == pytest.approx(0, abs=1e-6)
+
+
+def test_intervals_are_whole_where_the_estimate_lies_at_the_boundary():
+    """They end where those of all E, alpha do that the F threshold allows, A at its best."""
+    size = np.geomspace(1e3, 1e5, 6)
+    y = -0.25 * np.log(size / 1e3) + 0.03 * np.random.default_rng(4).standard_normal(6)
+    fitted = fit(ASYMPTOTE, size, np.exp(y))
+    assert fitted.boundary == ("E",)
+    floor, alpha = np.geomspace(1e-4, 0.5, 200)[:, None, None], np.linspace(0.01, 1, 250)[:, None]
+    log_factor = np.full((200, 250, 1), -1.0)
+    for _ in range(30):  # Newton's, which has one optimum
+        power = np.exp(log_factor - alpha * fitted.z[0])
+        share = power / (floor + power)
+        residuals = y - np.log(floor + power)
+        step = (share * residuals).sum(-1, keepdims=True) / (share**2).sum(-1, keepdims=True)
+        log_factor = log_factor + np.clip(step, -0.5, 0.5)
+    over = 0.5 * (residuals**2).sum(-1) - fitted.objective
+    allowed = over < 0.5 * stats.f.ppf(0.95, 1, 3) * noise(fitted)
+    floors, exponents = floor[allowed.any(1), 0, 0], alpha[allowed.any(0), 0]
+    e, _, slope = intervals(fitted)
+    assert e.high == pytest.approx(floors.max(), rel=0.04)
+    assert slope.low == pytest.approx(exponents.min(), abs=0.006)
+    assert slope.high == pytest.approx(exponents.max(), abs=0.006)
 
 
 def test_a_level_outside_its_range_is_refused():

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from smallnets.analysis.compare import compare, holm, multiplier, overlap
 from smallnets.analysis.fit import fit
 from smallnets.analysis.laws import ASYMPTOTE, POWER, TWO_AXES
-from smallnets.analysis.multiplier import compare, holm, multiplier, overlap
 
 SIZE = np.repeat(np.geomspace(1e3, 1e5, 6), 5)
 

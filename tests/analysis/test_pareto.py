@@ -4,7 +4,7 @@ import pytest
 
 from smallnets.analysis.fit import fit
 from smallnets.analysis.laws import POWER
-from smallnets.analysis.pareto import at_cost, front, pareto
+from smallnets.analysis.ranking import at_cost, front, pareto
 
 
 def test_equal_points_are_on_the_front_together():

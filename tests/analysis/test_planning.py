@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from smallnets.analysis import planning
-from smallnets.analysis.multiplier import multiplier
+from smallnets.analysis.compare import multiplier
 from smallnets.analysis.planning import design, noises, question
 from smallnets.analysis.simulation import Cell
 from smallnets.analysis.study import analyse

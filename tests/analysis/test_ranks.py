@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from smallnets.analysis.ranks import rank_stability, scores_at
+from smallnets.analysis.ranking import rank_stability, scores_at
 
 FAMILIES = ("a", "b", "c")
 

@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 import smallnets.analysis
-from smallnets.analysis import record
-from smallnets.analysis.claims import claims
+from smallnets.analysis import report
+from smallnets.analysis.compare import claims
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import digest, from_rows
 
-SCHEMA = Path(record.__file__).with_name("SCHEMA.md").read_text(encoding="utf-8")
+SCHEMA = Path(report.__file__).with_name("SCHEMA.md").read_text(encoding="utf-8")
 
 
 def documented() -> set[str]:

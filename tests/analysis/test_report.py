@@ -2,6 +2,9 @@ import base64
 import gzip
 import json
 import re
+import resource
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from html import escape
@@ -15,14 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from smallnets.analysis.answer import best_run
-from smallnets.analysis.claims import claims
+from smallnets.analysis.compare import claims
 from smallnets.analysis.figures import figures
 from smallnets.analysis.panels import COLOURS, MARKERS, ticks
 from smallnets.analysis.report import build, page, write
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import from_rows
-from smallnets.analysis.tables import asymptote_lines
-from smallnets.analysis.words import number
+from smallnets.analysis.tables import asymptote_lines, number
 
 
 def unpacked(html: str, name: str) -> str:
@@ -258,3 +260,36 @@ def test_the_best_run_and_its_command_are_named(write_study):
     best = best_run(study)
     assert best is not None
     assert best.command == ""
+
+
+def test_figures_of_an_earlier_report_go_where_none_takes_their_place(tmp_path, monkeypatch):
+    def touch(folder, name, *_, **__):
+        for kind in ("pdf", "png"):
+            (folder / f"{name}.{kind}").touch()
+
+    monkeypatch.setattr("smallnets.analysis.panels.save", touch)
+    fewer = random_study(["a", "b"], sizes=4)
+    drawn = figures(analyse(fewer), claims(analyse(fewer)))
+    assert "each_family" not in drawn
+    (tmp_path / "each_family.pdf").write_bytes(b"mine")
+    write(analyse(fewer), tmp_path)
+    assert (tmp_path / "each_family.pdf").exists()  # no report was here that it could be of
+    write(analyse(fewer), tmp_path)
+    assert not (tmp_path / "each_family.pdf").exists()
+    assert all((tmp_path / f"{name}.{kind}").exists() for name in drawn for kind in ("pdf", "png"))
+
+
+@pytest.mark.slow
+def test_sixty_families_of_two_hundred_runs_are_read_in_bounded_memory(tmp_path):
+    """In the shape of experiments/benchmarks/analysis_size.py, which takes more."""
+    table = random_study([f"f{i}" for i in range(60)], sizes=40, seeds=5)
+    table.write_csv(tmp_path / "runs.csv")
+    words = [sys.executable, "-m", "smallnets", "analyse", str(tmp_path / "runs.csv")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    assert peak < 1.2
+    assert len(done.stdout.splitlines()) < 150
+    found = json.loads((tmp_path / "runs-report" / "analysis.json").read_text())
+    assert len(found["families"]) == 60
+    assert len(found["comparisons"]) == 59  # with the reference, not 1,770
+    assert (tmp_path / "runs-report" / "report.html").stat().st_size < 4e6

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from smallnets.analysis.claims import claims
+from smallnets.analysis.compare import claims
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import from_rows
 

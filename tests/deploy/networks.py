@@ -1,15 +1,11 @@
 """A network of each YAML of the model's groups, every parameter drawn, as a kept model."""
 
-import json
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from layers import drawn
+from layers import drawn  # pyright: ignore[reportMissingImports]
 
 import smallnets
-from smallnets import models
 from smallnets.models import Model
 
 CONF = Path(__file__).parents[2] / "conf" / "model"

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_what_is_wrong_is_one_line(words: list[str], said: str, tmp_path: Path, 
 def test_scores_of_answers_are_those_of_the_row():
     answers = np.asarray([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]], np.float32)
     found = proof.Examples(answers, np.asarray([0, 0, 0], np.int32), answers, None)
-    model = SimpleNamespace(kind="classes", targets=None)
+    model: Any = SimpleNamespace(kind="classes", targets=None)
     assert found.scores(model, answers)["error"] == pytest.approx(1 / 3)
 
 
@@ -141,7 +142,7 @@ def test_stablehlo_needs_no_environment_but_ours(cache: Path, tmp_path: Path, ca
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_trained_network_comes_out_right_by_every_route(kind: str, cache: Path, tmp_path: Path):
     """From the command to the folder, its check, and the script in environments without JAX."""
-    python_of("onnx"), python_of("litert")
+    pythons = [python_of(route) for route in ("onnx", "litert")]
     run, out = trained(kind, cache, tmp_path / "runs"), tmp_path / "out"
     smallnets("export", run, "--int8", "--partial", "--out", out)
     found = card.read(out)
@@ -155,9 +156,9 @@ def test_a_trained_network_comes_out_right_by_every_route(kind: str, cache: Path
     assert set(found["files"]["model.onnx"]["parity"]) == {"1", "7", "64"}
     assert (out / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
     smallnets("export", "--check", out)
-    for route in ("onnx", "litert"):
+    for python in pythons:
         said = subprocess.run(
-            [python_of(route), "-I", out / "run.py"], capture_output=True, text=True, check=True
+            [python, "-I", out / "run.py"], capture_output=True, text=True, check=True
         )
         assert float(said.stdout.split(":")[1]) <= 5e-5
     if kind == "shared":
@@ -178,5 +179,3 @@ def test_the_script_of_an_artefact_is_short():
     lines = Path(artefact.__file__).with_name("run.py").read_text().splitlines()
     assert len(lines) <= 45
     assert not [line for line in lines if "pickle" in line or "smallnets" in line]
-
-

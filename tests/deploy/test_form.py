@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from layers import call, drawn, normal
+from layers import call, drawn, normal  # pyright: ignore[reportMissingImports]
 from test_models import COVER, example, model_of, network
 
 from smallnets.deploy import proof, stablehlo
@@ -53,7 +53,9 @@ def test_shared_blocks_are_the_same_arrays(unique: int):
 
 def test_relaxed_blocks_keep_their_own_differences():
     model = residual(unique=2, relaxation=1)
-    np.testing.assert_allclose(call(form(model), normal(3, 4)), call(model, normal(3, 4)), rtol=1e-4)
+    np.testing.assert_allclose(
+        call(form(model), normal(3, 4)), call(model, normal(3, 4)), rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("router", [TopK, partial(TopK, normalized=False), ExpertChoice])

@@ -1,5 +1,6 @@
 """The server: right answers, one line for what is wrong, and nothing hangs or kills it."""
 
+import contextlib
 import http.client
 import json
 import random
@@ -42,8 +43,13 @@ def serving(program=program, **options) -> Iterator[Server]:
         server.server_close()
 
 
+def address(server: Server) -> tuple[str, int]:
+    host, port = server.server_address[:2]
+    return str(host), port
+
+
 def ask(server: Server, body: bytes, kind: str = "application/json", path: str = "/answer"):
-    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
+    connection = http.client.HTTPConnection(*address(server), timeout=10)
     connection.request("POST", path, body, {"Content-Type": kind})
     reply = connection.getresponse()
     said = reply.read()
@@ -96,6 +102,7 @@ def test_what_cant_be_answered_gets_one_line(body: bytes):
     assert len(json.loads(said)["error"].splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_thousand_malformed_bodies_and_dropped_connections_leave_it_well():
     """Each gets a status from 400 on or is closed; generated, the same each time."""
     draw = random.Random(0)
@@ -118,7 +125,7 @@ def test_a_thousand_malformed_bodies_and_dropped_connections_leave_it_well():
                 assert 400 <= status < 500
                 assert len(json.loads(said)["error"].splitlines()) == 1
         for number in range(200):
-            with socket.create_connection(server.server_address[:2]) as connection:
+            with socket.create_connection(address(server)) as connection:
                 head = b"POST /answer HTTP/1.1\r\nContent-Length: 500\r\n\r\n" + whole[:300]
                 connection.sendall(head[: draw.randrange(1, len(head))])
                 if number % 2:  # reset, not closed
@@ -130,25 +137,26 @@ def test_a_thousand_malformed_bodies_and_dropped_connections_leave_it_well():
 
 
 def test_a_slow_request_is_closed_and_holds_up_no_other():
-    with serving(timeout=0.6) as server:
-        with socket.create_connection(server.server_address[:2]) as slow:
-            slow.sendall(b"POST /answer HTTP/1.1\r\nContent-Length: 500\r\n\r\n")
-            assert ask(server, inputs(1).tobytes(), "application/octet-stream")[0] == 200
-            slow.settimeout(5)
-            start = time.monotonic()
-            for _ in range(8):  # a byte at a time keeps it no longer
-                try:
-                    slow.sendall(b" ")
-                    time.sleep(0.2)
-                except OSError:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(timeout=0.6))
+        slow = stack.enter_context(socket.create_connection(address(server)))
+        slow.sendall(b"POST /answer HTTP/1.1\r\nContent-Length: 500\r\n\r\n")
+        assert ask(server, inputs(1).tobytes(), "application/octet-stream")[0] == 200
+        slow.settimeout(5)
+        start = time.monotonic()
+        for _ in range(8):  # a byte at a time keeps it no longer
+            try:
+                slow.sendall(b" ")
+                time.sleep(0.2)
+            except OSError:
+                break
+        while True:
+            try:
+                if not slow.recv(1000):
                     break
-            while True:
-                try:
-                    if not slow.recv(1000):
-                        break
-                except ConnectionError:
-                    break
-            assert time.monotonic() - start < 4
+            except ConnectionError:
+                break
+        assert time.monotonic() - start < 4
 
 
 def test_only_unsure_answers_are_asked_of_the_model_behind():
@@ -157,7 +165,7 @@ def test_only_unsure_answers_are_asked_of_the_model_behind():
     unsure = confidence(own) < CARD["threshold"]
     assert 0 < unsure.sum() < 40
     with serving(lambda x: -program(x)) as large:
-        url = "http://{}:{}".format(*large.server_address[:2])
+        url = "http://{}:{}".format(*address(large))
         with serving(behind=Behind(url, CARD, None, 5.0)) as small:
             _, said = ask(small, x.tobytes(), "application/octet-stream")
             found = np.frombuffer(said, "<f4").reshape(40, 3)
@@ -171,7 +179,7 @@ def test_only_unsure_answers_are_asked_of_the_model_behind():
 
 def test_where_the_model_behind_is_gone_the_request_says_so():
     with serving() as gone:
-        url = "http://{}:{}".format(*gone.server_address[:2])
+        url = "http://{}:{}".format(*address(gone))
     with serving(behind=Behind(url, CARD, 1.0, 1.0)) as small:
         status, said = ask(small, inputs(2).tobytes(), "application/octet-stream")
     assert status == 502

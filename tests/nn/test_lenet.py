@@ -12,7 +12,8 @@ from layers import call
 
 from smallnets.measure import flops
 from smallnets.nn import Dense, LeNet, LowRank
-from smallnets.sweep import CONF
+from smallnets.sweep import CONF, VERSION_BASE
+from smallnets.sweep.build import CHECKED
 
 
 def network(shape: tuple[int, ...] = (28, 28, 1), **options) -> LeNet:
@@ -23,9 +24,9 @@ def network(shape: tuple[int, ...] = (28, 28, 1), **options) -> LeNet:
 
 @pytest.mark.parametrize(("model", "parameters"), [("lenet5", 431_080), ("lenet_300_100", 266_610)])
 def test_published_parameters(model: str, parameters: int):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         config = compose("config", [f"model={model}"])
-    factory = instantiate(config.model, _convert_="all")
+    factory = instantiate(config.model, _convert_="all", **CHECKED)
     built = jax.eval_shape(lambda: factory((28, 28, 1), 10, rngs=nnx.Rngs(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(built)) == parameters
 

@@ -14,15 +14,17 @@ from hydra.utils import instantiate
 
 from smallnets.nn.linear import LowRank
 from smallnets.nn.mixture import Mixture
+from smallnets.sweep import VERSION_BASE
+from smallnets.sweep.build import CHECKED
 
 SIZES = "model.depth=1 model.width=32 "
 
 
 def network(overrides: str) -> Callable[[], tuple[nnx.Module, jax.Array]]:
     """What builds the network of a command line and calls it on two sequences of six tokens."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         config = compose("config", (SIZES + overrides).split())
-    factory = instantiate(config.model, _convert_="all")
+    factory = instantiate(config.model, _convert_="all", **CHECKED)
 
     def build_and_call() -> tuple[nnx.Module, jax.Array]:
         model = factory((6,), 11, rngs=nnx.Rngs(params=jax.random.key(0)))

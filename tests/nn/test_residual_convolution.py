@@ -18,9 +18,10 @@ import smallnets
 from smallnets import models
 from smallnets.nn import Dense, LowRank, ResidualConvolutionalNetwork
 from smallnets.nn.pooling import MeanPool
+from smallnets.sweep.build import CHECKED
 
 CONVOLUTIONS = {
-    path.stem: instantiate(OmegaConf.load(path), _convert_="all")
+    path.stem: instantiate(OmegaConf.load(path), _convert_="all", **CHECKED)
     for path in sorted((CONF / "model" / "convolution").glob("*.yaml"))
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from smallnets.sweep import CONF
+from smallnets.sweep import CONF, VERSION_BASE
 from smallnets.sweep.build import build
 from smallnets.sweep.jobs import resolve
 from smallnets.tasks.data import Data, Split
@@ -63,7 +63,7 @@ def run_of(linear: str, block: str, sharing: str, mixture: str | None, *, steps:
         overrides += ["model.stack.part=layer"]
     sizes = ["model.width=16", "model.depth=4", "batch_size=16", f"steps={steps}"]
     sizes += [f"evaluations={min(steps, 4)}", "optimizer.learning_rate=1e-2"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         config = compose("config", [*overrides, *sizes], return_hydra_config=True)
     return build(resolve(config))()
 

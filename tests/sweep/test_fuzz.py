@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from smallnets.sweep import CONF
+from smallnets.sweep import CONF, VERSION_BASE
 from smallnets.sweep.plan import plan
 
 BASES = [
@@ -49,7 +49,7 @@ def drawn(number: int) -> list[str]:
     """The words of a command: a sound one and one or two words beside it."""
     draw = random.Random(number)
     base = draw.choice(BASES)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         known = [path for path in paths(compose("config", base)) if path != "cache"]
     words = []
     for _ in range(draw.choice([1, 1, 2])):

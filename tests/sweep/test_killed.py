@@ -74,6 +74,8 @@ def test_killed_at_any_moment_nothing_is_lost_nor_twice(cache: Path, tmp_path: P
         kills += 1
         inside += bool(kept(out, began))
         within += publishing(out, process)
+        with capsys.disabled():
+            print(f"{kills} kills, {inside} after a checkpoint, {within} in publishing", flush=True)
     finished = len(list(rows.load(out)))
     assert start(cache, out).wait() == 0
     with capsys.disabled():

@@ -9,6 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from smallnets.sweep import VERSION_BASE
 from smallnets.sweep.execute import train
 from smallnets.sweep.plan import plan
 
@@ -68,7 +69,7 @@ def test_models_and_tasks_that_do_not_fit_get_one_line(words, said, cache):
 
 def test_another_hydra_app_finds_its_own_state_untouched(cache: Path, tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("a: 1\n")
-    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+    with initialize_config_dir(str(tmp_path), **VERSION_BASE):
         HydraConfig.instance().set_config(compose("mine", return_hydra_config=True))
         hydra, config = GlobalHydra.instance().hydra, HydraConfig.get()
         made = plan("seed=0,1", "hydra.job.name=theirs", f"cache={cache}")

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 from hydra import compose, initialize_config_dir
 
-from smallnets.sweep import CONF
+from smallnets.sweep import CONF, VERSION_BASE
 from smallnets.tasks.room import check_room, memory, power
 
 BILLION = 1_000_000_000
@@ -35,7 +35,7 @@ HUGE = [
 @pytest.mark.parametrize(("task", "huge"), HUGE, ids=lambda each: str(each))
 def test_a_task_that_no_memory_holds_is_refused_before_it_is_allocated(task, huge):
     module = importlib.import_module(f"smallnets.tasks.{task}")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         options = dict(compose(f"task/{task}").task)
     del options["_target_"], options["_partial_"]
     tracemalloc.start()

@@ -18,6 +18,8 @@ from smallnets.nn.linear import Affine, Dense
 from smallnets.nn.norm import RMSNorm
 from smallnets.nn.parameter import partition, stacked
 from smallnets.nn.residual import ResidualNetwork
+from smallnets.sweep import VERSION_BASE
+from smallnets.sweep.build import CHECKED
 from smallnets.traced import assign, declared
 from smallnets.training.fit import Arrays, Fit
 from smallnets.training.objective import cross_entropy
@@ -30,9 +32,9 @@ SCHEDULES = sorted(path.stem for path in (CONF / "optimizer" / "schedule").glob(
 
 def chosen(*overrides: str) -> Any:
     """The factory ``optimizer(steps)`` of these choices."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         config = compose(overrides=[f"+optimizer={overrides[0]}", *overrides[1:]])
-    return instantiate(config.optimizer, _convert_="all")
+    return instantiate(config.optimizer, _convert_="all", **CHECKED)
 
 
 def update(optimizer: Any, parameters: Any, gradients: Any) -> Any:

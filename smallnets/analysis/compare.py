@@ -17,14 +17,26 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
+import polars as pl
+from scipy.special import stdtr, stdtrit
 
 from smallnets.analysis.fit import Fit
-from smallnets.analysis.interpolation import Interpolated, Scatter, interpolated, scatter
+from smallnets.analysis.interpolation import (
+    Interpolated,
+    Interpolation,
+    interpolated,
+    interpolation,
+    scatter,
+)
 from smallnets.analysis.intervals import covariance
+from smallnets.analysis.laws import Law
+from smallnets.analysis.ranking import Ranks, Slice, at_cost, pareto, rank_stability, scores_at
+from smallnets.analysis.study import Study, finished
+from smallnets.analysis.table import some
 
 STEP = 1e-5
-HALVINGS = 48  # of the span of the sizes: to a double's last bits
+HALVINGS, NEWTONS = 20, 3  # of the span of the sizes, then steps to a double's last bits
+ALL_PAIRS = 6  # families of which every pair is compared; of more, each with the reference
 POWER_OF_TEST = 0.8
 
 
@@ -135,15 +147,15 @@ def multiplier(
     variance = np.maximum(sum(v for v, _ in parts), 1e-300)
     degrees = variance**2 / np.maximum(sum(v**2 / d for v, d in parts), 1e-300)
     error = np.sqrt(variance)
-    half = stats.t.ppf(0.5 + level / 2, degrees) * error
+    half = stdtrit(degrees, 0.5 + level / 2) * error
     with np.errstate(over="ignore"):  # an interval may be open
         return Multiplier(
             score=score,
             value=np.exp(log_m),
             low=np.exp(log_m - half),
             high=np.exp(log_m + half),
-            p_value=2 * stats.t.sf(np.abs(log_m) / error, degrees),
-            detectable=np.exp(half + stats.t.ppf(POWER_OF_TEST, degrees) * error),
+            p_value=2 * stdtr(degrees, -np.abs(log_m) / error),
+            detectable=np.exp(half + stdtrit(degrees, POWER_OF_TEST) * error),
             level=level,
         )
 
@@ -154,14 +166,21 @@ def compare(
     score: float | None = None,
     level: float = 0.95,
     leads: str = "law",
+    reference: str = "",
 ) -> tuple[Comparison, ...]:
-    """Every pair of families at ``score``, or at the geometric middle of what both reached.
+    """Pairs of families at ``score``, or at the geometric middle of what both reached.
 
-    p-values are after Holm. Of each pair the family that needs less comes first.
+    Up to six families every pair, of more each family with ``reference`` (every pair without one).
+    p-values are after Holm, over the pairs compared. Of each pair the family that needs less comes
+    first.
     """
-    found, errors = [], scatter(fits.values())
-    for first, second in combinations(fits, 2):
-        pair = _pair(first, second, fits, errors, score, level, leads)
+    errors = scatter(fits.values())
+    curves = {name: interpolation(fitted, errors) for name, fitted in fits.items()}
+    found, pairs = [], list(combinations(fits, 2))
+    if len(fits) > ALL_PAIRS and reference in fits:
+        pairs = [pair for pair in pairs if reference in pair]
+    for first, second in pairs:
+        pair = _pair(first, second, fits, curves, score, level, leads)
         found.append(_turned(pair) if pair.answer[0] < 1 else pair)
     adjusted = holm(np.array([pair.answer[3] for pair in found]))
     return tuple(
@@ -173,7 +192,7 @@ def _pair(
     family: str,
     other: str,
     fits: Mapping[str, Fit],
-    errors: Scatter,
+    curves: Mapping[str, Interpolation | str],
     score: float | None,
     level: float,
     leads: str,
@@ -188,7 +207,9 @@ def _pair(
         numbers = tuple(float(v[0]) for v in (m.value, m.low, m.high, m.p_value, m.detectable))
     except ValueError as error:
         reason = str(error)
-    beside = interpolated(a, b, errors, score=None if np.isnan(at) else at, level=level)
+    beside = interpolated(
+        curves[family], curves[other], score=None if np.isnan(at) else at, level=level
+    )
     return Comparison(
         family=family,
         other=other,
@@ -247,7 +268,130 @@ def _inverse(fitted: Fit, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         z = (low + high) / 2
         above = law.evaluate(u, z[None])[0][0] > np.log(score)
         low, high = np.where(above, z, low), np.where(above, high, z)
-    z = (low + high) / 2
+    z, target = (low + high) / 2, np.log(score)
+    for _ in range(NEWTONS):
+        slope = _slope(law, u, z)
+        z = np.clip(z - (law.evaluate(u, z[None])[0][0] - target) / slope, low, high)
     _, derivative = law.evaluate(u, z[None])
+    return z + fitted.centre[0], -derivative[0] / _slope(law, u, z)
+
+
+def _slope(law: Law, u: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """The derivative of the log score by the log size."""
     high, low = (law.evaluate(u, z[None] + h)[0][0] for h in (STEP, -STEP))
-    return z + fitted.centre[0], -derivative[0] / ((high - low) / (2 * STEP))
+    return (high - low) / (2 * STEP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claims:
+    """Every comparison that the study allows; ``refused`` says which it doesn't and why.
+
+    ``multipliers`` are of each family against ``reference`` over all scores, by their laws;
+    ``comparisons`` of every pair at one score, by laws and by interpolation, with p-values after
+    Holm. ``points`` are the Pareto front, ``slices`` the families at equal costs.
+    """
+
+    reference: str
+    multipliers: dict[str, Multiplier]
+    comparisons: tuple[Comparison, ...]
+    points: pl.DataFrame
+    slices: tuple[Slice, ...]
+    ranks: Ranks | None
+    refused: tuple[str, ...]
+
+
+def claims(study: Study, *, reference: str | None = None, at: float | None = None) -> Claims:
+    """Compare the families of ``study``; ``reference`` is "dense" where there is one.
+
+    ``at`` is the score at which pairs are compared, by default the middle of what both reached.
+
+    Raises:
+        ValueError: if ``reference`` is not a family of the study.
+    """
+    columns, fits = study.columns, _fits(study)
+    reference, comparisons = compared(study, reference=reference, at=at)
+    multipliers, refused = {}, []
+    for family, fitted in fits.items():
+        if family == reference or reference not in fits:
+            continue
+        try:
+            multipliers[family] = multiplier(fitted, fits[reference], level=study.level)
+        except ValueError as error:
+            refused.append(f"no multiplier of {family} against {reference}: {error}")
+    return Claims(
+        reference=reference,
+        multipliers=multipliers,
+        comparisons=comparisons,
+        points=pareto(
+            finished(study.runs),
+            cost=columns.size,
+            score=columns.score,
+            family=columns.family,
+            apart=() if study.verdict or fits else settings(study),
+        ),
+        slices=tuple(at_cost(fits, cost, level=study.level) for cost in _budgets(fits)),
+        ranks=_ranks(study, fits),
+        refused=tuple(refused),
+    )
+
+
+def compared(
+    study: Study, *, reference: str | None = None, at: float | None = None
+) -> tuple[str, tuple[Comparison, ...]]:
+    """The reference of a study and its comparisons alone (see :func:`claims`)."""
+    fits, names = _fits(study), [curve.family for curve in study.curves]
+    if reference is None:
+        reference = "dense" if "dense" in fits else next(iter(fits), "")
+    elif reference not in names:
+        raise ValueError(f"no family {reference} to compare with; there are {some(names)}")
+    leads = "interpolation" if study.shape.questioned else "law"
+    return reference, compare(fits, score=at, level=study.level, leads=leads, reference=reference)
+
+
+def _fits(study: Study) -> dict[str, Fit]:
+    """The laws by family; of laws in two variables there is no one cost for a score."""
+    if study.columns.data:
+        return {}
+    return {curve.family: curve.choice.best for curve in study.curves if curve.choice}
+
+
+def settings(study: Study) -> tuple[str, ...]:
+    """Columns whose values set rows of one family and size apart: they are no seeds."""
+    columns = study.columns
+    own = (columns.family, *columns.variables, columns.seed, columns.score)
+    return tuple(
+        name
+        for name in study.runs.columns
+        if name not in own
+        and name.startswith("config.")
+        and study.runs.group_by(columns.family, columns.size)
+        .agg(pl.col(name).n_unique())[name]
+        .max()
+        != 1
+    )
+
+
+def _budgets(fits: dict[str, Fit]) -> list[float]:
+    """A quarter, half and three quarters of the way through the costs that all families share."""
+    if len(fits) < 2:
+        return []
+    low = max(fitted.x[0].min() for fitted in fits.values())
+    high = min(fitted.x[0].max() for fitted in fits.values())
+    if not low < high:
+        return []
+    return [float(np.exp(v)) for v in np.linspace(np.log(low), np.log(high), 5)[1:-1]]
+
+
+def _ranks(study: Study, fits: dict[str, Fit]) -> Ranks | None:
+    columns, budgets = study.columns, _budgets(fits)
+    if not budgets:
+        return None
+    scores, families = scores_at(
+        study.runs,
+        budgets[1],
+        size=columns.size,
+        score=columns.score,
+        family=columns.family,
+        seed=columns.seed,
+    )
+    return rank_stability(scores, families) if min(scores.shape) > 1 else None

@@ -25,7 +25,7 @@ from safetensors.numpy import save as save_safetensors
 
 from smallnets.allowed import locate
 from smallnets.files import replacing
-from smallnets.tasks.data import Split
+from smallnets.tasks.data import Data, Split
 from smallnets.tasks.metrics import Kind, Metric, scores
 from smallnets.tasks.preparation import Preparation, Targets
 from smallnets.traced import public_name
@@ -110,6 +110,51 @@ def save(model: nnx.Module, path: Path, *, notes: Mapping[str, str] | None = Non
     with replacing(path) as draft:
         draft.write_bytes(save_safetensors(arrays, metadata=header))
     return path
+
+
+def kept(network: Any, data: Data) -> Model:
+    """The model that a run on ``data`` keeps, of a network that may be abstract."""
+    return Model(
+        network, data.preparation, classes=data.names, kind=data.kind, targets=data.targets
+    )
+
+
+def notes_of(key: str, saved: str, family: str, task: str) -> dict[str, str]:
+    """What a model's file says of its run."""
+    return {"key": key, "saved": saved, "family": family, "task": task}
+
+
+def file_bytes(model: nnx.Module, notes: Mapping[str, str]) -> int:
+    """The bytes of the file that :func:`save` would write; the arrays may be abstract.
+
+    Eight bytes of length, the header's JSON filled up to a multiple of eight, and the arrays.
+    """
+    found: dict[str, Any] = {}
+    description = json.dumps({"notes": dict(notes), "model": described(model, "", found)})
+    arrays = {name: (np.dtype(array.dtype), tuple(array.shape)) for name, array in found.items()}
+    header: dict[str, Any] = {
+        "__metadata__": {"format": FORMAT, "description": description, "sha256": "0" * 64}
+    }
+    end = 0
+    for name, (dtype, shape) in sorted(arrays.items(), key=lambda item: _order(*item)):
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {
+            "dtype": f"{CODES[dtype.kind]}{8 * dtype.itemsize}" if dtype.kind != "b" else "BOOL",
+            "shape": list(shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return 8 + -(-len(text) // 8) * 8 + end
+
+
+CODES = {"f": "F", "i": "I", "u": "U"}  # of NumPy's kinds in the names of safetensors
+ORDER = ["b", "u1", "i1", "i2", "u2", "f2", "i4", "u4", "f4", "f8", "i8", "u8"]  # its own
+
+
+def _order(name: str, of: tuple[np.dtype, Any]) -> tuple[int, str]:
+    """Where safetensors puts an array: the widest first, then by name."""
+    kind = of[0].str.lstrip("<>|=").replace("b1", "b")
+    return -ORDER.index(kind), name
 
 
 def load(folder: str | Path, *, allow: tuple[str, ...] = ()) -> Any:

@@ -42,7 +42,11 @@ class Row:
     value of each metric of which more is better, such as 1 of an AUC, without the split's name;
     ``versions`` name, besides packages, the ``numerics`` of :mod:`smallnets`: rows that differ in
     it don't compare bit by bit. ``dropless`` is true where experts had a capacity in training, and
-    none where it was scored.
+    none where it was scored. ``route`` is what was done to a trained model on the way to this one,
+    stage by stage, and ``teacher`` the key of the run whose answers it learned from. A pass takes
+    no steps: of its run's curves there is one point, no training loss, and in ``costs`` the bytes
+    of the model's file, ``file_bytes``, and the milliseconds of a call, ``latency_ms``, taken in
+    turns with those of its parent, ``parent_latency_ms``.
     A run that raised has status ``"failed"``, ``error``, one line, and no numbers.
     """
 
@@ -69,6 +73,8 @@ class Row:
     perfect: dict[str, float] = field(default_factory=dict)
     dropless: bool = False
     error: str = ""
+    route: str = ""
+    teacher: str = ""
 
 
 def write(row: Row, folder: Path) -> Path:

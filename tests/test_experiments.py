@@ -19,6 +19,7 @@ WORDS = {  # a corner of each script's grid, and what it must print
         "the entropy is",
     ),
     "rate_transfer": (["seed=0,1"], "rate_transfer.png"),
+    "fewer_bytes": ([], "paired difference"),
     "early_exit": (["model.width=8", RATE], "early_exit.png"),
     "deploy_table": (["model.width=16", "model.depth=2"], "paid after"),
 }

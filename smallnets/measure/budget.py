@@ -9,7 +9,7 @@ Where no width is near enough, the hidden width of the feed-forward maps closes 
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -18,6 +18,8 @@ from flax import nnx
 from smallnets.measure.costs import AXES, Cost
 from smallnets.measure.search import START, Candidate, Sizes, candidates, crossing, outwards
 
+Axes = Mapping[str, Callable[[nnx.Module, jax.ShapeDtypeStruct], Cost]]
+BUDGETS = (*AXES, "file_bytes")
 Network = Callable[..., nnx.Module]  # (*, rngs) -> network
 
 TOGETHER = 12  # values on either side of where a second axis is met at which both are tried
@@ -31,7 +33,8 @@ class Budget:
     ``params`` are stored parameters, ``active_params`` those that one token uses under routing,
     ``flops`` those of the matrix products of a forward pass, per example, in a batch of training,
     ``bytes`` the parameters' as they are stored, ``latency_ms`` the median time of a forward pass
-    of one example on this device. Within ``tolerance``, a share of the budget, it is met; a latency
+    of one example on this device, ``file_bytes`` those of the model's file as it is written, whose
+    cost whoever solves must give. Within ``tolerance``, a share of the budget, it is met; a latency
     also within the quartiles of its timing. With ``at_most`` it is met from below alone,
     and where nothing lies within the tolerance, by the largest candidate below a single budget.
 
@@ -45,6 +48,7 @@ class Budget:
     flops: float | None = None
     bytes: float | None = None
     latency_ms: float | None = None
+    file_bytes: float | None = None
     tolerance: float = 0.005
     at_most: bool = False
     knobs: Sequence[str] = ("width", "hidden", "features")
@@ -74,7 +78,7 @@ class Budget:
     @property
     def targets(self) -> dict[str, float]:
         """The budget of each axis that has one."""
-        return {axis: getattr(self, axis) for axis in AXES if getattr(self, axis) is not None}
+        return {axis: getattr(self, axis) for axis in BUDGETS if getattr(self, axis) is not None}
 
 
 def solve(
@@ -83,14 +87,16 @@ def solve(
     batch: jax.ShapeDtypeStruct,
     *,
     knobs: Sequence[str],
+    axes: Axes = AXES,
 ) -> Sizes:
     """The sizes, one for each of ``knobs`` or of the first of them, that meet ``budget``.
 
     ``network(sizes)`` is the factory ``(*, rngs) -> network``; what raises ValueError when it is
     built is not admissible and passed over. ``batch`` is the shape and type of a training batch,
-    ``[examples, ...]``. Costs must not fall as a size grows. Counts are found by ``jax.eval_shape``
-    and allocate nothing. A latency is measured, on parameters that are all zero, and by the first
-    knob alone: it is met as well as this machine repeats a timing.
+    ``[examples, ...]``; ``axes`` give a network's cost by each axis. Costs must not fall as a size
+    grows. Counts are found by ``jax.eval_shape`` and allocate nothing. A latency is measured, on
+    parameters that are all zero, and by the first knob alone: it is met as well as this machine
+    repeats a timing.
 
     Of the values of the first knob, the two neighbours of the budget are candidates, the nearer
     first; where neither is near enough, at each of them, and at a few values beyond them, the
@@ -105,10 +111,10 @@ def solve(
     """
     *others, (axis, target) = budget.targets.items()
     if not others:
-        return _met_alone(budget, axis, target, network, batch, knobs)
+        return _met_alone(budget, axis, target, network, batch, knobs, axes)
     without = replace(budget, **{axis: None})
-    sizes = solve(without, network, batch, knobs=knobs)
-    first = Candidate(sizes, AXES[axis](_built(network(sizes)), batch))
+    sizes = solve(without, network, batch, knobs=knobs, axes=axes)
+    first = Candidate(sizes, axes[axis](_built(network(sizes)), batch))
     if _meets(first.cost, target, budget):
         return sizes
     outer, *inner = knobs
@@ -119,20 +125,23 @@ def solve(
     def along(value: int) -> float | None:
         """The last axis where the first is met exactly, between the two networks around it."""
         name, amount = others[0]
-        cost = _cost_of(name, fixed(value), batch)
+        cost = _cost_of(name, fixed(value), batch, axes)
         found = [*itertools.islice(candidates(cost, amount, inner, {}, max_growth=math.inf), 2)]
         by = [candidate.cost.amount for candidate in found]
         if len(found) < 2 or (by[0] < amount) == (by[1] < amount):
             return None
-        ends = [AXES[axis](_built(fixed(value)(each.sizes)), batch).amount for each in found]
+        ends = [axes[axis](_built(fixed(value)(each.sizes)), batch).amount for each in found]
         return ends[0] + (ends[1] - ends[0]) * (amount - by[0]) / (by[1] - by[0])
 
     tried = [first]
     if inner and axis != "latency_ms" and along(sizes[outer]) is not None:
         for value in outwards(crossing(along, sizes[outer], target), TOGETHER):
             with contextlib.suppress(ValueError):
-                sizes = {outer: value, **solve(without, fixed(value), batch, knobs=inner)}
-                there = Candidate(sizes, AXES[axis](_built(network(sizes)), batch))
+                sizes = {
+                    outer: value,
+                    **solve(without, fixed(value), batch, knobs=inner, axes=axes),
+                }
+                there = Candidate(sizes, axes[axis](_built(network(sizes)), batch))
                 if _meets(there.cost, target, budget):
                     return sizes
                 tried.append(there)
@@ -153,6 +162,7 @@ def _met_alone(
     network: Callable[[Sizes], Network],
     batch: jax.ShapeDtypeStruct,
     knobs: Sequence[str],
+    axes: Axes,
 ) -> Sizes:
     """The sizes that meet one axis."""
 
@@ -161,7 +171,7 @@ def _met_alone(
         max_growth, knobs = 2, knobs[:1]  # that differ by less than they scatter
     seen: list[Candidate] = []
     for candidate in candidates(
-        _cost_of(axis, network, batch), target, knobs, {}, max_growth=max_growth
+        _cost_of(axis, network, batch, axes), target, knobs, {}, max_growth=max_growth
     ):
         if _meets(candidate.cost, target, budget):
             _check_noise(axis, candidate)
@@ -176,7 +186,7 @@ def _met_alone(
 
 
 def _cost_of(
-    axis: str, network: Callable[[Sizes], Network], batch: jax.ShapeDtypeStruct
+    axis: str, network: Callable[[Sizes], Network], batch: jax.ShapeDtypeStruct, axes: Axes
 ) -> Callable[[Sizes], Cost | None]:
     """What sizes cost, None where they are not admissible.
 
@@ -194,7 +204,7 @@ def _cost_of(
                 raise
             return None
         admitted.append(sizes)
-        return AXES[axis](model, batch)
+        return axes[axis](model, batch)
 
     return cost
 

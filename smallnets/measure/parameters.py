@@ -1,8 +1,8 @@
 """How many parameters a model has, and how many bytes they take; nothing is allocated.
 
 Every function takes a model whose arrays may be abstract, as ``jax.eval_shape`` leaves them. A
-parameter is an ``nnx.Param``; any other variable (a constant, a random key, a running mean) is
-none.
+parameter is an ``nnx.Param``, or a :class:`smallnets.nn.Quantised` that stands for one; any other
+variable (a constant, a random key, a running mean) is none.
 """
 
 import math
@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 from flax import nnx
+
+from smallnets.nn.quantised import Quantised
 
 ACTIVE = "active"  # metadata of an nnx.Param: the share of it that one token uses
 
@@ -60,7 +62,7 @@ def by_part(model: Any, *, depth: int = 1) -> dict[str, Parameters]:
     seen: set[int] = set()
     for path, parameter in _parameters(model):
         part = jax.tree_util.keystr(path[:depth], simple=True, separator=".")
-        size = sum(math.prod(array.shape) for array in jax.tree.leaves(parameter))
+        size = _size(parameter)
         stored[part] += size
         if id(parameter) not in seen:
             seen.add(id(parameter))
@@ -81,15 +83,22 @@ def parameter_bytes(model: Any, *, bits: int | None = None) -> int:
     if bits is not None and bits < 1:
         raise ValueError(f"bits must be at least 1, but bits={bits}: choose 32, 16, 8, 4, ...")
     variables = {id(parameter): parameter for _, parameter in _parameters(model)}
+    if bits is not None:
+        return sum(-(-_size(variable) * bits // 8) for variable in variables.values())
     return sum(
         math.prod(array.shape) * array.dtype.itemsize
-        if bits is None
-        else -(-math.prod(array.shape) * bits // 8)
         for array in jax.tree.leaves(list(variables.values()))
     )
 
 
-def _parameters(model: Any) -> Iterator[tuple[Any, nnx.Param]]:
+def _size(parameter: nnx.Variable) -> int:
+    """Numbers in a parameter; in a quantised one those that it stands for."""
+    if isinstance(parameter, Quantised):
+        return math.prod(parameter.shape)
+    return sum(math.prod(array.shape) for array in jax.tree.leaves(parameter))
+
+
+def _parameters(model: Any) -> Iterator[tuple[Any, nnx.Variable]]:
     leaves = jax.tree_util.tree_leaves_with_path(
         model, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
     )
@@ -98,10 +107,10 @@ def _parameters(model: Any) -> Iterator[tuple[Any, nnx.Param]]:
             f"parameters are nnx.Param leaves, but all {len(leaves)} leaves of this "
             f"{type(model).__name__} are bare: wrap each parameter in nnx.Param"
         )
-    return ((path, leaf) for path, leaf in leaves if isinstance(leaf, nnx.Param))
+    return ((path, leaf) for path, leaf in leaves if isinstance(leaf, (nnx.Param, Quantised)))
 
 
-def _active_share(path: Any, parameter: nnx.Param) -> float:
+def _active_share(path: Any, parameter: nnx.Variable) -> float:
     share = parameter.get_metadata(ACTIVE, 1.0)
     if not 0 < share <= 1:
         raise ValueError(

@@ -26,6 +26,7 @@ from smallnets.nn.norm import LayerNorm, RMSNorm
 from smallnets.nn.parameter import Buffer, Hyperparameter, Salt, Statistic, kernel, training
 from smallnets.nn.perceptron import Perceptron
 from smallnets.nn.pooling import MaxPool, MeanPool
+from smallnets.nn.quantised import Quantised
 from smallnets.nn.residual import PostNormResidual, Residual, ResidualNetwork
 from smallnets.nn.residual_convolution import ResidualConvolutionalNetwork, TwoConvolutions
 from smallnets.nn.routing import BiasBalanced, ExpertChoice, TopK
@@ -76,6 +77,7 @@ __all__ = [
     "Monarch",
     "Perceptron",
     "PostNormResidual",
+    "Quantised",
     "RMSNorm",
     "Relaxed",
     "Residual",

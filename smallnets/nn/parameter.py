@@ -82,8 +82,8 @@ OWN = "own"  # metadata of a parameter: each call of a shared block has its own 
 
 
 def is_own(leaf: object) -> bool:
-    """Whether a leaf of a block is a parameter that each call has for itself."""
-    return isinstance(leaf, nnx.Param) and bool(leaf.get_metadata(OWN, False))
+    """Whether a leaf of a block is a variable that each call has for itself."""
+    return is_variable(leaf) and bool(leaf.get_metadata(OWN, False))
 
 
 def partition(model: Any, kind: type[nnx.Variable] = nnx.Param) -> tuple[Any, Any]:

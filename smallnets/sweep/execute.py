@@ -17,22 +17,34 @@ import jax
 from rich.console import Console
 from rich.progress import Progress
 
-from smallnets import rows
+from smallnets import models, rows
 from smallnets.measure import machine
 from smallnets.measure.energy import SharedClock, format_energy, measure
 from smallnets.measure.meter import find_meter
 from smallnets.models import Model
 from smallnets.rows import Row
 from smallnets.sweep import FailedRunsError, StoppedError
+from smallnets.sweep.chains import summary
 from smallnets.sweep.checkpoint import FOLDER, Checkpoints
 from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
+from smallnets.sweep.parents import begun
 from smallnets.sweep.plan import Plan, Program, refused_key
 from smallnets.sweep.portion import Desk, Took, train_program
 from smallnets.sweep.program_files import ProgramFiles
 from smallnets.sweep.progress import Training, progress_bars
 from smallnets.sweep.publish import failed_run, found_run, hears, publish, remove_drafts, tell
-from smallnets.sweep.result import Origin, Result, failed_row, failures, origin, runs_of, score
+from smallnets.sweep.result import (
+    Origin,
+    Result,
+    failed_row,
+    failures,
+    origin,
+    runs_of,
+    score,
+    timed,
+    waves,
+)
 from smallnets.sweep.settings import Chosen, settings_of
 from smallnets.sweep.study import Account, opened
 from smallnets.tasks.data import Data
@@ -45,6 +57,9 @@ class Run(NamedTuple):
 
     folder: Path
     row: Row
+
+
+Place = tuple[int, int]  # the number of a job, and the stage of its chain
 
 
 def train(plan: Plan) -> list[Run]:
@@ -76,7 +91,12 @@ def train(plan: Plan) -> list[Run]:
         remove_drafts(plan.folder)
         with suppress(OSError):  # there is none, or it holds those of other runs
             (plan.folder / FOLDER).rmdir()
-    found = [runs[number] for number in sorted(runs)]
+    ends = {(job.number, job.stage): job for job, _ in plan.jobs() if not job.chain}
+    ends = {place: ends[place] for place in sorted(ends) if place in runs}
+    found = [runs[place] for place in ends]
+    table = summary([(job, runs[at].folder, runs[at].row) for at, job in ends.items()])
+    if table:
+        console().print(table)
     finish(account, plan.folder, plan.runs, found, carbon=said.carbon)
     return found
 
@@ -87,8 +107,8 @@ def train_missing(
     here: Origin,
     stopping: Callable[[], str],
     files: ProgramFiles | None,
-) -> dict[int, Run]:
-    """Train those runs of a plan that are not there; give all that are, by their jobs' numbers.
+) -> dict[Place, Run]:
+    """Train those runs of a plan that are not there; give all that are, by their jobs' places.
 
     Each has a folder, or their rows go into ``files``.
     """
@@ -97,10 +117,10 @@ def train_missing(
     sweep = Sweep(plan, settings, account, here, runs, files)
     for job, key, error in plan.refused:
         sweep.fail(job, failed_row(job, key, error, here))
-    if missing:
+    for wave in waves(missing):
         cache = Path(plan.programs[0].trainer.cache).expanduser()
         with progress_bars(console()) as progress, counting_compilations(cache, account.compiled):
-            sweep.train(missing, progress, stopping)
+            sweep.train(sweep.begun(wave), progress, stopping)
     return runs
 
 
@@ -127,14 +147,14 @@ def console() -> Console:
 
 def _split(
     plan: Plan, account: Account, files: ProgramFiles | None
-) -> tuple[dict[int, Run], list[Program]]:
-    """The runs that are there, by their jobs' numbers, and the programs of those that are not."""
+) -> tuple[dict[Place, Run], list[Program]]:
+    """The runs that are there, by their jobs' places, and the programs of those that are not."""
     for job, key in plan.jobs():
         if job.template.resolved["allow"]:
             before = plan.folder / refused_key(job)
             if before.name != key and failed_run(before):
                 shutil.rmtree(before)  # what it failed by is mended
-    runs: dict[int, Run] = {}
+    runs: dict[Place, Run] = {}
     missing, keys = [], set()
     for program in plan.programs:
         places = []
@@ -142,7 +162,7 @@ def _split(
             folder = plan.folder / key
             row = files.found(key) if files else found_run(folder, program.trainer.save)
             if row is not None:
-                runs[job.number] = Run(folder, row)
+                runs[job.number, job.stage] = Run(folder, row)
             elif key not in keys:  # a job that repeats another is one run
                 places.append(place)
                 keys.add(key)
@@ -189,13 +209,13 @@ def stop_asked(time_limit: float | None) -> Iterator[Callable[[], str]]:
 
 @dataclass
 class Sweep:
-    """A plan while it is trained: ``runs`` are those that are finished, by their jobs' numbers."""
+    """A plan while it is trained: ``runs`` are those that are finished, by their jobs' places."""
 
     plan: Plan
     settings: Chosen
     account: Account
     here: Origin
-    runs: dict[int, Run]
+    runs: dict[Place, Run]
     files: ProgramFiles | None
 
     def train(
@@ -273,11 +293,28 @@ class Sweep:
                 self.fail(job, failed_row(job, key, error, self.here, portion))
             return
         self.account.energies.append(outcome.energy)
+        portion = timed(portion, outcome)
         for job, row, model in runs_of(portion, outcome, self.settings.execution, self.here):
             if self._write(job, row, model):
-                self.runs[job.number] = Run(self.plan.folder / row.key, row)
+                self.runs[job.number, job.stage] = Run(self.plan.folder / row.key, row)
                 self.account.trained += 1
         self.checkpoints_of(portion, print).remove()
+
+    def begun(self, programs: list[Program]) -> list[Program]:
+        """The programs of a wave with what their runs start from; without it a run fails."""
+        found = []
+        for program in programs:
+            ready = []
+            for place, (job, key) in enumerate(zip(program.group.jobs, program.keys, strict=True)):
+                parent = job.parent
+                if parent and parent.planned and not (Path(parent.folder) / models.NAME).is_file():
+                    error = f"the run {parent.run}, whose model it starts from, failed"
+                    self.fail(job, failed_row(job, key, error, self.here, program))
+                else:
+                    ready.append(place)
+            if ready:
+                found.append(begun(program.only(ready)))
+        return found
 
     def fail(self, job: Job, row: Row) -> None:
         """Write the row of a job that raised, unless an earlier one, with numbers, is there."""

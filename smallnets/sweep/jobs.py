@@ -26,31 +26,15 @@ from hydra.core.utils import JobRuntime, setup_globals
 from hydra.version import _UNSPECIFIED_, VersionBase, setbase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from smallnets.rows import Row
 from smallnets.sweep import VERSION_BASE
 from smallnets.sweep.build import build
+from smallnets.sweep.parent import Parent
 from smallnets.traced import Fraction, Share, declared
 
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
 _REFERENCE = re.compile(r"\$\{([^{}]*)")  # up to its end, or to a reference inside it
 _OF_NO_JOB = ("oc.env", "hydra:runtime.choices")  # computed without looking at a job's numbers
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\d*\.\d+|\d+(\.\d*)?[eE][+-]?\d+)")
-
-
-class Parent(NamedTuple):
-    """A kept run that others start from: its row, its network, and the shape of that in words.
-
-    ``saved`` says which of the run's models it is: the last and the best are two parents.
-    """
-
-    row: Row
-    network: Any
-    shape: str
-    saved: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.row.key}-{self.saved}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +63,12 @@ class Template:
 
 
 class Job(NamedTuple):
-    """One run of a sweep, described by its ``words``; ``parent`` is the run that it starts from.
+    """One run of a sweep, described by its ``words``; ``parent`` is the run that it starts from,
+    ``teacher`` the one whose answers it learns from.
+
+    Of a chain of passes (:mod:`smallnets.sweep.chains`) each stage is a job, with the number of the
+    ``whole``: ``stage`` counts them, ``chain`` are those that follow, ``label`` and ``route`` say
+    what this one does and what is done so far.
 
     What else is known of it is made when it is asked for, since a sweep has more jobs than there
     is room for configs.
@@ -89,6 +78,12 @@ class Job(NamedTuple):
     words: tuple[str, ...]
     template: Template
     parent: Parent | None = None
+    teacher: Parent | None = None
+    stage: int = 0
+    chain: tuple[tuple[str, Any], ...] = ()
+    label: str = ""
+    route: str = ""
+    whole: Any = None
 
     @property
     def traced(self) -> dict[str, type]:
@@ -103,6 +98,8 @@ class Job(NamedTuple):
     def values(self) -> dict[str, int | float]:
         """The plain numbers that its words set at traced paths."""
         found = {}
+        if self.whole is not None:  # a stage's config has them already
+            return found
         for key, value in map(_split, self.words):
             if key in self.traced and is_number(value):
                 found[key] = int(value) if _INTEGER.fullmatch(value) else float(value)
@@ -119,7 +116,7 @@ class Job(NamedTuple):
                 branch, name = _within(plain, path)
                 branch[name] = value
         if self.parent is not None:
-            plain["model"] = self.parent.row.config["model"]
+            plain["model"] = self.parent.model
         return _settled(plain, self.traced)
 
     @property
@@ -329,7 +326,10 @@ def _same(job: Job, numbers: Iterable[str]) -> str:
     for path in numbers:
         branch, name = _within(rest, path)
         del branch[name]
-    return json.dumps([rest, list(numbers), job.parent and job.parent.shape], sort_keys=True)
+    for name in ("start", "teacher"):  # folders, of which what counts is the shapes
+        rest.pop(name, None)
+    shapes = [each and each.shape for each in (job.parent, job.teacher)]
+    return json.dumps([rest, list(numbers), job.stage, shapes], sort_keys=True)
 
 
 def _has(config: Any, path: str) -> bool:

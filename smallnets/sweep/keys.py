@@ -1,10 +1,10 @@
 """A run's key: a digest of what determines its numbers, by which it is found again.
 
 The key holds every call of the config with its defaults, the fingerprint of the prepared data, the
-key of the run that it starts from, and ``smallnets.NUMERICS``, a number that is raised by hand when
-numerics change. It leaves out what cannot change the numbers: the packages allowed, the cache,
-folders, which model is saved, the budget whose sizes are in the model already, workers, memory and
-the device. Commit and versions stand in the row.
+keys of the runs that it starts and learns from, and ``smallnets.NUMERICS``, a number that is raised
+by hand when numerics change. It leaves out what cannot change the numbers: the packages allowed,
+the cache, folders, which model is saved, the budget whose sizes are in the model already, workers,
+memory and the device. Commit and versions stand in the row.
 """
 
 import hashlib
@@ -23,6 +23,8 @@ from smallnets.training.trainer import Trainer
 
 # The data stand for the task.
 LEFT_OUT = {"allow", "cache", "save", "start", "study", "budget", "task"}
+LEFT_OUT |= {"teacher", "compress", "calibration"}
+OF_A_PASS = {"seed", "batch_size", "compress", "calibration"}
 LENGTH = 16  # hexadecimal digits: among a million runs two share a key once in 10^7 studies
 
 
@@ -42,6 +44,8 @@ def run_keys(
     All have a parent, or none.
     """
     left_out = LEFT_OUT | ({"model"} if parents[0] else set())
+    if tree.keywords.get("compress"):  # of a pass, which trains nothing, only what it does and sees
+        left_out = {*tree.keywords} - OF_A_PASS
     said = {
         path: _plain(path, value)
         for name, branch in tree.keywords.items()

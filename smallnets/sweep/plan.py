@@ -23,11 +23,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from smallnets import models
+from smallnets.compress.stage import applied
+from smallnets.compress.stage import stages as compressing
 from smallnets.measure.budget import Network, solve
-from smallnets.measure.costs import counted_costs
+from smallnets.measure.costs import AXES, Cost, counted_costs
 from smallnets.measure.search import Sizes
 from smallnets.sweep import CONF, VERSION_BASE, forget_an_empty_cache
 from smallnets.sweep.build import build, check, load, one_line
+from smallnets.sweep.chains import family, first_stage, following
+from smallnets.sweep.file_budget import with_file_budget
 from smallnets.sweep.jobs import (
     Group,
     Job,
@@ -39,7 +44,7 @@ from smallnets.sweep.jobs import (
 )
 from smallnets.sweep.keys import LENGTH, fingerprint, run_keys
 from smallnets.sweep.labels import Labels
-from smallnets.sweep.parents import Parents
+from smallnets.sweep.parents import Parents, ancestors, check_teacher
 from smallnets.tasks.data import Data
 from smallnets.traced import assign
 from smallnets.training.batch import Stages
@@ -64,6 +69,7 @@ class Program:
     task: str
     keys: list[str]  # of each run
     start: Any = None  # the networks that the runs start from, with a leading axis of runs
+    taught: Any = None  # a teacher's answers to the train split, [runs, examples, outputs]
 
     @property
     def label(self) -> str:
@@ -80,7 +86,7 @@ class Program:
         Where FLOPs are not counted, two for each parameter.
         """
         trainer, flops = self.trainer, self.costs.get("flops", 2 * self.parameters)
-        return len(self.group.jobs) * flops * trainer.steps * trainer.batch_size
+        return len(self.group.jobs) * flops * max(trainer.steps, 1) * trainer.batch_size
 
     def only(self, places: list[int]) -> "Program":
         """The program of some of these runs."""
@@ -92,20 +98,27 @@ class Program:
             families=[self.families[place] for place in places],
             keys=[self.keys[place] for place in places],
             start=jax.tree.map(lambda leaf: leaf[np.asarray(places)], self.start),
+            taught=None if self.taught is None else self.taught[np.asarray(places)],
         )
 
     @property
-    def inputs(self) -> tuple[dict[str, np.ndarray], Any]:
+    def inputs(self) -> tuple[dict[str, np.ndarray], Any, Any]:
         """What the runs differ in, each leaf with a leading axis of them."""
-        return self.group.values, self.start
+        return self.group.values, self.start, self.taught
 
     def stages(self, inputs: Any, arrays: dict[str, Arrays]) -> Stages:
         """The training of the run with these inputs, which may be tracers: pure functions."""
-        values, start = inputs
+        values, start, taught = inputs
         tree = self.tree
         for path, value in values.items():
             tree = assign(tree, path, value)
-        return tree().stages(self.data, arrays, start)
+        trainer = tree()
+        if trainer.compress:
+            return compressing(trainer, self.data, arrays, start)
+        if taught is not None:
+            train = replace(arrays["train"], more={"teacher": taught})
+            arrays = {**arrays, "train": train}
+        return trainer.stages(self.data, arrays, start)
 
 
 class Refused(NamedTuple):
@@ -202,25 +215,30 @@ def plan_jobs(
     jobs = compose(context.config_loader, config, overrides, numbers)
     parents = Parents()
     known = _of_this_sweep(track("composing", jobs, len(overrides)), config)
-    groups = group(map(parents.of, known))
-    if not groups:
+    folder = Path(config.hydra.sweep.dir)
+    shares: dict[str, float] = {}
+    loaded = {} if loaded is None else loaded
+    jobs = [first_stage(with_file_budget(parents.of(job), loaded, shares)) for job in known]
+    if not jobs:
         raise ValueError("a sweep needs at least one run, but an empty list leaves none: fill it")
     labels = Labels(searching(context.config_loader, config.hydra.searchpath or []))
     fingerprints = functools.cache(fingerprint)
-    loaded = {} if loaded is None else loaded
     programs, refused = [], []
     first_error = None
-    for each in track("checking", groups, len(groups)):
-        try:
-            programs.append(_prepare(each, labels, fingerprints, loaded))
-        except ValueError as error:
-            if not raised_by_own_code(error, each.jobs[0].resolved["allow"]):
-                raise
-            first_error = first_error or error
-            refused += [Refused(job, refused_key(job), str(error)) for job in each.jobs]
+    while jobs:  # those of a chain's next stage follow once what they start from is known
+        groups, jobs = group(jobs), []
+        for each in track("checking", groups, len(groups)):
+            try:
+                programs.append(_prepare(each, labels, fingerprints, loaded))
+                jobs += following(programs[-1], folder)
+            except ValueError as error:
+                if not raised_by_own_code(error, each.jobs[0].resolved["allow"]):
+                    raise
+                first_error = first_error or error
+                refused += [Refused(job, refused_key(job), str(error)) for job in each.jobs]
     if not programs and first_error is not None:
         raise first_error
-    return Plan(programs, Path(config.hydra.sweep.dir), config, context, refused)
+    return Plan(programs, folder, config, context, refused)
 
 
 def raised_by_own_code(error: BaseException | None, packages: Sequence[str]) -> bool:
@@ -270,22 +288,39 @@ def _prepare(
     start, sizes = None, {}
     if first.parent is None:
         label = labels.family(first, tree)
-        tree, sizes = _resize(tree, data, label, first.words)
+        tree, sizes = _resize(tree, data, label, task, first.words)
     else:
-        label = first.parent.row.family
-        networks = [job.parent.network for job in group.jobs if job.parent]
-        start = jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
+        label = family(first)
+        if not first.parent.planned:
+            networks = [job.parent.network for job in group.jobs if job.parent]
+            start = jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
     trainer = tree()
-    network = check(trainer, data, label, first.parent and first.parent.network)
+    network = first.parent and first.parent.network
+    with one_line(f"{label}: "):
+        if first.teacher is not None:
+            check_teacher(trainer, data, first.teacher.network)
+        if trainer.compress:
+            network = applied(trainer, data, network)
+    network = check(trainer, data, label, network)
+    network = seen(trainer, network)
     costs = counted_costs(network, trainer.batch(data))
     if first.parent is None:
         families = list(_families(group, labels, tree))
     else:
-        families = [job.parent.row.family for job in group.jobs if job.parent]
-    parents = [job.parent.key if job.parent else "" for job in group.jobs]
+        families = list(map(family, group.jobs))
+    parents = list(map(ancestors, group.jobs))
     # Its numbers in 32 bits, as the program has them.
     keys = list(run_keys(tree, group.values, fingerprints(data), parents))
+    said = models.notes_of(keys[0], trainer.save, families[0], task)
+    costs["file_bytes"] = models.file_bytes(models.kept(network, data), said)
     return Program(group, tree, trainer, data, network, sizes, costs, families, task, keys, start)
+
+
+def seen(trainer: Trainer, network: Any) -> Any:
+    """The network that is kept, in the view of its training, its arrays abstract."""
+    if trainer.view is None:
+        return network
+    return jax.eval_shape(partial(trainer.view, training=False, key=None), network)
 
 
 def _families(group: Group, labels: Labels, tree: partial[Trainer]) -> Iterator[str]:
@@ -304,7 +339,7 @@ def _families(group: Group, labels: Labels, tree: partial[Trainer]) -> Iterator[
 
 
 def _resize(
-    tree: partial[Trainer], data: Data, label: str, overrides: Sequence[str]
+    tree: partial[Trainer], data: Data, label: str, task: str, overrides: Sequence[str]
 ) -> tuple[partial[Trainer], Sizes]:
     """``tree`` with the sizes of its model that meet its budget, and these; as it is without one.
 
@@ -331,9 +366,16 @@ def _resize(
     def network(sizes: Sizes) -> Network:
         return resized(tree, sizes)().network(data)
 
+    def of_file(model: Any, batch: jax.ShapeDtypeStruct) -> Cost:
+        del batch
+        network = seen(trainer, model)
+        said = models.notes_of("0" * LENGTH, trainer.save, label, task)
+        return Cost(models.file_bytes(models.kept(network, data), said))
+
     with one_line(f"{label}: "), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of networks that are only tried; check() says its own
-        sizes = solve(budget, network, trainer.batch(data), knobs=knobs)
+        axes = {**AXES, "file_bytes": of_file}
+        sizes = solve(budget, network, trainer.batch(data), knobs=knobs, axes=axes)
     return resized(tree, sizes), sizes
 
 

@@ -79,6 +79,11 @@ def write(plan: Plan, words: Sequence[str], config_dir: str | Path | None) -> Pa
             f"{len(plan.refused)} of {plan.runs} runs can't be built, the first for "
             f"{plan.refused[0].error}: mend it, or leave them out of the plan"
         )
+    if any(job.whole is not None for job, _ in plan.jobs()):
+        raise ValueError(
+            "the stages of a chain follow one another, so that workers can't share them: train it "
+            "with smallnets -m in place of smallnets plan"
+        )
     has_folders = settings_of(plan.config).has_folders(plan.runs)
     check_saved(plan, has_folders)
     texts = [json.dumps(_line(program)) for program in plan.programs]

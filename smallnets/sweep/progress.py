@@ -44,8 +44,12 @@ class Training:
         """So many runs of a program are done, the last in part; called on any thread."""
         trainer = portion.trainer
         step = trainer.steps // trainer.evaluations * cut.done
-        loss = float(np.mean(np.asarray(cut.curves["train_loss"])[:, cut.done - 1]))
-        self._latest = f"step {step:,} of {trainer.steps:,}, loss {loss:.3g}"
+        losses = cut.curves.get("train_loss")
+        if losses is None:  # of a pass, which takes no steps
+            self._latest = portion.group.jobs[0].label
+        else:
+            loss = float(np.mean(np.asarray(losses)[:, cut.done - 1]))
+            self._latest = f"step {step:,} of {trainer.steps:,}, loss {loss:.3g}"
         self._label = portion.label
         self._reached[place] = runs
 

@@ -63,7 +63,7 @@ def publish(study: Path, job: Job, row: Row, model: Model | None) -> bool:
     try:
         _write_hydras_files(draft, place, job)
         if model is not None:
-            said = {"key": row.key, "saved": row.saved, "family": row.family, "task": row.task}
+            said = models.notes_of(row.key, row.saved, row.family, row.task)
             models.save(model, draft / models.NAME, notes=said)
         rows.write(row, draft)
         if _renamed(draft, place):

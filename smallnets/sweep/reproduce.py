@@ -17,6 +17,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from smallnets import models, rows
+from smallnets.compress.stage import applied
 from smallnets.measure import machine
 from smallnets.measure.costs import counted_costs
 from smallnets.measure.energy import absent
@@ -26,7 +27,7 @@ from smallnets.sweep.checkpoint import Checkpoints
 from smallnets.sweep.compilations import Compilations, counting_compilations
 from smallnets.sweep.jobs import Job, Template, group
 from smallnets.sweep.keys import fingerprint, run_key
-from smallnets.sweep.parents import Parents
+from smallnets.sweep.parents import Parents, ancestors, begun
 from smallnets.sweep.plan import Program
 from smallnets.sweep.portion import Desk, train_program
 from smallnets.sweep.result import Result, origin, runs_of
@@ -95,20 +96,24 @@ def recorded(row: Row, folder: Path) -> Program:
     if job.parent is not None:
         start = jax.tree.map(lambda leaf: np.stack([leaf]), job.parent.network)
     trainer = tree()
-    network = check(trainer, data, row.family, job.parent and job.parent.network)
+    network = job.parent and job.parent.network
+    if trainer.compress:
+        network = applied(trainer, data, network)
+    network = check(trainer, data, row.family, network)
     exact = tree
     for path, values in runs.values.items():
         exact = assign(exact, path, values[0].item())
-    key = run_key(exact, fingerprint(data), job.parent.key if job.parent else "")
+    key = run_key(exact, fingerprint(data), ancestors(job))
     if key != row.key:
         raise ValueError(
             f"{folder}: what its row says is the run {key} today, not {row.key}: its data, its "
             "parent or the numerics of this version of smallnets are others"
         )
     costs = counted_costs(network, trainer.batch(data))
-    return Program(
+    found = Program(
         runs, tree, trainer, data, network, {}, costs, [row.family], row.task, [key], start
     )
+    return begun(found)
 
 
 def _trained(program: Program, row: Row) -> tuple[Row, Any]:

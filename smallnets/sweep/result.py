@@ -3,17 +3,19 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
 from smallnets import NUMERICS
 from smallnets.measure import machine
 from smallnets.measure.energy import Energy
-from smallnets.models import Model
+from smallnets.measure.latency import latencies
+from smallnets.models import Model, kept
 from smallnets.nn.mixture import has_capacity
 from smallnets.rows import Row
 from smallnets.sweep.jobs import Job
@@ -97,7 +99,7 @@ def runs_of(
         # The last update is in no training loss. A metric alone may be no number in a sound run: an
         # AUC where a split has one class.
         ends = [curve[-1] for name, curve in curves.items() if name.endswith("_loss")]
-        diverged = not all(map(math.isfinite, [*curves["train_loss"], *ends]))
+        diverged = not all(map(math.isfinite, [*curves.get("train_loss", ()), *ends]))
         metrics = {name: curve[-1] for name, curve in curves.items()}
         row = Row(
             family=program.families[index],
@@ -117,6 +119,8 @@ def runs_of(
             config=resized(job.resolved, program.sizes),
             key=program.keys[index],
             parent=job.parent.key if job.parent else "",
+            route=job.route or (job.parent.route if job.parent else ""),
+            teacher=job.teacher.key if job.teacher else "",
             saved=trainer.save,
             perfect={each.name: each.perfect for each in data.scores if each.perfect},
             dropless=has_capacity(program.network),
@@ -125,17 +129,33 @@ def runs_of(
             yield job, row, None
             continue
         network = jax.tree.map(lambda leaf, index=index: leaf[index], result.models)
-        yield (
-            job,
-            row,
-            Model(
-                network,
-                data.preparation,
-                classes=data.names,
-                kind=data.kind,
-                targets=data.targets,
-            ),
-        )
+        yield job, row, kept(network, data)
+
+
+def timed(portion: Program, outcome: Result) -> Program:
+    """The portion of a chain with the milliseconds of its model and of its parent's.
+
+    They are taken in turns, of one example; other programs may be at work beside them.
+    """
+    if not portion.group.jobs[0].route:
+        return portion
+    after, before = (
+        jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), tree)
+        for tree in (outcome.models, portion.start)
+    )
+    data = portion.data
+    example = jnp.asarray(data.train.inputs[:1])
+    example = data.preparation(example) if data.raw else example
+    forms = {"parent_latency_ms": before, "latency_ms": after}
+    times = latencies(forms, example, batch_sizes=(1,))
+    found = {each.form: 1e3 * each.median_seconds for each in times}
+    return replace(portion, costs={**portion.costs, **found})
+
+
+def waves(programs: list[Program]) -> Iterator[list[Program]]:
+    """Programs of one stage of their chains together: the next stage starts from their models."""
+    for stage in sorted({each.group.jobs[0].stage for each in programs}):
+        yield [each for each in programs if each.group.jobs[0].stage == stage]
 
 
 def score(row: Row) -> float:

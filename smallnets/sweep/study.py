@@ -142,6 +142,7 @@ def _claim(plan: Plan) -> list[str]:
 def _ways(plan: Plan) -> dict[str, set[Any]]:
     """How a plan's runs are trained, by what a label does not say."""
     jobs = [program.group.jobs[0] for program in plan.programs]
+    jobs = [job for job in jobs if not job.route]  # a label says what a chain did
     jobs += [each.job for each in plan.refused]
     ways = {
         name: {job.resolved[name] for job in jobs} for name in ("steps", "batch_size", "precision")

@@ -8,6 +8,7 @@ from smallnets.training.objective import (
     absolute_error,
     binary_cross_entropy,
     cross_entropy,
+    distil,
     huber,
     squared_error,
 )
@@ -21,6 +22,7 @@ from smallnets.training.optimizer import (
     muon_matrices,
     standard,
 )
+from smallnets.training.sparsity import gradually_sparse, zeros_kept
 from smallnets.training.trainer import Trainer
 
 __all__ = [
@@ -31,8 +33,10 @@ __all__ = [
     "cosine_schedule",
     "cross_entropy",
     "cutout",
+    "distil",
     "flip",
     "gradient_transformation",
+    "gradually_sparse",
     "has_fans",
     "huber",
     "linear_schedule",
@@ -42,4 +46,5 @@ __all__ = [
     "shift",
     "squared_error",
     "standard",
+    "zeros_kept",
 ]

@@ -38,9 +38,12 @@ class Trainer:
     kept, the ``last``, the ``best`` by the validation loss, or ``none``; with ``patience``, the
     best before so many evaluations in a row that found none better. ``precision`` is that of the
     network's products in training. ``start`` names the run, or the runs by seed, whose kept model
-    is trained on. ``cache`` is the folder of prepared data and compiled programs; ``study`` holds
-    what other values of the config refer to, ``allow`` names the packages besides ours that its
-    calls may be of.
+    is trained on; ``compress`` holds what is done to it, a chain that a plan turns into runs of one
+    pass each (:mod:`smallnets.compress`), which look at ``calibration`` training examples and take
+    no steps. ``teacher`` names runs likewise, whose answers to a batch are its ``more["teacher"]``.
+    ``cache`` is the folder of prepared data and compiled programs; ``study`` holds what other
+    values of the config refer to, ``allow`` names the packages besides ours that its calls may be
+    of.
     Raises ValueError where steps, batch size and evaluations do not fit each other, and for another
     ``save``.
     """
@@ -62,12 +65,18 @@ class Trainer:
     patience: int | None = None
     precision: Precision = "float32"
     start: str | None = None
+    teacher: str | None = None
+    compress: Mapping[str, Any] | None = None
+    calibration: int = 512
     study: Mapping[str, Any] | None = None
     allow: Sequence[str] = ()
 
     def __post_init__(self):
         counts = ("steps", "batch_size", "evaluations")
-        check_whole({name: getattr(self, name) for name in counts}, least=1)
+        numbers = {name: getattr(self, name) for name in (*counts, "calibration")}
+        if self.compress:
+            del numbers["steps"]
+        check_whole(numbers, least=1)
         if self.steps % self.evaluations:
             raise ValueError(
                 f"evaluations must divide steps, but evaluations={self.evaluations} for "
@@ -178,7 +187,8 @@ class Trainer:
                 f"the network must return float32 logits {expected}, but returns {logits.dtype} "
                 f"{logits.shape}: choose a model for these labels"
             )
-        batch = Arrays(self.batch(data), labels)
+        more = {} if self.teacher is None else {"teacher": logits}
+        batch = Arrays(self.batch(data), labels, more)
         if self._augment is not None:
             batch = jax.eval_shape(self._augment, jax.random.key(0), batch)
         loss = jax.eval_shape(partial(self.loss, data), network, batch)

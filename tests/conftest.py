@@ -4,6 +4,7 @@ import gc
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Of a test that carries ``breadth`` a third of the cases is quick, drawn by their names."""
-    if item.get_closest_marker("breadth") and hashlib.sha256(item.name.encode()).digest()[0] % 3:
+    """Of a test that carries ``breadth`` a fifth of the cases is quick, drawn by their names."""
+    if item.get_closest_marker("breadth") and hashlib.sha256(item.name.encode()).digest()[0] % 5:
         item.add_marker("slow")
 
 
@@ -45,17 +46,33 @@ def users_options() -> dict[str, str | bool]:
     return {"xla_cpu_use_fusion_emitters": True, **COMPILER_OPTIONS["cpu"]}
 
 
+@pytest.fixture(scope="session")
+def labels_trees() -> dict[str, dict]:
+    """What labels compare with, by the folders of its YAMLs: of a process, and not of each plan."""
+    return {}
+
+
 @pytest.fixture(autouse=True, scope="module")
-def _compiler_options(request: pytest.FixtureRequest):
-    if "analysis" in request.path.parts:
+def _in_less_time(request: pytest.FixtureRequest):
+    if request.path.parent.name == "analysis":
         yield
         return
+    from smallnets.sweep.labels import Labels
     from smallnets.training.batch import COMPILER_OPTIONS
 
     users = request.getfixturevalue("users_options")
+    trees = request.getfixturevalue("labels_trees")
     marked = request.node.get_closest_marker("users_options")
+    own = Labels.__init__
+
+    def shared(self: Labels, loader: Any) -> None:
+        own(self, loader)
+        places = [each.path for each in loader.get_search_path().get_path()]
+        self._composed = trees.setdefault(str(places), {})
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(COMPILER_OPTIONS, "cpu", users if marked else QUICKLY)
+        patch.setattr(Labels, "__init__", shared)
         yield
 
 
@@ -74,7 +91,7 @@ def _own_compiler_options(request: pytest.FixtureRequest):
 
 @pytest.fixture(autouse=True)
 def _strict(request: pytest.FixtureRequest):
-    if "analysis" in request.path.parts:  # that part of the package never loads JAX
+    if request.path.parent.name == "analysis":  # that part of the package never loads JAX
         yield
         return
     import jax

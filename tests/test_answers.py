@@ -114,6 +114,7 @@ def test_a_metric_that_is_no_number_does_not_make_a_run_diverged(cache: Path, tm
     assert row.status == "finished"
 
 
+@pytest.mark.slow
 def test_text_has_perplexity_and_no_metric_of_all_answers_at_once(cache: Path, tmp_path: Path):
     (tmp_path / "book.txt").write_text("so it goes, and goes on. " * 200)
     words = ["task=text", f"task.source={tmp_path / 'book.txt'}", "task.length=16", *TINY]

@@ -93,6 +93,7 @@ def test_a_larger_grid_trains_only_what_is_new_and_every_sweep_is_in_the_ledger(
     assert [each["number"] for each in listed[-6:]] == list(range(6))
 
 
+@pytest.mark.slow
 def test_without_the_model_that_is_asked_for_a_run_is_missing(cache: Path, tmp_path: Path):
     words = ["model=logistic", *TINY, *folders(cache, tmp_path / "study")]
     command(*words, "save=none")
@@ -144,6 +145,7 @@ def test_runs_that_are_of_no_known_study_are_refused(study: Path, cache: Path, t
         smallnets.train(smallnets.plan("model.width=8", *TINY, *folders(cache, tmp_path)))
 
 
+@pytest.mark.slow
 def test_a_second_live_sweep_is_refused(study: Path, cache: Path):
     with (
         FileLock(study / ".lock"),
@@ -165,6 +167,7 @@ def test_best_needs_a_validation_split_and_save_a_known_word(cache: Path, tmp_pa
         assert said in line
 
 
+@pytest.mark.slow
 def test_it_works_beside_a_hydra_app_of_one_s_own(study: Path, cache: Path, tmp_path: Path):
     conf = tmp_path / "conf"
     conf.mkdir()
@@ -208,6 +211,7 @@ def test_python_m_is_the_same_door():
     assert "smallnets analyse" in ran.stdout
 
 
+@pytest.mark.slow
 def test_another_launcher_trains_job_by_job(cache: Path, tmp_path: Path):
     words = ["-m", "model=logistic", "seed=0,1", "hydra/launcher=basic"]
     command(*words, *TINY, *folders(cache, tmp_path / "study"))
@@ -227,6 +231,7 @@ def test_two_jobs_that_say_the_same_are_one_run(cache: Path, tmp_path: Path):
     assert ledger(folder)[-1]["found"] == 1
 
 
+@pytest.mark.slow
 def test_what_a_second_sweep_mixes_or_replaces_is_said(cache: Path, tmp_path: Path, capsys):
     words = ["model=logistic", *TINY, *folders(cache, tmp_path / "study")]
     command(*words)

@@ -107,6 +107,7 @@ def model_of(kind: str, built: Any) -> Model:
 
 @pytest.mark.filterwarnings("ignore:.*more than the:smallnets.nn.linear.LargerThanDense")
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_every_description_gives_back_the_same_tree(step: int):
     """The whole product of networks, layers, mixtures and stacks, with abstract arrays."""
     for each in PRODUCT[::step]:
@@ -183,6 +184,7 @@ def test_a_new_process_gives_the_same_models_of_the_whole_cover(tmp_path: Path):
 
 
 @pytest.mark.parametrize("choice", factories("convolution"))
+@pytest.mark.slow
 def test_convolutional_networks_and_perceptrons_come_back(choice: str, tmp_path: Path):
     options = {"width": 8, "sizes": [3, 3], "stride": 2, "padding": 1, "linear": Dense}
     layer = factories("convolution")[choice]

@@ -47,6 +47,7 @@ def refused(capsys, *words: object) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_the_package_s_own_tests_pass_without_installing_it(tmp_path: Path, cache: Path):
     smallnets_ = [sys.executable, "-m", "smallnets"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": ":".join(sys.path)}

@@ -67,6 +67,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for each in COMMANDS
     ],
 )
+@pytest.mark.slow
 def test_a_command(
     command: str, cache: Path, tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch
 ):

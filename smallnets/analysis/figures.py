@@ -12,6 +12,7 @@ import polars as pl
 from smallnets.analysis.compare import Claims
 from smallnets.analysis.layers import (
     DOTS,
+    MARKED,
     beyond,
     greys,
     law_lines,
@@ -19,6 +20,7 @@ from smallnets.analysis.layers import (
     runs,
     scores,
     sizes,
+    thinned,
 )
 from smallnets.analysis.panels import (
     Panel,
@@ -113,8 +115,10 @@ def curves(study: Study, shown: list[str]) -> Figure:
         for curve in study.curves
         if curve.family in shown and curve.choice and curve.choice.best.parameters.get("E", 0) > 0
     }
+    most = max(curve.runs[study.columns.size].n_unique() for curve in study.curves)
+    every = f", of at most {MARKED} sizes" if most > MARKED else ""
     text = f"{counts(study)} {f'{runs_shown(study, most=DOTS)}; markers' if few else 'Markers'}: "
-    text += "geometric mean over seeds. "
+    text += f"geometric mean over seeds{every}. "
     if any(len(law) for law in laws.values()):
         text += (
             f"Lines: law fitted by {objective(study.delta)}, solid within the data, dashed beyond "
@@ -335,7 +339,7 @@ def residuals(study: Study, shown: list[str]) -> Figure | None:
     for name, part in table.items():
         at = part.group_by("x").agg(pl.first("family"), pl.mean("y"), *ENDS).sort("x")
         dots = whiskers(at, shown) if len(study.runs) > DOTS else scatter(part, shown)
-        layers = [rule(0), dots, *lines({name: at}, [name], shown), markers(at, shown)]
+        layers = [rule(0), dots, *lines({name: at}, [name], shown), markers(thinned(at), shown)]
         panels.append(panel(layers, sizes(study), y, height=170, title=name))
     text = (
         f"{runs_shown(study, most=DOTS)}, each as its log score minus the log of its family's law; "
@@ -374,7 +378,7 @@ def _excess(
     layers = [
         *beyond(study),
         *lines(over, list(floors), shown),
-        markers(points, shown, tips=named(study, less="E")),
+        markers(thinned(points), shown, tips=named(study, less="E")),
     ]
     y = axis(f"{label(study.columns.score)} \N{MINUS SIGN} E", span(points["y"], pad=0.15))
     return panel(layers, sizes(study), y, legend=len(study.curves) > 1)

@@ -13,6 +13,7 @@ from smallnets.analysis.study import Curve, Study, means
 from smallnets.analysis.tables import label
 
 DOTS = 2000  # runs that are drawn one by one; of more the lowest and highest of each size are
+MARKED = 30  # means of a family that are marked at most
 REACH = 2.5  # how far beyond the data, as a factor, a law is drawn (dashed)
 POINTS = 40  # of a law within its data
 GREY = 3  # of how many points a grey line takes one, the last too
@@ -56,7 +57,7 @@ def runs(
         for curve in study.curves
         if curve.family in names
     )
-    marks = markers(at, shown, tips=named(study))
+    marks = markers(thinned(at), shown, tips=named(study))
     if not dots:
         return [marks]
     if len(study.runs) > DOTS:
@@ -77,6 +78,13 @@ def runs(
     # Names of columns may hold dots and brackets, which would be paths: fields have names of ours.
     tips = [{"field": f"c{i}", "title": label(name)} for i, name in enumerate(told)]
     return [scatter(each, shown, tips=tips), marks]
+
+
+def thinned(at: pl.DataFrame) -> pl.DataFrame:
+    """The means that are marked: of many sizes so many of each family that markers stand apart."""
+    place, sizes = pl.int_range(pl.len()).over("family"), pl.len().over("family")
+    every = (sizes + MARKED - 1) // MARKED
+    return at.filter(place % every == 0)
 
 
 def _shown(value: pl.Expr, kind: pl.DataType) -> pl.Expr:

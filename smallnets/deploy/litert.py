@@ -48,7 +48,13 @@ def main(arguments: list[str]) -> None:
     quantize = quantizer.Quantizer(source)
     quantize.load_quantization_recipe(chosen())
     Path(out).write_bytes(quantize.quantize().quantized_model)
-    print(json.dumps(products(Path(out))))
+    try:
+        print(json.dumps(products(Path(out))))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the runtime refuses the {kind} file that the quantiser wrote "
+            f"({str(error).splitlines()[0][:100]}): leave --{kind} out"
+        ) from None
 
 
 def _write_float(source: Path, out: Path, inputs: list[str], outputs: list[str]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from smallnets.deploy import environment
 
+SHAPING = {"Expand", "Reshape", "Unsqueeze"}  # whose further inputs say a shape
 PRODUCTS = {"MatMul", "Gemm", "Einsum", "Conv"}
 INTEGER = {"MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"}
 
@@ -90,6 +91,8 @@ def _einsum_to_matmul(node: Any) -> None:
     left, right, result = (
         part.replace("...", "") for part in re.split(",|->", node.attributes["equation"].value)
     )
+    if len(right) < 2:
+        return
     stack, (inner, columns) = right[:-2], right[-2:]
     turned = left.endswith(columns) and result.endswith(inner)  # x W^T
     if turned:
@@ -176,6 +179,9 @@ def products(model: Any) -> dict[str, int]:
     constant = {each.name for each in model.graph.initializer}
     found = {"integer": 0, "of_weights": 0, "of_activations": 0}
     for node in _nodes(model.graph):
+        named = node.input[:1] if node.op_type in SHAPING else node.input
+        if constant.issuperset(named):  # what is made of weights alone
+            constant.update(node.output)
         if node.op_type in INTEGER:
             found["integer"] += 1
             found["of_weights"] += 1

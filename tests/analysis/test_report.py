@@ -293,3 +293,15 @@ def test_sixty_families_of_two_hundred_runs_are_read_in_bounded_memory(tmp_path)
     assert len(found["families"]) == 60
     assert len(found["comparisons"]) == 59  # with the reference, not 1,770
     assert (tmp_path / "runs-report" / "report.html").stat().st_size < 4e6
+
+
+def test_of_many_sizes_so_many_are_marked_that_markers_stand_apart():
+    study = analyse(random_study(["a", "b"], sizes=100))
+    drawn = figures(study, claims(study))
+    (marks,) = [
+        each
+        for each in drawn["curves"].panels[0]["layer"]
+        if each["mark"]["type"] == "point" and "shape" in each["encoding"]
+    ]
+    assert 2 * 15 < len(marks["data"]["values"]) <= 2 * 30
+    assert "of at most 30 sizes" in drawn["curves"].caption

@@ -16,6 +16,9 @@ from smallnets.deploy import litert, onnx, proof, runtime, stablehlo
 from smallnets.deploy.form import form
 from smallnets.deploy.proof import Examples, measured, require_parity
 
+# Depthwise products, and pooling by a product with ones, stay float: such files are refused.
+PARTLY = {"convolutional-separable", "convolutional-inverted_bottleneck", "lenet5-mean"}
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.long,
@@ -59,4 +62,4 @@ def test_a_network(name: str, found: Path):
         entry = measured(found / f"{name}{suffix}", model, examples, rounds=0)
         require_parity(name, entry, model)
     counted = onnx.quantize(found / f"{name}.onnx", found / f"{name}.int8.onnx")
-    assert counted["integer"] >= 0.9 * counted["of_weights"] > 0
+    assert (counted["integer"] >= 0.9 * counted["of_weights"] > 0) is (name not in PARTLY)

@@ -82,7 +82,7 @@ def test_a_stack_stores_its_unique_blocks_and_runs_its_depth(loops, unique, d):
     assert parameters(model).unique == unique * (d * d + d)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=6)
 @given(top_k=st.integers(1, 4), more=st.integers(0, 4), tokens=st.integers(1, 40))
 def test_a_mixture_computes_its_slots_and_its_router(top_k, more, tokens):
     d, experts = 6, top_k + more
@@ -102,7 +102,7 @@ def test_a_mixture_agrees_with_xla_up_to_what_is_elementwise():
     assert forward(model, 256, 128) == pytest.approx(executed(model, 256, 128), rel=0.02)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=6)
 @given(top_k=st.integers(1, 4), more=st.integers(0, 4), inner=st.integers(1, 3))
 def test_of_a_mixture_of_mixtures_the_chosen_experts_are_active(top_k, more, inner):
     d, experts = 6, top_k + more

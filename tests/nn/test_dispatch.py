@@ -68,9 +68,11 @@ def test_a_dropless_plan_has_every_choice_in_a_block_of_its_expert(experts, bloc
 @pytest.mark.parametrize(
     ("expert", "members"),
     [
-        (Dense, False),
+        pytest.param(Dense, False, marks=pytest.mark.slow),
         (Dense, True),
-        (partial(Mixture, expert=Dense, experts=2, top_k=1), True),
+        pytest.param(
+            partial(Mixture, expert=Dense, experts=2, top_k=1), True, marks=pytest.mark.slow
+        ),
     ],
     ids=["alone", "members", "members of mixtures"],
 )

@@ -35,7 +35,9 @@ TARGETS = sorted(
 )
 
 
-@pytest.mark.parametrize("package", ["smallnets.nn", "smallnets.training", "smallnets.measure"])
+@pytest.mark.parametrize(
+    "package", ["smallnets.compress", "smallnets.nn", "smallnets.training", "smallnets.measure"]
+)
 def test_every_public_name_is_there_and_listed_once(package):
     module = importlib.import_module(package)
     assert len(set(module.__all__)) == len(module.__all__) > 0

@@ -62,6 +62,7 @@ def test_every_program_of_a_sweep_is_described(described):
     assert titles == ["residual dense", "residual low_rank"]
 
 
+@pytest.mark.slow
 def test_it_is_run_only_when_asked(described):
     said = described("model.width=8", "--measured")
     assert re.search(r"│ +1024 │( +[\d.]+ │){4} +[\d,]+ │", said)
@@ -118,6 +119,7 @@ def test_one_line_and_status_2(name, described, capsys):
     assert len(said.err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_cuts_no_number(described, monkeypatch):
     wide = described("family=mixture", "model.width=8")
     monkeypatch.setenv("COLUMNS", "40")

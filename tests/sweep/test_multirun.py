@@ -127,6 +127,7 @@ def test_the_report_is_there(study: Study):
         assert (study.folder / name).stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_same_sweep_in_another_folder_compiles_nothing(
     study: Study, cache: Path, tmp_path: Path
 ):

@@ -91,6 +91,13 @@ def test_what_is_refused(parents: Path, cache: Path, tmp_path: Path):
         with pytest.raises(ValueError, match=said.replace("(", r"\(")) as error:
             smallnets.plan(*words, *TINY, *out)
         assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_two_parents_of_one_seed_are_refused(parents: Path, cache: Path, tmp_path: Path):
+    run = parents / next(iter(rows.load(parents))).key
+    out = folders(cache, tmp_path / "out")
     child(run, cache, tmp_path / "twice", "seed=0")
     child(run, cache, tmp_path / "twice", "seed=0", "optimizer.learning_rate=1e-8")
     with pytest.raises(ValueError, match="must match one run for each seed"):

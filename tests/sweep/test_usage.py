@@ -162,6 +162,7 @@ def test_a_first_word_that_is_no_verb(capfd):
 START = "from smallnets.cli import main; main()"
 
 
+@pytest.mark.slow
 def test_control_c_leaves_what_was_finished_and_says_so(cache: Path, tmp_path: Path):
     """Interrupted when the first rows are there and a program of minutes is under way."""
     sweep = ["-m", "steps=20,2000000", "evaluations=1", "model=logistic", "seed=0,1"]

@@ -85,6 +85,7 @@ def start(script: str, cache: Path) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_four_processes_prepare_once_and_all_read(tmp_path):
     processes = [start(PREPARE_AND_READ, tmp_path) for _ in range(4)]
     while len(list(tmp_path.glob("ready-*"))) < 4 and all(p.poll() is None for p in processes):

@@ -46,6 +46,7 @@ def test_a_tenth_is_held_out_and_the_test_split_stays(cache):
 
 @pytest.mark.breadth
 @pytest.mark.parametrize("damage", ["records", "features.json", "dataset_info.json", "folder"])
+@pytest.mark.slow
 def test_what_is_damaged_in_the_cache_is_made_anew(damage, cache, tmp_path):
     whole = mnist1d.load(cache=cache, validation=0)
     folder = tmp_path / "mnist1d-1.0.0"

@@ -32,9 +32,14 @@ def tokens(*, highest: int, labels: tuple[int, ...]) -> Data:
             (6,),
             r"tokens must lie in \[0, 8\), .* run from 9 to 9",
         ),
-        ("model=encoder", (), r"tokens must lie in \[0, 8\), .* set model.vocabulary"),
+        pytest.param(
+            "model=encoder",
+            (),
+            r"tokens must lie in \[0, 8\), .* set model.vocabulary",
+            marks=pytest.mark.slow,
+        ),
         ("model=residual", (), "the network embeds none"),
-        ("model=perceptron", (), "the network embeds none"),
+        pytest.param("model=perceptron", (), "the network embeds none", marks=pytest.mark.slow),
     ],
 )
 def test_tokens_that_no_table_has_get_one_line(words, labels, said, cache):

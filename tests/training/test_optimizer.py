@@ -182,6 +182,7 @@ def test_a_rule_that_takes_no_decay_refuses_it():
         optimizer(10)
 
 
+@pytest.mark.slow
 def test_muon_makes_each_matrix_of_a_stack_orthogonal_by_itself():
     rngs = nnx.Rngs(0)
     stack = partition(stacked(partial(Dense, 12, 6), rngs.params(), 3))[0]

@@ -70,6 +70,7 @@ def test_a_base_that_is_no_fan_in_gets_one_line(base: float):
         maximal_update(64, 64, base_fan_in=base)
 
 
+@pytest.mark.slow
 def test_each_factor_of_a_map_has_the_rate_of_its_own_fan_in():
     rates = partial(first_update, parametrization=maximal_update, learning_rate=0.5)
     rngs = nnx.Rngs(0)

@@ -66,6 +66,7 @@ def test_a_network_without_mixtures_has_no_such_curves():
     assert set(jax.eval_shape(lambda: train(None)[1])) == {"train_loss"}
 
 
+@pytest.mark.slow
 def test_the_bias_balances_the_load_past_the_optimiser():
     """At a learning rate of 0 the bias alone moves, and it alone brings the load down."""
     settings = {"experts": 4, "top_k": 2, "balance_weight": 0.0, "router_z_weight": 0.0}

@@ -193,6 +193,7 @@ def test_a_view_has_a_new_key_in_each_step_and_none_in_evaluations():
     assert len(set(seen)) == 24
 
 
+@pytest.mark.slow
 @pytest.mark.users_options
 def test_the_best_is_the_earlier_on_ties_and_the_first_where_none_is_a_number():
     """A binary loss that training can't change, by which every evaluation is a tie."""

@@ -17,6 +17,7 @@ from smallnets.nn.convolution import (
 )
 from smallnets.nn.dropout import Dropout, Dropped
 from smallnets.nn.embedding import Embedding, LearnedPositions
+from smallnets.nn.ensemble import Ensemble
 from smallnets.nn.exits import Exit, Exits, exit_early
 from smallnets.nn.feed_forward import FeedForward
 from smallnets.nn.lenet import LeNet
@@ -58,6 +59,7 @@ __all__ = [
     "Dropout",
     "Dropped",
     "Embedding",
+    "Ensemble",
     "Exit",
     "Exits",
     "ExpertChoice",

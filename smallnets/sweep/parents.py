@@ -2,6 +2,8 @@
 
 import glob
 import math
+import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ import jax
 import numpy as np
 
 from smallnets import models, rows
+from smallnets.nn import Ensemble
 from smallnets.rows import Row
 from smallnets.sweep.jobs import Job
 from smallnets.sweep.parent import Parent, shape_of
 from smallnets.tasks.data import Data
+from smallnets.training import distil
 from smallnets.training.trainer import Trainer
 
 BATCH = 256  # examples that a teacher answers at once
@@ -36,7 +40,7 @@ class Parents:
         """
         said = job.template.resolved
         if (teacher := said.get("teacher")) is not None:
-            job = job._replace(teacher=self._parent("teacher", teacher, job))
+            job = job._replace(teacher=self._teacher(teacher, job))
         if said["start"] is None:
             return job
         start, chain = job.resolved["start"], said.get("compress")
@@ -60,7 +64,26 @@ class Parents:
                 f"{word}={start} holds no run for seed={seed}: name the folder of a run, or of "
                 "runs of the same seeds"
             )
-        folder, row = found[0]
+        return self._kept(*found[0], job)
+
+    def _teacher(self, teacher: str | list[str], job: Job) -> Parent:
+        """The run that teaches; of a list, all the runs that it names, as one ensemble."""
+        if isinstance(teacher, str):
+            return self._parent("teacher", teacher, job)
+        name = Path(f"[{','.join(teacher)}]")
+        if name not in self._read:
+            runs = [self._kept(*run, job) for each in teacher for run in self._list(each)]
+            if not runs:
+                raise ValueError(f"teacher={name} holds no run: name folders of runs")
+            self._read[name] = runs[0]._replace(
+                run="+".join(each.key for each in runs),
+                saved="ensemble",
+                network=jax.tree.map(np.asarray, Ensemble([each.network for each in runs])),
+                shape=f"{len(runs)} of {runs[0].shape}",
+            )
+        return self._read[name]
+
+    def _kept(self, folder: Path, row: Row, job: Job) -> Parent:
         if folder not in self._read:
             network = models.load(folder, allow=tuple(job.resolved["allow"])).network
             network = jax.tree.map(np.asarray, network)
@@ -106,8 +129,26 @@ def begun(program: Any) -> Any:
         prepare = data.preparation if data.raw else None
         teachers = [job.teacher for job in jobs]
         found = {each.key: answers(each.network, data.train.inputs, prepare) for each in teachers}
+        _warn(program, found)
         taught = np.stack([found[each.key] for each in teachers])
     return replace(program, start=start, taught=taught)
+
+
+def _warn(program: Any, answered: Mapping[str, np.ndarray]) -> None:
+    """Say it where distilling can't teach: by a teacher that is never wrong, at temperature 1."""
+    objective, labels = program.tree.keywords["objective"], program.data.train.labels
+    if objective.func is not distil or program.data.kind != "classes":
+        return
+    one = objective.keywords.get("temperature")
+    temperatures = program.group.values.get("objective.temperature", one)
+    wrong = [((each.argmax(axis=-1) != labels) & (labels >= 0)).any() for each in answered.values()]
+    if np.any(np.asarray(temperatures) == 1) and not all(wrong):
+        print(
+            f"smallnets: warning: {program.label}: a teacher that makes no error on the train "
+            "split says at objective.temperature=1 hardly more than its labels: raise it, 4 is "
+            "usual",
+            file=sys.stderr,
+        )
 
 
 def _network(job: Job) -> Any:

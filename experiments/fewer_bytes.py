@@ -30,6 +30,7 @@ SEEDS, TUNING, TEACHER = range(10), range(10, 12), 13
 STEPS, RATES, TIMES = 1000, (1e-3, 3e-3), 40
 LARGE = ["model.width=128", "model.depth=4"]
 AWARE = "compress=[factorise,quantisation_aware]"
+CODE, GROUP = (f"compress.quantisation_aware.view.{name}" for name in ("code", "group"))
 VIEW = "_target_:smallnets.compress.quantisation_aware,_partial_:true,code:int4,group:32"
 
 
@@ -41,18 +42,13 @@ class Route(NamedTuple):
     begins_large: bool = True
 
 
-def in_code(code: str, group: int) -> list[str]:
-    view = "compress.quantisation_aware.view"
-    return [f"{view}.code={code}", f"{view}.group={group}"]
-
-
 def routes(size: int) -> list[Route]:
     """The reference, and the routes to a file of ``size`` bytes."""
     small = [f"budget.file_bytes={size}", "budget.at_most=true"]
     return [
         Route("large, trained on", ["compress=[finetune]"]),
-        Route("SVD, int4", [AWARE, *in_code("int4", 32), *small]),
-        Route("SVD, ternary", [AWARE, *in_code("ternary", 0), *small]),
+        Route("SVD, int4", [AWARE, f"{CODE}=int4", f"{GROUP}=32", *small]),
+        Route("SVD, ternary", [AWARE, f"{CODE}=ternary", f"{GROUP}=0", *small]),
         Route("small, int4", ["model.depth=4", f"view={{{VIEW}}}", *small], begins_large=False),
     ]
 
@@ -72,15 +68,11 @@ def of_route(folder: Path, route: Route, rate: float, seeds: Sequence[int]) -> l
     return trained(folder / route.name.replace(" ", "_").replace(",", ""), seeds, said)
 
 
-def validation(runs: list[Run]) -> float:
-    return float(np.mean([run.row.metrics["validation_error"] for run in runs]))
+def errors(runs: list[Run], split: str = "test") -> np.ndarray:
+    return 100 * np.array([run.row.metrics[f"{split}_error"] for run in runs])
 
 
-def errors(runs: list[Run]) -> np.ndarray:
-    return 100 * np.array([run.row.metrics["test_error"] for run in runs])
-
-
-def main() -> None:
+if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "multirun/fewer_bytes-mnist1d")
     words = [*LARGE, "steps=1000", "optimizer.learning_rate=3e-3", *sys.argv[2:]]
     large = trained(folder / "large", [*SEEDS, *TUNING], words)
@@ -93,8 +85,8 @@ def main() -> None:
     table.add_row("large", "", f"{size:,}", "1", f"{before.mean():.1f} ± {before.std(ddof=1):.1f}")
     reference = np.zeros(0)
     for route in routes(size // TIMES):
-        tried = {rate: validation(of_route(folder, route, rate, TUNING)) for rate in RATES}
-        rate = min(tried, key=lambda each: tried[each])
+        tried = [errors(of_route(folder, route, each, TUNING), "validation") for each in RATES]
+        rate = RATES[int(np.argmin([found.mean() for found in tried]))]
         runs = of_route(folder, route, rate, SEEDS)
         found = errors(runs)
         size_now = (runs[0].folder / models.NAME).stat().st_size
@@ -116,7 +108,3 @@ def main() -> None:
             said,
         )
     Console(width=140).print(table)
-
-
-if __name__ == "__main__":
-    main()

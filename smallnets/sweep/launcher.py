@@ -52,6 +52,7 @@ def launch(
     return [
         _returned(plan, job, runs.get(key), failed)
         for job, key in sorted(plan.jobs(), key=lambda pair: pair[0].number)
+        if not job.chain  # the stages before a chain's last one are no jobs of the sweeper
     ]
 
 

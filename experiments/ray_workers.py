@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 
-import ray
+import ray  # pyright: ignore[reportMissingImports]
 
 
 @ray.remote(max_retries=3)  # a task whose machine is lost starts again, and skips what is done

@@ -14,7 +14,7 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from tensorboardX import SummaryWriter
+from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
 
 from smallnets import rows
 from smallnets.cli import main

@@ -69,7 +69,10 @@ table = Table(title=f"{EXAMPLES} examples a call, {device_name(jax.devices()[0])
 for name in ("networks", "passed on", "time", "FLOPs"):
     table.add_column(name, justify="left" if name == "networks" else "right")
 for name, networks in track(PAIRS.items(), "measuring"):
-    flops = [counted_costs(network, x)["flops"] for network in networks]
+    flops = [
+        counted_costs(network, jax.ShapeDtypeStruct(x.shape, x.dtype))["flops"]
+        for network in networks
+    ]
     cascade = Cascade(networks, temperatures=[1.0, 1.0], confidence=0.5)
     sure = np.asarray(jax.nn.softmax(jax.jit(networks[0].__call__)(x)).max(axis=-1))
     leaves, tree = jax.tree.flatten(cascade)

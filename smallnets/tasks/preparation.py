@@ -86,7 +86,7 @@ class Preparation(nnx.Module):
         tokenizer = Tokenizer.from_str(self.tokenizer)
         letters = _letters()
         names = map(tokenizer.id_to_token, range(tokenizer.get_vocab_size()))
-        return [bytes(letters[letter] for letter in name) for name in names]
+        return [bytes(letters[letter] for letter in name or "") for name in names]
 
 
 def _letters() -> dict[str, int]:

@@ -45,7 +45,9 @@ def test_a_list_of_runs_teaches_as_one_and_a_perfect_teacher_at_one_is_said(
     runs = library.train(plan)
     assert all(t.row.key in runs[0].row.teacher for t in teachers)
     folder = library.plan(*words, f"teacher=[{tmp_path / 'teachers'}]").programs[0]
-    assert [job.teacher.key for job in folder.group.jobs] == [runs[0].row.teacher] * 2
+    assert [job.teacher and job.teacher.key for job in folder.group.jobs] == [
+        runs[0].row.teacher
+    ] * 2
     perfect = np.eye(10, dtype=np.float32)[program.data.train.labels] * 9
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("smallnets.sweep.parents.answers", lambda *_: perfect)

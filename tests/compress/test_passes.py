@@ -186,6 +186,7 @@ def test_units_that_say_nothing_are_removed_without_a_change(method: Any):
     np.testing.assert_allclose(answers(found, x), answers(model, x), rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_experts_that_no_token_goes_to_are_removed_without_a_change():
     model, x = residual(depth=1, mixture=MIXTURE), numbers(40, 8)
     score, norm = model.stack.blocks.layer.router.score, model.stack.blocks.norm
@@ -239,6 +240,7 @@ def test_equal_blocks_are_tied_without_a_change_and_differences_bring_back_what_
     assert lost[16] < 1e-2 * lost[0]
 
 
+@pytest.mark.slow
 def test_equal_experts_are_merged_without_a_change():
     model, x = residual(depth=1, mixture=MIXTURE), numbers(40, 8)
     mixture = model.stack.blocks.layer

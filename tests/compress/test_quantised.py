@@ -59,6 +59,7 @@ def decoder() -> Transformer:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_tables_and_heads_are_in_the_code_and_routers_are_not():
     coded = in_code(decoder())
     assert isinstance(coded.embedding.table, Quantised)
@@ -80,6 +81,7 @@ def test_they_are_counted_as_what_they_stand_for_at_the_bytes_they_take():
     assert parameter_bytes(coded) == kept < parameter_bytes(model) / 4
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("code", KINDS)
 def test_the_view_of_training_and_what_is_kept_are_one_model(code: Any):
     model, x = residual(), numbers(9, 8)

@@ -122,6 +122,7 @@ def test_a_new_process_gives_what_a_chain_made(chain: str, cache: Path, tmp_path
     np.testing.assert_array_equal(np.load(answers), expected)
 
 
+@pytest.mark.slow
 def test_what_is_refused(parents: Path, cache: Path, tmp_path: Path):
     run = next(parents.glob("*/row.json")).parent
     out = folders(cache, tmp_path / "out")

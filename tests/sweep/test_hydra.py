@@ -71,6 +71,7 @@ def test_what_hydra_writes_of_a_run_is_what_it_composes(cache: Path, tmp_path: P
         assert set(written["overrides"]) == set(job.words)
 
 
+@pytest.mark.slow
 def test_a_search_is_told_of_what_diverged_and_of_what_failed(cache, tmp_path: Path, capfd):
     """The jobs of a batch, one of them twice, as a sweeper hands them out that is not ours."""
     words = ["model=logistic", *TINY, *folders(cache, tmp_path), "hydra/sweeper=basic"]

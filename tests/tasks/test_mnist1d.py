@@ -27,6 +27,7 @@ def made() -> dict:
     return made
 
 
+@pytest.mark.slow
 def test_it_equals_the_package_to_the_last_bit_of_float32(cache, made):
     data = mnist1d.load(cache=cache, validation=0)
     assert data.outputs == 10

@@ -1,6 +1,6 @@
 """How small can a residual network be on MNIST-1D, and which layers make it small?
 
-    python experiments/families.py [FOLDER] [WORDS]        about 6 minutes on two cores
+    python experiments/families.py [FOLDER] [WORDS]        six to ten minutes on two cores
 
 Trains the experiment ``mnist1d`` into FOLDER, but for the runs that are there, and draws the mean
 test error of each family over its stored parameters: the figure of the README. Laws, intervals and

@@ -7,7 +7,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -36,7 +36,7 @@ class BatchedLauncher(Launcher):
     ) -> None:
         del task_function
         if OmegaConf.select(config, "_target_") != "smallnets.training.Trainer":
-            raise HydraException(
+            raise CompactHydraException(
                 "hydra/launcher=smallnets trains the configs of the command smallnets alone, and "
                 "this app has others: choose another launcher"
             )

@@ -88,6 +88,7 @@ def work(path: str | Path, shard: Shard | None = None, words: Sequence[str] = ()
                 plan = _as_planned(plan, file, batch)
                 check_memory(plan.programs, settings_of(config).memory_limit or machine.memory())
                 runs += train_missing(plan, account, here, stopping, files).values()
+        remove_drafts(file.folder)
     finish(account, file.folder, planned, runs, carbon=settings_of(config).carbon)
     return runs
 

@@ -56,7 +56,7 @@ def routes(size: int) -> list[Route]:
 def trained(folder: Path, seeds: Sequence[int], words: list[str]) -> list[Run]:
     listed = ",".join(map(str, seeds))
     return smallnets.train(
-        smallnets.plan(f"seed={listed}", *words, "evaluations=2", f"hydra.sweep.dir={folder}")
+        smallnets.plan(*words, f"seed={listed}", "evaluations=2", f"hydra.sweep.dir={folder}")
     )
 
 

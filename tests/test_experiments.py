@@ -33,7 +33,10 @@ def test_no_script_is_without_a_test():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize(
+    "name",  # the study of bytes trains its routes whole, whatever the words
+    [pytest.param(each, marks=[pytest.mark.long] * (each == "fewer_bytes")) for each in WORDS],
+)
 def test_a_script(name: str, cache: Path, tmp_path: Path):
     words, said = WORDS[name]
     if name == "deploy_table" and not (EXPERIMENTS.parent / ".venv-onnx" / "installed").exists():

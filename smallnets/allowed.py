@@ -6,7 +6,7 @@ reaching past the packages that you trust; these themselves are not fenced in.
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -69,6 +69,18 @@ def check_targets(config: Any, allow: Any) -> None:
             f"allow must list the names of packages, but is {allow!r}: write allow=[mypackage]"
         )
     _check(config, tuple(allow), "")
+
+
+def check_allowed(config: Mapping[str, Any], where: Any, allow: Sequence[str]) -> None:
+    """Raise ValueError where a recorded config calls packages that ``allow`` does not name.
+
+    A config of a command names its own; one that was read, of ``where``, may be another's.
+    """
+    if unnamed := sorted({*config.get("allow", ())} - {*allow}):
+        raise ValueError(
+            f"{where}: its config calls {', '.join(unnamed)}, whose code would be run: add "
+            f"{' '.join(f'--allow {name}' for name in unnamed)} if you trust it"
+        )
 
 
 def _check(node: Any, allow: tuple[str, ...], path: str) -> None:

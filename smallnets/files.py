@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,3 +26,25 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def check_new(folder: Path) -> None:
+    """Raise ValueError where a folder that is to be written is there and not empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is there already and not empty: name another folder")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A draft beside ``path``, an empty folder to be filled; renamed to ``path`` at the end.
+
+    Raises ValueError where ``path`` is there and not empty. Nothing stays where the block raises.
+    """
+    path = path.absolute()
+    check_new(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as nowhere:
+        draft = Path(nowhere, path.name)
+        draft.mkdir()
+        yield draft
+        os.replace(draft, path)  # onto nothing, or onto an empty folder

@@ -2,10 +2,10 @@
 
 import importlib.util
 import keyword
-import os
-import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
+
+from smallnets.files import check_new, new_folder
 
 _HERE = Path(__file__).parent
 TEMPLATE = next(path for path in (_HERE / "template", _HERE.parent / "template") if path.is_dir())
@@ -31,8 +31,7 @@ def write(folder: Path) -> None:
     """
     folder = folder.absolute()
     name = folder.name
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is there already and not empty: name another folder")
+    check_new(folder)
     if not name.isidentifier() or keyword.iskeyword(name) or name == "tests":
         raise ValueError(
             f"the folder's name is that of the package, so it is letters, digits and underscores, "
@@ -41,12 +40,10 @@ def write(folder: Path) -> None:
     found = importlib.util.find_spec(name)
     if found and found.origin:  # an empty folder is found too, without an origin
         raise ValueError(f"a package {name!r} is installed here already: name the folder otherwise")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as draft:
+    with new_folder(folder) as draft:
         for path in sorted(TEMPLATE.rglob("*")):
             if path.is_dir() or "__pycache__" in path.parts:
                 continue
-            target = Path(draft, name, str(path.relative_to(TEMPLATE)).replace(NAME, name))
+            target = Path(draft, str(path.relative_to(TEMPLATE)).replace(NAME, name))
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(path.read_text().replace(NAME, name))
-        os.replace(Path(draft, name), folder)  # onto nothing, or onto an empty folder

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "smallnets"
 BELOW: dict[str, set[str]] = {
     "files": set(),
     "allowed": set(),
-    "new": set(),
+    "new": {"files"},
     "traced": set(),
     "rows": {"files"},
     "nn": {"traced"},
@@ -31,7 +31,7 @@ BELOW: dict[str, set[str]] = {
     "sweep": {"NUMERICS", "allowed", "files", "traced", "rows", "nn", "tasks", "training",
               "measure", "models", "compress", "analysis", "paper"},
     "deploy": {"allowed", "decoding", "files", "rows", "nn", "tasks", "measure", "models", "sweep"},
-    "hybrid": {"files", "rows", "nn", "tasks", "measure", "models", "analysis", "sweep"},
+    "hybrid": {"allowed", "files", "rows", "nn", "tasks", "measure", "models", "analysis", "sweep"},
     "cli": {"__version__", "sweep"},
     "__main__": {"cli"},
 }  # fmt: skip

@@ -109,7 +109,8 @@ def without_heads(
 
         def one(node: Attention) -> Attention:
             output, gram = plain(node.output).matrix(), _gram(node.output)
-            value = jnp.linalg.norm(plain(node.value).matrix().reshape(-1, groups, node.head_dim))
+            value = plain(node.value).matrix().reshape(-1, groups, node.head_dim)
+            value = jnp.linalg.norm(jnp.moveaxis(value, 1, 0).reshape(groups, -1), axis=-1)
             rows = jnp.linalg.norm(output.reshape(groups, -1), axis=-1)
             size = width // groups
             kept = _chosen(output, gram, value * rows, count, size, method)

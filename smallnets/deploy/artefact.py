@@ -1,10 +1,7 @@
 """An artefact: a folder with a run's model, its programs, a card, and what a check needs."""
 
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
@@ -15,8 +12,10 @@ import jax
 import numpy as np
 
 from smallnets import models, rows
-from smallnets.deploy import card, environment, hybrid, litert, onnx, proof, stablehlo, step, web
+from smallnets.allowed import check_allowed
+from smallnets.deploy import behind, card, environment, litert, onnx, proof, stablehlo, step, web
 from smallnets.deploy.form import form
+from smallnets.files import check_new, new_folder
 from smallnets.measure import machine
 from smallnets.models import Model
 from smallnets.rows import Row
@@ -72,13 +71,12 @@ def export(
     not, a program does not answer as the model does, or a rounding leaves most products be.
     """
     run, out = Path(run), Path(out)
-    if out.exists():
-        raise ValueError(f"{out} is there already: name a new folder, or remove it")
+    check_new(out)
     model, row, data = described(run, allow)
     for route in wanted.to:
         web.runtime() if route == PAGE else environment.interpreter(route)
     found = proof.examples(model, data, wanted.examples)
-    with _new_folder(out) as draft:
+    with new_folder(out) as draft:
         shutil.copyfile(_file(run), draft / models.NAME)
         shutil.copyfile(Path(__file__).with_name("run.py"), draft / "run.py")
         np.save(draft / "sample_inputs.npy", found.inputs[:SAMPLES])
@@ -113,11 +111,7 @@ def described(run: Path, allow: tuple[str, ...]) -> tuple[Model, Row, Data]:
 
 def task(config: dict[str, Any], where: Path, allow: tuple[str, ...]) -> Data:
     """The data of a recorded config; raises ValueError where it names what is not allowed."""
-    if unnamed := sorted({*config.get("allow", ())} - {*allow}):
-        raise ValueError(
-            f"{where}: its config calls {', '.join(unnamed)}, whose code would be run: add "
-            f"{' '.join(f'--allow {name}' for name in unnamed)} if you trust it"
-        )
+    check_allowed(config, where, allow)
     return load(build(config), "", {})
 
 
@@ -237,21 +231,8 @@ def _threshold(model: Model, data: Data) -> float | None:
     if model.kind != "classes" or split.labels.ndim > 1 or not len(split):
         return None
     few = replace(data, test=Split(split.inputs[: proof.EXAMPLES], split.labels[: proof.EXAMPLES]))
-    return hybrid.threshold(proof.examples(model, few).logits, SENT_ON)
+    return behind.threshold(proof.examples(model, few).logits, SENT_ON)
 
 
 def _file(run: Path) -> Path:
     return run / models.NAME if run.is_dir() else run
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A draft beside ``out``, renamed onto it at the end; where the block raises, it is gone."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        yield draft
-        draft.chmod(0o755)
-        os.rename(draft, out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

@@ -27,7 +27,7 @@ import numpy as np
 
 from smallnets.deploy import card as cards
 from smallnets.deploy import environment, runtime
-from smallnets.deploy.hybrid import Behind
+from smallnets.deploy.behind import Behind
 
 BYTES = 1 << 20  # of a request's body
 SECONDS = 10.0  # for one request

@@ -15,8 +15,9 @@ import numpy as np
 import polars as pl
 
 from smallnets import models, rows
+from smallnets.allowed import check_allowed
 from smallnets.analysis import panels
-from smallnets.files import replacing
+from smallnets.files import check_new, new_folder
 from smallnets.hybrid.cascade import Hybrid, Point, cascade
 from smallnets.measure.energy import BUSY_CORE, modelled
 from smallnets.measure.machine import device_name
@@ -56,8 +57,7 @@ def main(arguments: list[str]) -> None:
     members = [models.load(folder, allow=tuple(said.allow)) for folder in folders]
     kept = [rows.read(folder) for folder in folders]
     out = said.out or Path("cascades") / "-".join(row.key for row in kept)
-    if out.exists():
-        raise ValueError(f"{out} is there already, and is not written over: name another --out")
+    check_new(out)
     data = data_of(kept, folders, said.allow)
     hybrid = cascade(members, data, at_most=said.at_most, seed=said.seed)
     points = [*hybrid.curve[:: max(1, len(hybrid.curve) // TIMED)], hybrid.chosen]
@@ -78,11 +78,7 @@ def data_of(kept: Sequence[rows.Row], folders: Sequence[Path], allow: Sequence[s
                 f"members of a cascade are of one task, but {folder} is of {row.task}, "
                 f"{folders[0]} of {kept[0].task}, or of other options of it: name runs of one task"
             )
-        if unnamed := sorted({*row.config.get("allow", ())} - {*allow}):
-            raise ValueError(
-                f"{folder}: its config calls {', '.join(unnamed)}, whose code would be run: add "
-                f"{' '.join(f'--allow {name}' for name in unnamed)} if you trust it"
-            )
+        check_allowed(row.config, folder, allow)
     return load(build(kept[0].config), "", {})
 
 
@@ -131,10 +127,6 @@ def write(
     alone: Sequence[Timing],
 ) -> None:
     """``model.safetensors``, ``cascade.json``, ``curve.csv`` and the picture, into a new folder."""
-    out.mkdir(parents=True)
-    table = _table(hybrid, timed)
-    with replacing(out / "curve.csv") as draft:
-        table.write_csv(draft)
     record = {name: each for name, each in asdict(hybrid).items() if name != "model"}
     record |= {
         "runs": list(runs),
@@ -145,10 +137,11 @@ def write(
         "device": device_name(jax.devices()[0]),
         "joules": f"model: CPU-seconds times {BUSY_CORE.middle_watts} W, {BUSY_CORE.source}",
     }
-    with replacing(out / "cascade.json") as draft:
-        draft.write_text(json.dumps(record, indent=1))
-    draw(out, hybrid)
-    models.save(hybrid.model, out / models.NAME, notes={"cascade": " ".join(runs)})
+    with new_folder(out) as draft:
+        _table(hybrid, timed).write_csv(draft / "curve.csv")
+        (draft / "cascade.json").write_text(json.dumps(record, indent=1))
+        draw(draft, hybrid)
+        models.save(hybrid.model, draft / models.NAME, notes={"cascade": " ".join(runs)})
 
 
 def _table(hybrid: Hybrid, timed: dict[float, Timing]) -> pl.DataFrame:

@@ -1,15 +1,14 @@
 """A paper's folder for studies of one's own: rows frozen, queries and text to begin from."""
 
 import json
-import os
 import shutil
-import tempfile
 import tomllib
 from pathlib import Path
 
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import read
 from smallnets.analysis.tables import label
+from smallnets.files import new_folder
 from smallnets.paper import QUERIES, checklist, frozen, queries, statements
 from smallnets.paper.sources import gather
 
@@ -28,13 +27,7 @@ def write(folder: Path, sweeps: list[Path]) -> None:
     Raises ValueError where the folder is there and not empty, and where a study can't be frozen or
     analysed.
     """
-    folder = Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is there already and not empty: name another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as nowhere:
-        draft = Path(nowhere, folder.name)
-        draft.mkdir()
+    with new_folder(folder) as draft:
         for path in sorted(TEMPLATE.iterdir()):
             if path.name not in PARTS and path.is_file():
                 shutil.copyfile(path, draft / path.name)
@@ -52,7 +45,6 @@ def write(folder: Path, sweeps: list[Path]) -> None:
         (draft / "main.tex").write_text(main, encoding="utf-8")
         (draft / QUERIES).write_text(toml, encoding="utf-8")
         (draft / QUERIES).write_text(toml + _answers(draft), encoding="utf-8")
-        os.replace(draft, folder)  # onto nothing, or onto an empty folder
 
 
 def _columns(sweep: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from smallnets import models, rows
+from smallnets.allowed import check_allowed
 from smallnets.compress.stage import applied
 from smallnets.measure import machine
 from smallnets.measure.costs import counted_costs
@@ -66,11 +67,7 @@ def reproduce(
     row = rows.read(folder)
     if row.status == "failed":
         raise ValueError(f"{folder} holds a run that failed ({row.error}): there are no numbers")
-    if unnamed := sorted({*row.config.get("allow", ())} - {*allow}):
-        raise ValueError(
-            f"{folder}: its config calls {', '.join(unnamed)}, whose code would be run: add "
-            f"{' '.join(f'--allow {name}' for name in unnamed)} if you trust it"
-        )
+    check_allowed(row.config, folder, allow)
     program = recorded(row, folder)
     with counting_compilations(Path(program.trainer.cache).expanduser(), Compilations()):
         again, model = _trained(program, row)

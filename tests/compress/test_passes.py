@@ -224,6 +224,17 @@ def test_heads_go_with_the_query_heads_that_read_them():
     assert answers(found, x).shape == (9, 5)
 
 
+def test_heads_go_by_the_magnitude_of_their_values_too():
+    """The first head answers with nothing, though the map behind it would read it the most."""
+    model, x = encoder(), jnp.asarray(np.random.default_rng(0).normal(size=(9, 6, 2)), jnp.float32)
+    attention = model.stack.blocks.attention.layer
+    attention.value.kernel[...] = attention.value.kernel[...].at[..., :4].set(0)
+    attention.output.kernel[...] = attention.output.kernel[...].at[:, :8].mul(9)
+    kept = partial(without_heads, keep=0.5, method="magnitude", compensate=False)
+    found = passed(kept, model, x).stack.blocks.attention.layer
+    np.testing.assert_array_equal(found.value.kernel[...], attention.value.kernel[..., 4:])
+
+
 def test_equal_blocks_are_tied_without_a_change_and_differences_bring_back_what_is_lost():
     model, x = residual(depth=4), numbers(60, 8)
     equal = jax.tree.map(lambda leaf: leaf, model)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from smallnets.deploy.hybrid import Behind, confidence, threshold
+from smallnets.deploy.behind import Behind, confidence, threshold
 from smallnets.deploy.serve import Server
 
 WEIGHTS = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)

@@ -56,15 +56,15 @@ version-%:
 	@touch $@
 
 # Their pins contradict ours and each other's, and each lock was tried as it stands, on Python 3.11.
-deploy: .venv-onnx/installed .venv-litert/installed environments/browser/node_modules
+deploy: .venv-onnx/installed .venv-litert/installed smallnets/deploy/environments/browser/node_modules
 
-.venv-onnx/installed .venv-litert/installed: .venv-%/installed: environments/%.lock
+.venv-onnx/installed .venv-litert/installed: .venv-%/installed: smallnets/deploy/environments/%.lock
 	$(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/pip install --disable-pip-version-check --no-deps --requirement environments/$*.lock
+	.venv-$*/bin/pip install --disable-pip-version-check --no-deps --requirement smallnets/deploy/environments/$*.lock
 	@touch $@
 
-environments/browser/node_modules: environments/browser/package-lock.json
-	cd environments/browser && npm ci --no-audit --no-fund
+smallnets/deploy/environments/browser/node_modules: smallnets/deploy/environments/browser/package-lock.json
+	cd smallnets/deploy/environments/browser && npm ci --no-audit --no-fund
 	@touch $@
 
 .venv/parity: .venv/installed

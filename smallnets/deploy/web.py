@@ -10,7 +10,7 @@ from pathlib import Path
 
 from smallnets.deploy import environment
 
-MODULES = Path("environments") / "browser" / "node_modules" / "onnxruntime-web"
+MODULES = Path("smallnets/deploy/environments/browser") / "node_modules" / "onnxruntime-web"
 # The plain entry pulls builds of twice the size, for graphics cards.
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 

@@ -57,7 +57,7 @@ def _git(*arguments: str) -> str:
 
 def memory() -> int:
     """Bytes that the device has in all: of a CPU, the machine's."""
-    statistics = jax.devices()[0].memory_stats()
+    statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"]
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

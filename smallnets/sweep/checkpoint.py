@@ -9,6 +9,7 @@ passes over.
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ import jax
 import numpy as np
 
 from smallnets.files import process, replacing
+from smallnets.sweep.hosts import agreed, leads, wait
 
 FOLDER, ABOUT, STATE, DRAFT = ".checkpoints", "about.json", "state", "draft"
 KEPT = 2
@@ -45,18 +47,31 @@ class Checkpoints:
         """Keep the carry after ``done`` evaluations, which took ``spent`` seconds."""
         import orbax.checkpoint as ocp  # which takes a second, and most sweeps need none
 
-        draft, path = self.folder / f"{DRAFT}.{process()}", self.folder / f"{done:09d}"
-        draft.mkdir(parents=True, exist_ok=True)
-        for each in (draft, path):  # what was left behind, or was passed over as damaged
-            shutil.rmtree(each, ignore_errors=True)
-        draft.mkdir(exist_ok=True)
-        leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(carry))}
+        draft, path = self.folder / f"{DRAFT}.{self._writer()}", self.folder / f"{done:09d}"
+        if leads():
+            draft.mkdir(parents=True, exist_ok=True)
+            for each in (draft, path):  # what was left behind, or was passed over as damaged
+                shutil.rmtree(each, ignore_errors=True)
+            draft.mkdir(exist_ok=True)
+        wait("before a checkpoint")
+        # Of arrays on several devices Orbax writes each part by itself.
+        leaves = {
+            str(i): leaf if _is_spread(leaf) else np.asarray(leaf)
+            for i, leaf in enumerate(jax.tree.leaves(carry))
+        }
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             # Orbax refuses an array of nothing.
             checkpointer.save(
                 (draft / STATE).absolute(),
                 {name: leaf for name, leaf in leaves.items() if leaf.size},
             )
+        wait("a checkpoint's arrays")
+        if leads():
+            self._finish(draft, path, done, spent)
+        wait("a checkpoint")
+
+    def _finish(self, draft: Path, path: Path, done: int, spent: float) -> None:
+        """Say what a checkpoint is, put it in its place, and remove older ones."""
         said = {"identity": self.identity, "done": done, "spent": spent, "files": _sums(draft)}
         with replacing(draft / ABOUT) as file:
             file.write_text(json.dumps({"said": said, "sha256": _digest(said)}))
@@ -72,7 +87,8 @@ class Checkpoints:
     def newest(self, like: Any) -> tuple[int, Any, float] | None:
         """The newest sound checkpoint, as :meth:`save` was given it; None where there is none.
 
-        ``like`` is a carry of the same structure, shapes and types.
+        ``like`` is a carry of the same structure, shapes and types. Where its leaves have places on
+        devices, those that are read have them, whichever they were written from.
         """
         for path in reversed(self._paths()):
             try:
@@ -86,6 +102,11 @@ class Checkpoints:
     def remove(self) -> None:
         """Remove all of them: their runs are done."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @staticmethod
+    def _writer() -> str:
+        """A name that all processes of this sweep have, and no other process."""
+        return process() if jax.process_count() == 1 else f"together.{agreed(os.getpid())}"
 
     def _paths(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -108,16 +129,27 @@ class Checkpoints:
             raise ValueError(f"it is of another {' and '.join(other)}")
         import orbax.checkpoint as ocp
 
+        leaves, structure = jax.tree.flatten(like)
+        wanted = {
+            str(i): ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape)
+            if isinstance(leaf, jax.ShapeDtypeStruct)
+            else ocp.RestoreArgs(restore_type=np.ndarray)
+            for i, leaf in enumerate(leaves)
+            if leaf.size
+        }
         try:
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-                found = checkpointer.restore((path / STATE).absolute())
+                found = checkpointer.restore((path / STATE).absolute(), restore_args=wanted)
         except Exception as error:  # Orbax has a different one for every damage
             raise ValueError(f"it can't be restored ({type(error).__name__})") from error
-        leaves, structure = jax.tree.flatten(like)
-        read = [np.asarray(found.get(str(i), leaf)) for i, leaf in enumerate(leaves)]
+        read = [found.get(str(i), leaf) for i, leaf in enumerate(leaves)]
         if [(x.shape, x.dtype) for x in read] != [(x.shape, x.dtype) for x in leaves]:
             raise ValueError("it is of another network or trainer")
         return said["done"], jax.tree.unflatten(structure, read), said["spent"]
+
+
+def _is_spread(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
 
 
 def _sums(folder: Path) -> dict[str, str]:

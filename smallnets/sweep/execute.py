@@ -4,9 +4,10 @@ import shutil
 import signal
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from smallnets import models, rows
-from smallnets.measure import machine
 from smallnets.measure.energy import SharedClock, format_energy, measure
 from smallnets.measure.meter import find_meter
 from smallnets.models import Model
@@ -26,11 +26,13 @@ from smallnets.rows import Row
 from smallnets.sweep import FailedRunsError, StoppedError
 from smallnets.sweep.chains import summary
 from smallnets.sweep.checkpoint import FOLDER, Checkpoints
+from smallnets.sweep.checks import check_here, check_saved
 from smallnets.sweep.compilations import counting_compilations
+from smallnets.sweep.hosts import agreed, check_same, leads
 from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.parents import begun
 from smallnets.sweep.plan import Plan, Program, refused_key
-from smallnets.sweep.portion import Desk, Took, train_program
+from smallnets.sweep.portion import Desk, Took, layout_of, train_program
 from smallnets.sweep.program_files import ProgramFiles
 from smallnets.sweep.progress import Training, progress_bars
 from smallnets.sweep.publish import failed_run, found_run, hears, publish, remove_drafts, tell
@@ -47,8 +49,9 @@ from smallnets.sweep.result import (
 )
 from smallnets.sweep.settings import Chosen, settings_of
 from smallnets.sweep.study import Account, opened
-from smallnets.tasks.data import Data
+from smallnets.training.batch import Execution
 from smallnets.training.fit import Arrays
+from smallnets.training.mesh import Mesh, placed
 from smallnets.training.trainer import splits
 
 
@@ -77,18 +80,22 @@ def train(plan: Plan) -> list[Run]:
     time limit ended the sweep, once checkpoints are written.
     """
     here, said = origin(), settings_of(plan.config)
-    check_memory(plan.programs, said.memory_limit or machine.memory())
+    check_here(plan.programs, said)
     has_folders = said.has_folders(plan.runs)
     check_saved(plan, has_folders)
     with (
         isolated_hydra(),
-        opened(plan, here.commit, listed=has_folders) as account,
+        opened(plan, here.commit, listed=has_folders)
+        if leads()
+        else nullcontext(Account()) as account,
         stop_asked(said.time_limit) as stopping,
     ):
-        remove_drafts(plan.folder)
         files = None if has_folders else ProgramFiles(plan.folder, keys_of(plan))
+        if leads():
+            remove_drafts(plan.folder)
         runs = train_missing(plan, account, here, stopping, files)
-        remove_drafts(plan.folder)
+        if leads():
+            remove_drafts(plan.folder)
         with suppress(OSError):  # there is none, or it holds those of other runs
             (plan.folder / FOLDER).rmdir()
     ends = {(job.number, job.stage): job for job, _ in plan.jobs() if not job.chain}
@@ -113,7 +120,9 @@ def train_missing(
     Each has a folder, or their rows go into ``files``.
     """
     runs, missing = _split(plan, account, files)
-    settings = settings_of(plan.config).here(programs=max(len(missing), 1))
+    check_same(zlib.crc32("".join(k for each in missing for k in each.keys).encode()) >> 1, "runs")
+    devices = max((each.trainer.mesh().devices for each in missing), default=1)
+    settings = settings_of(plan.config).here(programs=max(len(missing), 1), devices=devices)
     sweep = Sweep(plan, settings, account, here, runs, files)
     for job, key, error in plan.refused:
         sweep.fail(job, failed_row(job, key, error, here))
@@ -142,7 +151,8 @@ def finish(account: Account, folder: Path, planned: int, found: list[Run], *, ca
 
 
 def console() -> Console:
-    return Console(markup=False, emoji=False)  # labels and paths may hold brackets and colons
+    # Labels and paths may hold brackets and colons.
+    return Console(markup=False, emoji=False, quiet=not leads())
 
 
 def _split(
@@ -152,7 +162,7 @@ def _split(
     for job, key in plan.jobs():
         if job.template.resolved["allow"]:
             before = plan.folder / refused_key(job)
-            if before.name != key and failed_run(before):
+            if before.name != key and failed_run(before) and leads():
                 shutil.rmtree(before)  # what it failed by is mended
     runs: dict[Place, Run] = {}
     missing, keys = [], set()
@@ -227,8 +237,7 @@ class Sweep:
         made for several. Raises StoppedError where ``stopping`` says so, once all have stopped.
         """
         seen = Training(progress, [(each.work, len(each.group.jobs)) for each in programs])
-        data = {id(each.data): each.data for each in programs}
-        arrays = {key: on_device(each) for key, each in data.items()}
+        arrays = {where(each): on_device(each) for each in {where(p): p for p in programs}.values()}
         clock = SharedClock()  # a meter sees all programs, so it is asked only where there is one
         meter = find_meter() if self.settings.workers == 1 else None
         queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -238,19 +247,20 @@ class Sweep:
             queue.put(partial(progress.console.print, line, highlight=False))
 
         def work(place: int, program: Program) -> Took:
+            execution = self.settings.execution_of(program.trainer, len(program.group.jobs))
             desk = Desk(
-                execution=self.settings.execution,
+                execution=execution,
                 memory_limit=self.settings.memory_limit,
                 interval=self.settings.checkpoint_seconds,
-                publish=lambda *outcome: queue.put(partial(self.publish, *outcome)),
+                publish=lambda *outcome: queue.put(partial(self.publish, execution, *outcome)),
                 heard=partial(seen.hear, place),
                 say=say,
-                stopping=lambda: over.is_set() or bool(stopping()),
-                checkpoints=lambda portion: self.checkpoints_of(portion, say),
+                stopping=lambda: bool(agreed(over.is_set() or bool(stopping()))),
+                checkpoints=lambda portion: self.checkpoints_of(execution, portion, say),
                 measure=partial(measure, meter=meter, cpu_clock=clock),
             )
             with clock.at_work():
-                return train_program(program, arrays[id(program.data)], desk)
+                return train_program(program, arrays[where(program)], desk)
 
         def ended(place: int, future: Future[Took]) -> None:
             under_way.remove(place)
@@ -285,7 +295,7 @@ class Sweep:
             over.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def publish(self, portion: Program, outcome: Result | Exception) -> None:
+    def publish(self, execution: Execution, portion: Program, outcome: Result | Exception) -> None:
         """Write the rows and models of runs that were trained together, or that failed together."""
         if isinstance(outcome, Exception):
             error = " ".join(f"{type(outcome).__name__}: {outcome}".split())
@@ -294,11 +304,12 @@ class Sweep:
             return
         self.account.energies.append(outcome.energy)
         portion = timed(portion, outcome)
-        for job, row, model in runs_of(portion, outcome, self.settings.execution, self.here):
+        for job, row, model in runs_of(portion, outcome, execution, self.here):
             if self._write(job, row, model):
                 self.runs[job.number, job.stage] = Run(self.plan.folder / row.key, row)
                 self.account.trained += 1
-        self.checkpoints_of(portion, print).remove()
+        if leads():
+            self.checkpoints_of(execution, portion, print).remove()
 
     def begun(self, programs: list[Program]) -> list[Program]:
         """The programs of a wave with what their runs start from; without it a run fails."""
@@ -323,11 +334,16 @@ class Sweep:
         if self.files or not (folder / rows.NAME).exists() or failed_run(folder):
             self._write(job, row, None)
 
-    def checkpoints_of(self, portion: Program, say: Callable[[str], None]) -> Checkpoints:
-        """The checkpoints of a portion, which hold on the machine and versions that made them."""
+    def checkpoints_of(
+        self, execution: Execution, portion: Program, say: Callable[[str], None]
+    ) -> Checkpoints:
+        """The checkpoints of a portion, which hold on the machine and versions that made them.
+
+        The mesh may be another one: its devices give the same numbers to rounding.
+        """
         identity = {
             "keys": portion.keys,
-            "execution": self.settings.execution,
+            "execution": execution,
             "device": self.here.device,
             "versions": self.here.versions,
         }
@@ -335,6 +351,8 @@ class Sweep:
 
     def _write(self, job: Job, row: Row, model: Model | None) -> bool:
         """Publish the run; False, and a line, where another process was first."""
+        if not leads():
+            return True
         study = self.plan.folder
         first = self.files.add(row) if self.files else publish(study, job, row, model)
         if not first:
@@ -348,38 +366,20 @@ class Sweep:
         return True
 
 
-def check_memory(programs: list[Program], limit: int) -> None:
-    """Raise ValueError where one run's parameters and their gradient alone exceed the memory.
-
-    What else a run takes XLA knows once the program is compiled.
-    """
-    for program in programs:
-        needed = 2 * int(program.costs["bytes"])
-        if needed > limit:
-            raise ValueError(
-                f"{program.label}: one run must fit into memory, but its parameters and their "
-                f"gradient alone take {needed:,} bytes of {limit:,}: use a smaller model"
-            )
-
-
-def check_saved(plan: Plan, has_folders: bool) -> None:
-    """Raise ValueError where runs without folders were to keep their models."""
-    for program in plan.programs:
-        if not has_folders and program.trainer.save != "none":
-            raise ValueError(
-                f"of {plan.runs:,} runs the rows of a program are one file, which holds no model: "
-                "add save=none, or hydra.launcher.folders=true for a folder each"
-            )
-
-
 def keys_of(plan: Plan) -> list[list[str]]:
     """The keys of each program's runs, and of each job that was refused."""
     return [*(program.keys for program in plan.programs), *([each.key] for each in plan.refused)]
 
 
-def on_device(data: Data) -> dict[str, Arrays]:
-    """The splits of the data, on the device."""
-    return jax.device_put(splits(data))
+def where(program: Program) -> tuple[int, Mesh]:
+    """What programs share whose data are the same arrays on the same devices."""
+    return id(program.data), program.trainer.mesh()
+
+
+def on_device(program: Program) -> dict[str, Arrays]:
+    """The splits of a program's data, on each of its devices."""
+    layout, arrays = layout_of(program), splits(program.data)
+    return jax.device_put(arrays) if layout is None else placed(arrays, layout.everywhere(arrays))
 
 
 def _message(program: Program, took: Took) -> str:

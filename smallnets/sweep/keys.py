@@ -4,7 +4,7 @@ The key holds every call of the config with its defaults, the fingerprint of the
 keys of the runs that it starts and learns from, and ``smallnets.NUMERICS``, a number that is raised
 by hand when numerics change. It leaves out what cannot change the numbers: the packages allowed,
 the cache, folders, which model is saved, the budget whose sizes are in the model already, workers,
-memory and the device. Commit and versions stand in the row.
+memory and the devices. Commit and versions stand in the row.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from smallnets.traced import calls, public_name
 from smallnets.training.trainer import Trainer
 
 # The data stand for the task.
-LEFT_OUT = {"allow", "cache", "save", "start", "study", "budget", "task"}
+LEFT_OUT = {"allow", "cache", "mesh", "save", "start", "study", "budget", "task"}
 LEFT_OUT |= {"teacher", "compress", "calibration"}
 OF_A_PASS = {"seed", "batch_size", "compress", "calibration"}
 LENGTH = 16  # hexadecimal digits: among a million runs two share a key once in 10^7 studies

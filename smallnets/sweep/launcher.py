@@ -8,12 +8,12 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from omegaconf import DictConfig
-from rich.console import Console
 
 from smallnets import rows
 from smallnets.rows import Row
 from smallnets.sweep import FailedRunsError
-from smallnets.sweep.execute import train
+from smallnets.sweep.execute import console, train
+from smallnets.sweep.hosts import join, leads
 from smallnets.sweep.jobs import Job
 from smallnets.sweep.plan import Plan, plan_jobs
 from smallnets.sweep.progress import progress_bars
@@ -33,7 +33,8 @@ def launch(
     Where some fail, our sweeper ends with FailedRunsError; another's, such as a search, is told of
     each job. Raises ValueError, one line, for what is wrong with any of them.
     """
-    with progress_bars(Console(markup=False, emoji=False)) as progress:
+    join()
+    with progress_bars(console()) as progress:
         plan = plan_jobs(
             context,
             config,
@@ -80,6 +81,8 @@ class Report(Callback):
         from smallnets.analysis import report
 
         del details
+        if not leads():
+            return
         folder = Path(config.hydra.sweep.dir)
         try:
             if len(list(folder.glob(f"*/{rows.NAME}"))) < 2:

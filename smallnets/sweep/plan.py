@@ -106,8 +106,11 @@ class Program:
         """What the runs differ in, each leaf with a leading axis of them."""
         return self.group.values, self.start, self.taught
 
-    def stages(self, inputs: Any, arrays: dict[str, Arrays]) -> Stages:
-        """The training of the run with these inputs, which may be tracers: pure functions."""
+    def stages(self, inputs: Any, arrays: dict[str, Arrays], spread: Any = None) -> Stages:
+        """The training of the run with these inputs, which may be tracers: pure functions.
+
+        ``spread`` lays a batch's inputs over devices.
+        """
         values, start, taught = inputs
         tree = self.tree
         for path, value in values.items():
@@ -118,7 +121,7 @@ class Program:
         if taught is not None:
             train = replace(arrays["train"], more={"teacher": taught})
             arrays = {**arrays, "train": train}
-        return trainer.stages(self.data, arrays, start)
+        return trainer.stages(self.data, arrays, start, spread)
 
 
 class Refused(NamedTuple):
@@ -302,6 +305,8 @@ def _prepare(
         if trainer.compress:
             network = applied(trainer, data, network)
     network = check(trainer, data, label, network)
+    with one_line(f"{label}: "):
+        trainer.mesh().check_network(network)
     network = seen(trainer, network)
     costs = counted_costs(network, trainer.batch(data))
     if first.parent is None:

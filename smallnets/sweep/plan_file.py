@@ -15,7 +15,7 @@ from typing import Any
 
 from smallnets import NUMERICS
 from smallnets.files import replacing
-from smallnets.sweep.execute import check_saved
+from smallnets.sweep.checks import check_saved
 from smallnets.sweep.jobs import Job, is_number
 from smallnets.sweep.plan import Plan, Program, plan
 from smallnets.sweep.program_files import program_name

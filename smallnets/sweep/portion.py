@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from smallnets.measure.energy import Energy
 from smallnets.sweep import StoppedError
 from smallnets.sweep.checkpoint import Checkpoints
+from smallnets.sweep.hosts import agreed, check_same, gathered
 from smallnets.sweep.plan import Program
 from smallnets.sweep.result import Result
 from smallnets.training.batch import Compiled, Cut, Execution, Stages, compile_runs
 from smallnets.training.fit import Arrays
+from smallnets.training.mesh import Layout
 
 SECONDS_BETWEEN_CUTS = 1.0
 LEAST_SECONDS, LARGEST_SHARE = 60.0, 0.02  # of checkpoints, where no interval is set
@@ -132,8 +133,8 @@ def _compiled(
 ) -> Compiled:
     keep = program.trainer.save != "none"
 
-    def stages(inputs: Any, arrays: dict[str, Arrays]) -> Stages:
-        found = program.stages(inputs, arrays)
+    def stages(inputs: Any, arrays: dict[str, Arrays], spread: Any = None) -> Stages:
+        found = program.stages(inputs, arrays, spread)
         return found if keep else found._replace(finish=lambda state: None)
 
     return compile_runs(
@@ -144,7 +145,15 @@ def _compiled(
         execution=desk.execution,
         memory_limit=desk.memory_limit,
         at_most=at_most,
+        layout=layout_of(program),
     )
+
+
+def layout_of(program: Program) -> Layout | None:
+    """Where the arrays of a program lie; of a pass, which trains nothing, on one device."""
+    if program.trainer.compress:
+        return None
+    return program.trainer.mesh().layout(program.network)
 
 
 def _trained(
@@ -166,6 +175,7 @@ def _trained(
     evaluations, checkpoints = portion.trainer.evaluations, desk.checkpoints(portion)
     cut, spent = None, 0.0
     found = checkpoints.newest(compiled.blank)
+    check_same(found[0] if found else 0, "checkpoints")
     if found is not None:
         done, carry, spent = found
         cut = Cut(done, carry, None)
@@ -176,7 +186,8 @@ def _trained(
         while cut is None or cut.done < evaluations:
             begun, done = time.perf_counter(), cut.done if cut else 0
             try:
-                cut = compiled.advance(portion.inputs, arrays, cut, pace.last(done, evaluations))
+                last = agreed(pace.last(done, evaluations))
+                cut = compiled.advance(portion.inputs, arrays, cut, last)
             except Exception as error:
                 raise _ProgramError from error
             now = time.perf_counter()
@@ -188,8 +199,8 @@ def _trained(
             due = desk.interval
             if due is None:
                 due = max(LEAST_SECONDS, cost / LARGEST_SHARE)
-            if stopping or now - saved >= due:
-                checkpoints.save(cut.done, jax.device_get(cut.carry), spent + now - started)
+            if stopping or agreed(now - saved >= due):
+                checkpoints.save(cut.done, cut.carry, spent + now - started)
                 saved = time.perf_counter()
                 cost = saved - now
             if stopping:
@@ -201,5 +212,5 @@ def _trained(
         energy = replace(energy, covers=f"{energy.covers}, since a checkpoint")
     seconds = spent + time.perf_counter() - started
     members = count if desk.execution == "map" else compiled.chunk
-    model, curves = jax.tree.map(lambda leaf: np.asarray(leaf)[:runs], (cut.model, cut.curves))
+    model, curves = jax.tree.map(lambda leaf: leaf[:runs], gathered((cut.model, cut.curves)))
     return Result(model, curves, members, compiled.compile_seconds, seconds, energy)

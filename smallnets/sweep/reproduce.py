@@ -9,6 +9,7 @@ import functools
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from smallnets.sweep.plan import Program
 from smallnets.sweep.portion import Desk, train_program
 from smallnets.sweep.result import Result, origin, runs_of
 from smallnets.traced import assign, declared
+from smallnets.training.mesh import Mesh
 from smallnets.training.trainer import splits
 
 TOLERANCE = 0.01
@@ -118,6 +120,7 @@ def _trained(program: Program, row: Row) -> tuple[Row, Any]:
     outcomes: list[Result | Exception] = []
     members = row.members if row.execution == "vmap" else 1
     program = program.only([0] * members)
+    program = replace(program, trainer=replace(program.trainer, mesh=Mesh))  # one device does
     with tempfile.TemporaryDirectory() as nowhere:
         desk = Desk(
             execution="vmap" if row.execution == "vmap" else "map",

@@ -8,15 +8,28 @@ from omegaconf import DictConfig, OmegaConf
 
 from smallnets.measure import machine
 from smallnets.training.batch import EXECUTIONS, Execution, fastest_execution
+from smallnets.training.trainer import Trainer
 
 
 class Chosen(NamedTuple):
     """What programs are run with; see :class:`Settings`."""
 
-    execution: Execution
+    execution: Execution | Literal["auto"]
     memory_limit: int
     workers: int
     checkpoint_seconds: float | None
+
+    def execution_of(self, trainer: Trainer, runs: int) -> Execution:
+        """How so many runs are trained: side by side where devices are to share them.
+
+        A run that is left over, and whose batch can't be shared, is repeated side by side.
+        """
+        if self.execution != "auto":
+            return self.execution
+        data = trainer.mesh().data
+        if data > 1 and (runs > 1 or trainer.batch_size % data):
+            return "vmap"
+        return fastest_execution(jax.default_backend())
 
 
 LIMIT = 10_000  # runs, up to which each has a folder of its own
@@ -26,12 +39,14 @@ LIMIT = 10_000  # runs, up to which each has a folder of its own
 class Settings:
     """How programs are run: what the launcher's config sets.
 
-    ``execution`` is vmap, map or auto (what is faster on the device); ``memory_limit`` the bytes
-    that a program may take (None: its share of half of what the device has, so that it does not
-    change from run to run); ``workers`` the programs under way at once (None: one a core on a CPU,
-    else one); ``carbon`` whether the end says CO2 and money beside joules. ``checkpoint_seconds``
-    lie between two checkpoints of runs in training (None: at least a minute, and fifty times what
-    the last took to write); after ``time_limit`` seconds they are written and the sweep stops.
+    ``execution`` is vmap, map or auto (what is faster on the device, and vmap where several share
+    the runs); ``memory_limit`` the bytes of a device that a program may take (None: its share of
+    half of what the device has, so that it does not change from run to run); ``workers`` the
+    programs under way at once (None: one a core on a CPU, else one; always one where programs have
+    several devices); ``carbon`` whether the end says CO2 and money beside joules.
+    ``checkpoint_seconds`` lie between two checkpoints of runs in training (None: at least a minute,
+    and fifty times what the last took to write); after ``time_limit`` seconds they are written and
+    the sweep stops.
     Raises ValueError for another execution and for numbers too small.
     """
 
@@ -60,14 +75,15 @@ class Settings:
         """Whether each of so many runs has a folder of its own."""
         return runs <= LIMIT if self.folders is None else self.folders
 
-    def here(self, *, programs: int) -> "Chosen":
-        """What they are on this machine for so many programs, with nothing left open."""
-        platform = jax.default_backend()
-        workers = self.workers or (machine.cores() if platform == "cpu" else 1)
-        workers = min(workers, programs)
+    def here(self, *, programs: int, devices: int) -> "Chosen":
+        """What they are on this machine for so many programs, of so many devices at most."""
+        on_cpu = jax.default_backend() == "cpu"
+        workers = self.workers or (machine.cores() if on_cpu else 1)
+        workers = min(workers, programs) if devices == 1 else 1
+        sharing = jax.local_device_count() if on_cpu and devices > 1 else 1  # the machine's memory
         return Chosen(
-            execution=fastest_execution(platform) if self.execution == "auto" else self.execution,
-            memory_limit=self.memory_limit or machine.memory() // 2 // workers,
+            execution=self.execution,
+            memory_limit=self.memory_limit or machine.memory() // 2 // workers // sharing,
             workers=workers,
             checkpoint_seconds=self.checkpoint_seconds,
         )

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from smallnets.measure import machine
 from smallnets.sweep.build import one_line
-from smallnets.sweep.execute import Run, check_memory, finish, stop_asked, train_missing
+from smallnets.sweep.checks import check_here
+from smallnets.sweep.execute import Run, finish, stop_asked, train_missing
 from smallnets.sweep.plan import Plan, Refused, hydra_of, plan_jobs
 from smallnets.sweep.plan_file import Line, PlanFile, read
 from smallnets.sweep.program_files import ProgramFiles
@@ -31,7 +31,9 @@ from smallnets.sweep.study import Account, noted
 
 CLAIMS = ".claims"
 AT_ONCE = 16  # programs that are composed and claimed together
-OWN = re.compile(r"\+?(hydra\.launcher\.\w+|cache)=.*")  # words by which no number changes
+OWN = re.compile(
+    r"\+?(hydra\.launcher\.\w+|cache|mesh\.\w+)=.*"
+)  # words by which no number changes
 
 
 class Shard(NamedTuple):
@@ -44,14 +46,14 @@ class Shard(NamedTuple):
 def work(path: str | Path, shard: Shard | None = None, words: Sequence[str] = ()) -> list[Run]:
     """Train those programs of a plan that are a worker's, by default all; give its runs.
 
-    ``words`` may set what belongs to a machine, ``hydra.launcher.*`` and ``cache``. Raises
-    ValueError for other words, for a plan that is none, and where what the plan says are other runs
-    today; FailedRunsError and StoppedError as :func:`smallnets.train`.
+    ``words`` may set what belongs to a machine, ``hydra.launcher.*``, ``mesh.*`` and ``cache``.
+    Raises ValueError for other words, for a plan that is none, and where what the plan says are
+    other runs today; FailedRunsError and StoppedError as :func:`smallnets.train`.
     """
     for word in words:
         if not OWN.fullmatch(word):
             raise ValueError(
-                f"a worker may set hydra.launcher.* and cache, but not {word}: say it to "
+                f"a worker may set hydra.launcher.*, mesh.* and cache, but not {word}: say it to "
                 "smallnets plan"
             )
     file = read(path)
@@ -75,7 +77,7 @@ def work(path: str | Path, shard: Shard | None = None, words: Sequence[str] = ()
             with _claimed(file.folder, batch, account) as batch:
                 if not batch:
                     continue
-                task_words = [word for word in words if word.startswith("cache=")]
+                task_words = [word for word in words if not word.lstrip("+").startswith("hydra.")]
                 jobs = [job for line in batch for job in line.jobs]
                 with one_line():
                     plan = plan_jobs(
@@ -86,7 +88,7 @@ def work(path: str | Path, shard: Shard | None = None, words: Sequence[str] = ()
                         loaded=loaded,
                     )
                 plan = _as_planned(plan, file, batch)
-                check_memory(plan.programs, settings_of(config).memory_limit or machine.memory())
+                check_here(plan.programs, settings_of(config))
                 runs += train_missing(plan, account, here, stopping, files).values()
         remove_drafts(file.folder)
     finish(account, file.folder, planned, runs, carbon=settings_of(config).carbon)
@@ -130,7 +132,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("plan", help="what smallnets plan wrote, or the folder that holds it")
     parser.add_argument("--shard", metavar="INDEX/WORKERS", help="which share, from 0, as 3/40")
     parser.add_argument("--workers", type=int, help="of how many, where only the index is known")
-    parser.add_argument("words", nargs="*", help="hydra.launcher.*=... and cache=...")
+    parser.add_argument("words", nargs="*", help="hydra.launcher.*=..., mesh.*=..., cache=...")
     said = parser.parse_intermixed_args(arguments)
     work(said.plan, shard_of(said.shard, said.workers, os.environ), said.words)
 

@@ -4,6 +4,7 @@ The names below are public: configs and rows refer to them, so they stay.
 """
 
 from smallnets.training.augmentation import cutout, flip, mixup, shift
+from smallnets.training.mesh import Mesh
 from smallnets.training.objective import (
     absolute_error,
     binary_cross_entropy,
@@ -26,6 +27,7 @@ from smallnets.training.sparsity import gradually_sparse, zeros_kept
 from smallnets.training.trainer import Trainer
 
 __all__ = [
+    "Mesh",
     "Trainer",
     "absolute_error",
     "binary_cross_entropy",

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from smallnets.training.mesh import Layout, placed
+
 Execution = Literal["vmap", "map"]
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 # Compiling is most of a small study's time on a CPU; level 1 takes a third of the time of the
@@ -57,7 +59,8 @@ class Compiled(NamedTuple):
     """Runs compiled together, ``chunk`` of them at once.
 
     ``program(values, (shared, first, last), carry)`` trains a chunk from evaluation ``first`` to
-    ``last``; ``blank`` is the carry of a chunk before it began. Compiling took ``compile_seconds``.
+    ``last``; ``blank`` is the carry of a chunk before it began, of several devices abstract, with
+    its places. Compiling took ``compile_seconds``.
     """
 
     program: Callable[..., Any]
@@ -88,7 +91,7 @@ def fastest_execution(platform: str) -> Execution:
 
 
 def compile_runs(
-    stages: Callable[[Any, Any], Stages],
+    stages: Callable[..., Stages],
     values: Values,
     shared: Any,
     *,
@@ -96,6 +99,7 @@ def compile_runs(
     execution: Execution,
     memory_limit: int,
     at_most: int | None = None,
+    layout: Layout | None = None,
 ) -> Compiled:
     """The runs ``stages(values[i], shared)``, compiled as one program and not yet begun.
 
@@ -104,35 +108,50 @@ def compile_runs(
     up to ``at_most`` side by side: equal to rounding, and for a given number of runs, a run's bits
     depend neither on the others nor on its place.
 
-    Where XLA says that the program needs more than ``memory_limit`` bytes, it is compiled again
-    for as many runs as fit. Raises ValueError if not even one run fits.
+    Where XLA says that the program needs more than ``memory_limit`` bytes of a device, it is
+    compiled again for as many runs as fit. Raises ValueError if not even one run fits.
+
+    By ``layout`` several devices train them together: runs side by side are so many on each, and
+    ``stages(values[i], shared, spread)`` of a run alone spreads its batches.
     """
     started = time.perf_counter()
     chunk = 1 if execution == "map" else min(_length(values), at_most or _length(values))
     while True:
+        of_run = stages
+        if layout is not None:
+            chunk = layout.filled(chunk)
+            of_run = stages if layout.runs_axis(chunk) else partial(stages, spread=layout.spread)
         part = filled(values, chunk)
-        one, blank = cuttable(stages, part, shared, evaluations)
+        one, blank = cuttable(of_run, part, shared, evaluations, layout)
         bounds = np.int32(0), np.int32(0)
-        compiled = compile_program(one, part, (shared, *bounds), execution, blank)
+        compiled = compile_program(one, part, (shared, *bounds), execution, blank, layout=layout)
         needed = _bytes(compiled)
         if needed <= memory_limit:
-            return Compiled(compiled, blank, chunk, time.perf_counter() - started)
+            program = compiled if layout is None else _placing(compiled)
+            return Compiled(program, blank, chunk, time.perf_counter() - started)
         if chunk == 1:
             raise ValueError(
                 f"one run must fit into memory, but needs {needed:,} bytes of {memory_limit:,}: "
                 "use a smaller model or batch, or raise hydra.launcher.memory_limit"
             )
         chunk = max(1, min(chunk - 1, int(chunk * memory_limit / needed)))
+        if layout is not None and chunk < layout.mesh.data:
+            chunk = 1
 
 
 def cuttable(
-    stages: Callable[[Any, Any], Stages], values: Values, shared: Any, evaluations: int
+    stages: Callable[[Any, Any], Stages],
+    values: Values,
+    shared: Any,
+    evaluations: int,
+    layout: Layout | None = None,
 ) -> tuple[Callable[..., Any], Any]:
     """A run that may be cut: ``(values, (shared, first, last), carry) -> carry, model``.
 
     It begins where ``first`` is 0, and trains until evaluation ``last``. With it comes the carry
     of so many runs as ``values`` has, all zeros.
     """
+    in_place = layout.constrained if layout is not None else lambda state: state
     # As functions of all that they see, so that each is traced once.
     begin = jax.jit(lambda value, shared: stages(value, shared).begin(), inline=True)
     advance = jax.jit(
@@ -151,11 +170,12 @@ def cuttable(
     def run(value: Any, bounded: Any, carry: Any) -> Any:
         shared, first, last = bounded
         kept = as_keys(carry[0], state)
-        begun = jax.lax.cond(first == 0, lambda: begin(value, shared), lambda: kept)
+        begun = jax.lax.cond(first == 0, lambda: in_place(begin(value, shared)), lambda: kept)
 
         def evaluation(place: jax.Array, carry: Any) -> Any:
             state, curves = carry
             state, new = advance(value, shared, state)
+            state = in_place(state)
             return state, jax.tree.map(lambda all, each: all.at[place].set(each[0]), curves, new)
 
         reached, found = jax.lax.fori_loop(first, last, evaluation, (begun, carry[1]))
@@ -167,7 +187,25 @@ def cuttable(
         jax.tree.map(lambda leaf: np.zeros((count, *leaf.shape), leaf.dtype), raw),
         {name: np.zeros((count, evaluations), curve.dtype) for name, curve in curves.items()},
     )
+    if layout is not None:
+        blank = jax.tree.map(_abstract, blank, _carry_places(layout, blank))
     return run, blank
+
+
+def _placing(compiled: Any) -> Callable[..., Any]:
+    """The program, its arguments brought to their places where they are not there."""
+    places = compiled.input_shardings[0]
+    return lambda *arguments: compiled(*placed(arguments, places))
+
+
+def _abstract(leaf: Any, place: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+
+def _carry_places(layout: Layout, carry: Any) -> Any:
+    """Where what runs carry lies; their curves lie everywhere, so that every process has them."""
+    state, curves = carry
+    return layout.places(state, _length(curves)), layout.everywhere(curves)
 
 
 def _is_key(leaf: Any) -> bool:
@@ -185,36 +223,54 @@ def filled(values: Values, count: int) -> Values:
 
 
 def trace_runs(
-    train_one: Callable[..., Any], values: Values, shared: Any, execution: Execution, *carry: Any
+    train_one: Callable[..., Any],
+    values: Values,
+    shared: Any,
+    execution: Execution,
+    *carry: Any,
+    layout: Layout | None = None,
 ) -> jax.stages.Traced:
     """``(values, shared, *carry) -> results`` for as many runs as ``values`` has, traced.
 
     What a run carries has the leading axis too, and its memory is used for the results. It may be
-    lowered for any platform: what differs between them is chosen only then.
+    lowered for any platform: what differs between them is chosen only then. By ``layout`` the runs
+    that are side by side lie on several devices.
     """
+    runs = _length(values)
+    axis = layout.runs_axis(runs) if layout is not None else None
 
     def program(values: Values, shared: Any, *carry: Any) -> Any:
         def one(inputs: Any) -> Any:
             return train_one(inputs[0], shared, *inputs[1:])
 
         if execution == "vmap":
-            return jax.vmap(one)((values, *carry))
+            return jax.vmap(one, spmd_axis_name=axis)((values, *carry))
         return jax.lax.map(one, (values, *carry))
 
     donated = tuple(range(2, 2 + len(carry)))
-    return jax.jit(program, donate_argnums=donated).trace(values, shared, *carry)
+    where = {}
+    if layout is not None:
+        places = tuple(_carry_places(layout, each) for each in carry)
+        arguments = layout.places(values, runs), layout.everywhere(shared), *places
+        where = {"in_shardings": arguments, "out_shardings": (*places, None)}
+    return jax.jit(program, donate_argnums=donated, **where).trace(values, shared, *carry)
 
 
 def compile_program(
-    train_one: Callable[..., Any], values: Values, shared: Any, execution: Execution, *carry: Any
+    train_one: Callable[..., Any],
+    values: Values,
+    shared: Any,
+    execution: Execution,
+    *carry: Any,
+    layout: Layout | None = None,
 ) -> Any:
-    """The same, compiled for JAX's default device."""
-    lowered = trace_runs(train_one, values, shared, execution, *carry).lower()
+    """The same, compiled for JAX's default device, or for those of ``layout``."""
+    lowered = trace_runs(train_one, values, shared, execution, *carry, layout=layout).lower()
     return lowered.compile(compiler_options=COMPILER_OPTIONS.get(jax.default_backend()))
 
 
 def _bytes(compiled: Any) -> int:
-    """What the compiled program takes besides its arguments."""
+    """What the compiled program takes of a device besides its arguments."""
     memory = compiled.memory_analysis()
     if memory is None:  # this backend does not tell
         return 0

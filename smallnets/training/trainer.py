@@ -16,6 +16,7 @@ from smallnets.traced import TracedInt
 from smallnets.training.augmentation import Augmentation, augmented
 from smallnets.training.batch import Stages
 from smallnets.training.fit import Arrays, Fit, Precision, View, evaluate
+from smallnets.training.mesh import Mesh
 from smallnets.training.objective import Objective, balanced
 from smallnets.training.optimizer import Parametrization, with_rates
 
@@ -42,7 +43,8 @@ class Trainer:
     pass each (:mod:`smallnets.compress`), which look at ``calibration`` training examples and take
     no steps. ``teacher`` names runs likewise, whose answers to a batch are its
     ``more["teacher"]``; a list of runs, or of folders of them, teaches as one ensemble.
-    ``cache`` is the folder of prepared data and compiled programs; ``study`` holds what other
+    ``mesh()`` is of the devices that train it, for whoever runs it. ``cache`` is the folder of
+    prepared data and compiled programs; ``study`` holds what other
     values of the config refer to, ``allow`` names the packages besides ours that its calls may be
     of.
     Raises ValueError where steps, batch size and evaluations do not fit each other, and for another
@@ -60,6 +62,7 @@ class Trainer:
     batch_size: int
     evaluations: int
     cache: str
+    mesh: Callable[[], Mesh] = Mesh
     view: View | None = None
     augmentation: Mapping[str, Augmentation] | None = None
     save: str = "last"
@@ -126,9 +129,15 @@ class Trainer:
             self.network(data), arrays["train"], held_out, seed=self.seed, start=start
         )
 
-    def stages(self, data: Data, arrays: dict[str, Arrays], start: Any = None) -> Stages:
-        """The same, in parts that may be told apart."""
-        fit, train = self._fit(data), arrays["train"]
+    def stages(
+        self,
+        data: Data,
+        arrays: dict[str, Arrays],
+        start: Any = None,
+        spread: Callable[[Any], Any] | None = None,
+    ) -> Stages:
+        """The same, in parts that may be told apart; ``spread`` lays a batch over devices."""
+        fit, train = self._fit(data, spread), arrays["train"]
         held_out = {name: split for name, split in arrays.items() if name != "train"}
         count = train.labels.shape[0]
         return Stages(
@@ -137,7 +146,10 @@ class Trainer:
             finish=fit.finish,
         )
 
-    def _fit(self, data: Data) -> Fit:
+    def _fit(self, data: Data, spread: Callable[[Any], Any] | None = None) -> Fit:
+        prepare = data.preparation if data.raw else None
+        if spread is not None:
+            prepare = spread if prepare is None else composed(prepare, spread)
         return Fit(
             optimizer=self.optimizer,
             objective=self._objective(data),
@@ -149,7 +161,7 @@ class Trainer:
             augment=self._augment,
             keep="best" if self.save == "best" else "last",
             patience=self.patience,
-            prepare=data.preparation if data.raw else None,
+            prepare=prepare,
             metrics=data.scores,
             precision=self.precision,
         )
@@ -248,6 +260,10 @@ def _check_tokens(network: Any, data: Data) -> None:
                 f"tokens must lie in [0, {rows}), the rows of the network's table, but those of "
                 f"{name} run from {inputs.min()} to {inputs.max()}: set model.vocabulary"
             )
+
+
+def composed(second: Callable[[Any], Any], first: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: second(first(x))
 
 
 def splits(data: Data) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from smallnets.measure import machine
 from smallnets.sweep.plan import Plan, Program
 from smallnets.sweep.settings import Settings
+from smallnets.training.stream import blank_batches
 
 
 def check_here(programs: list[Program], said: Settings) -> None:
     """Raise ValueError where programs ask for devices or memory that are not here."""
     check_devices(programs, said)
     check_memory(programs, said.memory_limit or machine.memory())
+    check_stretch(programs, said.memory_limit or machine.memory() // 2)
 
 
 def check_devices(programs: list[Program], said: Settings) -> None:
@@ -34,6 +36,20 @@ def check_memory(programs: list[Program], limit: int) -> None:
                 f"{program.label}: one run must fit into memory, but its parameters and their "
                 f"gradient alone take{of_each} {needed:,} bytes of {limit:,}: use a smaller model, "
                 "or more devices with mesh.model=..."
+            )
+
+
+def check_stretch(programs: list[Program], limit: int) -> None:
+    """Raise ValueError where the batches between two evaluations, read from disk, are too many.
+
+    A stretch is in memory while the next is read.
+    """
+    for program in programs:
+        batches = blank_batches(program.trainer, program.data, 1)
+        if batches is not None and (needed := 2 * batches.inputs.nbytes) > limit:
+            raise ValueError(
+                f"{program.label}: the batches of two stretches between evaluations must fit into "
+                f"memory, but take {needed:,} bytes of {limit:,}: raise evaluations"
             )
 
 

@@ -48,7 +48,7 @@ from smallnets.sweep.result import (
     waves,
 )
 from smallnets.sweep.settings import Chosen, settings_of
-from smallnets.sweep.study import Account, opened
+from smallnets.sweep.study import Account, few_sizes, opened
 from smallnets.training.batch import Execution
 from smallnets.training.fit import Arrays
 from smallnets.training.mesh import Mesh, placed
@@ -83,6 +83,8 @@ def train(plan: Plan) -> list[Run]:
     check_here(plan.programs, said)
     has_folders = said.has_folders(plan.runs)
     check_saved(plan, has_folders)
+    if ahead := few_sizes(plan):
+        console().print(f"note: {ahead}", highlight=False)
     with (
         isolated_hydra(),
         opened(plan, here.commit, listed=has_folders)

@@ -49,6 +49,7 @@ from smallnets.tasks.data import Data
 from smallnets.traced import assign
 from smallnets.training.batch import Stages
 from smallnets.training.fit import Arrays
+from smallnets.training.stream import blank_batches
 from smallnets.training.trainer import Trainer
 
 Track = Callable[[str, Iterable[Any], int], Iterable[Any]]  # (stage, items, how many) -> items
@@ -102,16 +103,14 @@ class Program:
         )
 
     @property
-    def inputs(self) -> tuple[dict[str, np.ndarray], Any, Any]:
-        """What the runs differ in, each leaf with a leading axis of them."""
-        return self.group.values, self.start, self.taught
+    def inputs(self) -> tuple[dict[str, np.ndarray], Any, Any, Any]:
+        """What the runs differ in, each leaf with a leading axis; batches that come are blank."""
+        blank = blank_batches(self.trainer, self.data, len(self.group.jobs))
+        return self.group.values, self.start, self.taught, blank
 
     def stages(self, inputs: Any, arrays: dict[str, Arrays], spread: Any = None) -> Stages:
-        """The training of the run with these inputs, which may be tracers: pure functions.
-
-        ``spread`` lays a batch's inputs over devices.
-        """
-        values, start, taught = inputs
+        """Pure functions that train a run, whose inputs may be tracers; ``spread`` is of a mesh."""
+        values, start, taught, batches = inputs
         tree = self.tree
         for path, value in values.items():
             tree = assign(tree, path, value)
@@ -121,7 +120,7 @@ class Program:
         if taught is not None:
             train = replace(arrays["train"], more={"teacher": taught})
             arrays = {**arrays, "train": train}
-        return trainer.stages(self.data, arrays, start, spread)
+        return trainer.stages(self.data, arrays, start, spread, batches)
 
 
 class Refused(NamedTuple):

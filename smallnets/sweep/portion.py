@@ -21,6 +21,7 @@ from smallnets.sweep.result import Result
 from smallnets.training.batch import Compiled, Cut, Execution, Stages, compile_runs
 from smallnets.training.fit import Arrays
 from smallnets.training.mesh import Layout
+from smallnets.training.stream import stretches
 
 SECONDS_BETWEEN_CUTS = 1.0
 LEAST_SECONDS, LARGEST_SHARE = 60.0, 0.02  # of checkpoints, where no interval is set
@@ -180,14 +181,20 @@ def _trained(
         done, carry, spent = found
         cut = Cut(done, carry, None)
 
+    read = stretches(
+        portion.trainer, portion.data, portion.group.values["seed"], cut.done if cut else 0
+    )
+
     def train() -> Cut:
         nonlocal cut
         saved, cost = time.perf_counter(), 0.0
         while cut is None or cut.done < evaluations:
             begun, done = time.perf_counter(), cut.done if cut else 0
             try:
-                last = agreed(pace.last(done, evaluations))
-                cut = compiled.advance(portion.inputs, arrays, cut, last)
+                batches = next(read)
+                last = agreed(pace.last(done, evaluations)) if batches is None else done + 1
+                inputs = (*portion.inputs[:-1], batches)
+                cut = compiled.advance(inputs, arrays, cut, last)
             except Exception as error:
                 raise _ProgramError from error
             now = time.perf_counter()

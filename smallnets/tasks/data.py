@@ -50,8 +50,7 @@ class Split:
                 "the surplus"
             )
         for name, array in (("inputs", self.inputs), ("labels", self.labels)):
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                count = np.count_nonzero(~np.isfinite(array))
+            if array.dtype.kind == "f" and (count := _not_finite(array)):
                 raise ValueError(f"{name}: {count} values are not finite; clean the source")
         self.inputs.flags.writeable = False
         self.labels.flags.writeable = False
@@ -142,9 +141,20 @@ class Data:
         return self.train.inputs.dtype == np.uint8
 
     @property
+    def streamed(self) -> bool:
+        """Whether the train split's inputs stay on disk, and batches are read as training goes."""
+        return isinstance(self.train.inputs, np.memmap)
+
+    @property
     def scores(self) -> tuple[Metric, ...]:
         """What each held-out split is scored by, the loss first; targets are in their units."""
         return scores(self.kind, self.metrics, self.targets)
+
+
+def _not_finite(array: np.ndarray) -> int:
+    """How many of an array's values are not, looked at a part at a time."""
+    parts = range(0, len(array), 2**16)
+    return sum(np.count_nonzero(~np.isfinite(array[at : at + 2**16])) for at in parts)
 
 
 def check_share(validation: float) -> None:

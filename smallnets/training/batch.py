@@ -218,6 +218,8 @@ def _length(values: Values) -> int:
 
 def filled(values: Values, count: int) -> Values:
     """The first ``count`` runs, the last one repeated where there are too few."""
+    if count == _length(values):
+        return values
     index = np.minimum(np.arange(count), _length(values) - 1)
     return jax.tree.map(lambda array: array[index], values)
 

@@ -117,12 +117,12 @@ class Fit:
     def begin(
         self, network: Callable[..., Any] | None, seed: jax.Array | int, *, count: int, start: Any
     ) -> TrainingState:
-        """The state before the first step, with ``count`` examples to train on.
+        """The state before the first step, with ``count`` examples, none where batches are given.
 
         The model is ``start``, as it is, or where that is None, ``network(rngs=...)`` with its
         initial values by the parametrization.
         """
-        key_parameters, key_order = jax.random.split(jax.random.key(seed))
+        key_parameters, key_order = keys_of(seed)
         if start is None:
             assert network is not None
             parameters, rest = partition(network(rngs=nnx.Rngs(params=key_parameters)))
@@ -146,12 +146,19 @@ class Fit:
         )
 
     def segment(
-        self, state: TrainingState, train: Arrays, held_out: dict[str, Arrays], evaluations: int
+        self,
+        state: TrainingState,
+        train: Arrays | None,
+        held_out: dict[str, Arrays],
+        evaluations: int,
+        batches: Arrays | None = None,
     ) -> tuple[TrainingState, dict[str, jax.Array]]:
-        """Train until the next ``evaluations`` evaluations: the state there, and their curves."""
+        """Train until the next ``evaluations`` evaluations: the state there, and their curves.
+
+        Batches are drawn from ``train``, or ``batches``, ``[steps, batch, ...]``, are those until
+        the next evaluation, drawn by :func:`order_of`.
+        """
         transformation = self._transformation()
-        count = train.labels.shape[0]
-        batches = count // self.batch_size
         key_order, key_objective, rest = state.key_order, state.key_objective, state.rest
 
         def whole(parameters: Any, buffers: Any) -> Any:
@@ -166,17 +173,24 @@ class Fit:
                 batch = self.augment(jax.random.fold_in(key_view, 1), batch)
             return self.loss(whole(*trained), batch, key_view, key)
 
-        def order_of(epoch: jax.Array) -> jax.Array:
-            return jax.random.permutation(jax.random.fold_in(key_order, epoch), count)
-
-        def step(carry: Any, index: jax.Array) -> tuple[Any, jax.Array]:
-            parameters, buffers, optimizer, order = carry
+        def drawn(index: jax.Array, order: jax.Array) -> tuple[Arrays, jax.Array]:
+            assert train is not None
+            count = train.labels.shape[0]
+            batches = count // self.batch_size
             order = jax.lax.cond(
-                index % batches == 0, lambda: order_of(index // batches), lambda: order
+                index % batches == 0,
+                lambda: order_of(key_order, index // batches, count),
+                lambda: order,
             )
             start = [index % batches * self.batch_size]
             rows = jax.lax.dynamic_slice(order, start, [self.batch_size])
-            batch = jax.tree.map(lambda array: array[rows], train)
+            return jax.tree.map(lambda array: array[rows], train), order
+
+        def step(carry: Any, now: tuple[jax.Array, Arrays | None]) -> tuple[Any, jax.Array]:
+            parameters, buffers, optimizer, order = carry
+            index, batch = now
+            if batch is None:
+                batch, order = drawn(index, order)
             value, (gradient, reports) = jax.value_and_grad(loss)(
                 (parameters, buffers), batch, index
             )
@@ -185,9 +199,9 @@ class Fit:
                 updates, optimizer = transformation.update(gradient, optimizer, parameters)
             return (optax.apply_updates(parameters, updates), buffers, optimizer, order), value
 
-        def stretch(carry: Any, indices: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+        def stretch(carry: Any, steps: Any) -> tuple[Any, dict[str, jax.Array]]:
             (parameters, buffers, *others), best = carry
-            carry, losses = jax.lax.scan(step, (parameters, emptied(buffers), *others), indices)
+            carry, losses = jax.lax.scan(step, (parameters, emptied(buffers), *others), steps)
             parameters, buffers = carry[:2]
             model = self._viewed(whole(parameters, buffers), training=False, key=None)
             metrics = {"train_loss": losses.mean(), **means(buffers)}
@@ -198,13 +212,14 @@ class Fit:
                     score = score if score is value else jnp.where(jnp.isnan(value), value, score)
                     metrics[f"{name}_{metric}"] = score
             if best is not None:
-                best = self._best(best, metrics, (parameters, buffers), indices[0] == 0)
+                best = self._best(best, metrics, (parameters, buffers), steps[0][0] == 0)
             return (carry, best), metrics
 
         stride = self.steps // self.evaluations
         carry = (state.parameters, state.buffers, state.optimizer, state.order)
         indices = state.step + jnp.arange(evaluations * stride).reshape(evaluations, stride)
-        (carry, best), curves = jax.lax.scan(stretch, (carry, state.best), indices)
+        given = jax.tree.map(lambda array: array[None], batches)
+        (carry, best), curves = jax.lax.scan(stretch, (carry, state.best), (indices, given))
         parameters, buffers, optimizer, order = carry
         state = state._replace(
             parameters=parameters,
@@ -263,6 +278,17 @@ def computed_in(precision: Precision, model: Any) -> Any:
 
     network = jax.tree.map(rounded, model)
     return lambda inputs: network(rounded(inputs)).astype(jnp.float32)
+
+
+def keys_of(seed: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """A run's keys: of its parameters, and of the orders of its examples."""
+    key_parameters, key_order = jax.random.split(jax.random.key(seed))
+    return key_parameters, key_order
+
+
+def order_of(key_order: jax.Array, epoch: jax.Array | int, count: int) -> jax.Array:
+    """The order in which an epoch has the ``count`` examples."""
+    return jax.random.permutation(jax.random.fold_in(key_order, epoch), count)
 
 
 def evaluate(

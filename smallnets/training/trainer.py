@@ -135,14 +135,18 @@ class Trainer:
         arrays: dict[str, Arrays],
         start: Any = None,
         spread: Callable[[Any], Any] | None = None,
+        batches: Arrays | None = None,
     ) -> Stages:
-        """The same, in parts that may be told apart; ``spread`` lays a batch over devices."""
-        fit, train = self._fit(data, spread), arrays["train"]
+        """The same, in parts that may be told apart; ``spread`` lays a batch over devices.
+
+        ``batches`` are those of the next stretch where the train split is not in ``arrays``.
+        """
+        fit, train = self._fit(data, spread), arrays.get("train")
         held_out = {name: split for name, split in arrays.items() if name != "train"}
-        count = train.labels.shape[0]
+        count = train.labels.shape[0] if train is not None else 0
         return Stages(
             begin=lambda: fit.begin(self.network(data), self.seed, count=count, start=start),
-            advance=lambda state: fit.segment(state, train, held_out, 1),
+            advance=lambda state: fit.segment(state, train, held_out, 1, batches),
             finish=fit.finish,
         )
 
@@ -179,6 +183,11 @@ class Trainer:
                 f"for {len(data.train)} examples: choose a smaller batch"
             )
 
+        if data.streamed and (self.teacher is not None or self.compress):
+            raise ValueError(
+                "a teacher's answers and a pass look at examples in memory, but this train split "
+                "stays on disk: set task.in_memory=true"
+            )
         if self.save == "best" and not len(data.validation):
             raise ValueError(
                 "save=best keeps the model of the lowest validation loss, but the task holds out "
@@ -267,6 +276,11 @@ def composed(second: Callable[[Any], Any], first: Callable[[Any], Any]) -> Calla
 
 
 def splits(data: Data) -> dict[str, Any]:
-    """The splits that are not empty, by name, as :class:`Arrays` of numpy arrays."""
+    """The splits that are not empty, by name, as :class:`Arrays` of numpy arrays.
+
+    A train split that stays on disk is left out.
+    """
     named = {"train": data.train, "validation": data.validation, "test": data.test}
+    if data.streamed:
+        del named["train"]
     return {name: Arrays(s.inputs, s.labels) for name, s in named.items() if len(s)}

@@ -14,9 +14,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-import jax
 from rich.console import Console
-from rich.progress import Progress
 
 from smallnets import models, rows
 from smallnets.measure.energy import SharedClock, format_energy, measure
@@ -32,9 +30,9 @@ from smallnets.sweep.hosts import agreed, check_same, leads
 from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.parents import begun
 from smallnets.sweep.plan import Plan, Program, refused_key
-from smallnets.sweep.portion import Desk, Took, layout_of, train_program
+from smallnets.sweep.portion import Desk, Took, on_device, train_program, where
 from smallnets.sweep.program_files import ProgramFiles
-from smallnets.sweep.progress import Training, progress_bars
+from smallnets.sweep.progress import Training, View, progress_bars
 from smallnets.sweep.publish import failed_run, found_run, hears, publish, remove_drafts, tell
 from smallnets.sweep.result import (
     Origin,
@@ -50,9 +48,6 @@ from smallnets.sweep.result import (
 from smallnets.sweep.settings import Chosen, settings_of
 from smallnets.sweep.study import Account, few_sizes, opened
 from smallnets.training.batch import Execution
-from smallnets.training.fit import Arrays
-from smallnets.training.mesh import Mesh, placed
-from smallnets.training.trainer import splits
 
 
 class Run(NamedTuple):
@@ -230,9 +225,7 @@ class Sweep:
     runs: dict[Place, Run]
     files: ProgramFiles | None
 
-    def train(
-        self, programs: list[Program], progress: Progress, stopping: Callable[[], str]
-    ) -> None:
+    def train(self, programs: list[Program], progress: View, stopping: Callable[[], str]) -> None:
         """Train programs on a few threads; each run is written here as soon as it is done.
 
         What the threads want written or said waits in a queue: neither Hydra nor the terminal is
@@ -249,12 +242,15 @@ class Sweep:
             queue.put(partial(progress.console.print, line, highlight=False))
 
         def work(place: int, program: Program) -> Took:
+            seen.begin(place)
             execution = self.settings.execution_of(program.trainer, len(program.group.jobs))
             desk = Desk(
                 execution=execution,
                 memory_limit=self.settings.memory_limit,
                 interval=self.settings.checkpoint_seconds,
-                publish=lambda *outcome: queue.put(partial(self.publish, execution, *outcome)),
+                publish=lambda *outcome: queue.put(
+                    partial(self.publish, seen, execution, *outcome)
+                ),
                 heard=partial(seen.hear, place),
                 say=say,
                 stopping=lambda: bool(agreed(over.is_set() or bool(stopping()))),
@@ -297,12 +293,19 @@ class Sweep:
             over.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def publish(self, execution: Execution, portion: Program, outcome: Result | Exception) -> None:
+    def publish(
+        self,
+        seen: Training,
+        execution: Execution,
+        portion: Program,
+        outcome: Result | Exception,
+    ) -> None:
         """Write the rows and models of runs that were trained together, or that failed together."""
         if isinstance(outcome, Exception):
             error = " ".join(f"{type(outcome).__name__}: {outcome}".split())
             for job, key in zip(portion.group.jobs, portion.keys, strict=True):
                 self.fail(job, failed_row(job, key, error, self.here, portion))
+            seen.fail(len(portion.keys))
             return
         self.account.energies.append(outcome.energy)
         portion = timed(portion, outcome)
@@ -310,6 +313,7 @@ class Sweep:
             if self._write(job, row, model):
                 self.runs[job.number, job.stage] = Run(self.plan.folder / row.key, row)
                 self.account.trained += 1
+                seen.publish(row.family, [score(row)])
         if leads():
             self.checkpoints_of(execution, portion, print).remove()
 
@@ -371,17 +375,6 @@ class Sweep:
 def keys_of(plan: Plan) -> list[list[str]]:
     """The keys of each program's runs, and of each job that was refused."""
     return [*(program.keys for program in plan.programs), *([each.key] for each in plan.refused)]
-
-
-def where(program: Program) -> tuple[int, Mesh]:
-    """What programs share whose data are the same arrays on the same devices."""
-    return id(program.data), program.trainer.mesh()
-
-
-def on_device(program: Program) -> dict[str, Arrays]:
-    """The splits of a program's data, on each of its devices."""
-    layout, arrays = layout_of(program), splits(program.data)
-    return jax.device_put(arrays) if layout is None else placed(arrays, layout.everywhere(arrays))
 
 
 def _message(program: Program, took: Took) -> str:

@@ -20,8 +20,9 @@ from smallnets.sweep.plan import Program
 from smallnets.sweep.result import Result
 from smallnets.training.batch import Compiled, Cut, Execution, Stages, compile_runs
 from smallnets.training.fit import Arrays
-from smallnets.training.mesh import Layout
+from smallnets.training.mesh import Layout, Mesh, placed
 from smallnets.training.stream import stretches
+from smallnets.training.trainer import splits
 
 SECONDS_BETWEEN_CUTS = 1.0
 LEAST_SECONDS, LARGEST_SHARE = 60.0, 0.02  # of checkpoints, where no interval is set
@@ -155,6 +156,17 @@ def layout_of(program: Program) -> Layout | None:
     if program.trainer.compress:
         return None
     return program.trainer.mesh().layout(program.network)
+
+
+def where(program: Program) -> tuple[int, Mesh]:
+    """What programs share whose data are the same arrays on the same devices."""
+    return id(program.data), program.trainer.mesh()
+
+
+def on_device(program: Program) -> dict[str, Arrays]:
+    """The splits of a program's data, on each of its devices."""
+    layout, arrays = layout_of(program), splits(program.data)
+    return jax.device_put(arrays) if layout is None else placed(arrays, layout.everywhere(arrays))
 
 
 def _trained(

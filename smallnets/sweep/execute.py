@@ -30,6 +30,7 @@ from smallnets.sweep.hosts import agreed, check_same, leads
 from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.parents import begun
 from smallnets.sweep.plan import Plan, Program, refused_key
+from smallnets.sweep.plan_file import write_own
 from smallnets.sweep.portion import Desk, Took, on_device, train_program, where
 from smallnets.sweep.program_files import ProgramFiles
 from smallnets.sweep.progress import Training, View, progress_bars
@@ -78,6 +79,10 @@ def train(plan: Plan) -> list[Run]:
     check_here(plan.programs, said)
     has_folders = said.has_folders(plan.runs)
     check_saved(plan, has_folders)
+    if not has_folders and not plan.refused and leads():
+        console().print(
+            f"smallnets collect {write_own(plan)}  says what of it is done", soft_wrap=True
+        )
     if ahead := few_sizes(plan):
         console().print(f"note: {ahead}", highlight=False)
     with (

@@ -108,6 +108,13 @@ def write(plan: Plan, words: Sequence[str], config_dir: str | Path | None) -> Pa
     return path
 
 
+def write_own(plan: Plan) -> Path:
+    """Write down the plan of a sweep that is trained at once, by the words of its own config."""
+    said = plan.config.hydra
+    dirs = [each.path for each in said.runtime.config_sources if each.provider == "command-line"]
+    return write(plan, [*said.overrides.hydra, *said.overrides.task], dirs[0] if dirs else None)
+
+
 def read(path: str | Path) -> PlanFile:
     """The plan in a file, or the one in a study's folder.
 

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from smallnets.sweep.build import one_line
 from smallnets.sweep.checks import check_here
 from smallnets.sweep.execute import Run, finish, stop_asked, train_missing
+from smallnets.sweep.hosts import ADDRESS
 from smallnets.sweep.plan import Plan, Refused, hydra_of, plan_jobs
 from smallnets.sweep.plan_file import Line, PlanFile, read
 from smallnets.sweep.program_files import ProgramFiles
@@ -56,6 +57,11 @@ def work(path: str | Path, shard: Shard | None = None, words: Sequence[str] = ()
                 f"a worker may set hydra.launcher.*, mesh.* and cache, but not {word}: say it to "
                 "smallnets plan"
             )
+    if ADDRESS in os.environ:
+        raise ValueError(
+            f"processes that train together ({ADDRESS}) share a sweep, and workers a plan: start "
+            f"smallnets -m in each, or unset {ADDRESS}"
+        )
     file = read(path)
     lines = file.lines(*(shard or Shard(0, 1)))
     here, runs, planned = origin(), [], 0

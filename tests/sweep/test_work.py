@@ -221,3 +221,20 @@ def test_without_folders_a_program_is_one_file_and_collect_makes_one_table(
     curves = polars.read_parquet(out / "curves.parquet").rows_by_key("key", named=True)
     for row in rows.load(in_folders):
         assert curves[row.key][0]["test_loss"] == row.curves["test_loss"]
+
+
+@pytest.mark.slow
+def test_without_folders_a_sweep_writes_its_plan_so_that_collect_knows_what_is_missing(
+    cache: Path, tmp_path: Path, capfd
+):
+    out, words = tmp_path / "out", ["hydra.launcher.folders=false", "save=none"]
+    smallnets("-m", *SWEEP, *words, *folders(cache, out))
+    (path,) = out.glob(plan_file.PATTERN)
+    assert f"smallnets collect {path}" in capfd.readouterr().out
+    assert status("collect", out) == 0
+    assert "8 finished, 0 diverged, 0 failed, 0 missing" in capfd.readouterr().out
+    smallnets("work", out)
+    assert "8 runs in" in (said := capfd.readouterr().out)
+    assert "8 of them there before" in said
+    next((out / "programs").glob("*.parquet")).unlink()
+    assert status("collect", path) == 1

@@ -20,14 +20,10 @@ class Chosen(NamedTuple):
     checkpoint_seconds: float | None
 
     def execution_of(self, trainer: Trainer, runs: int) -> Execution:
-        """How so many runs are trained: side by side where devices are to share them.
-
-        A run that is left over, and whose batch can't be shared, is repeated side by side.
-        """
+        """How so many runs are trained: side by side where devices are to share them."""
         if self.execution != "auto":
             return self.execution
-        data = trainer.mesh().data
-        if data > 1 and (runs > 1 or trainer.batch_size % data):
+        if trainer.mesh().data > 1 and runs > 1:
             return "vmap"
         return fastest_execution(jax.default_backend())
 

@@ -115,11 +115,12 @@ def compile_runs(
     ``stages(values[i], shared, spread)`` of a run alone spreads its batches.
     """
     started = time.perf_counter()
-    chunk = 1 if execution == "map" else min(_length(values), at_most or _length(values))
+    runs = _length(values)
+    chunk = 1 if execution == "map" else min(runs, at_most or runs)
     while True:
         of_run = stages
         if layout is not None:
-            chunk = layout.filled(chunk)
+            chunk = layout.at_once(runs, chunk)
             of_run = stages if layout.runs_axis(chunk) else partial(stages, spread=layout.spread)
         part = filled(values, chunk)
         one, blank = cuttable(of_run, part, shared, evaluations, layout)
@@ -135,8 +136,6 @@ def compile_runs(
                 "use a smaller model or batch, or raise hydra.launcher.memory_limit"
             )
         chunk = max(1, min(chunk - 1, int(chunk * memory_limit / needed)))
-        if layout is not None and chunk < layout.mesh.data:
-            chunk = 1
 
 
 def cuttable(

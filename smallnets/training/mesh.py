@@ -119,9 +119,16 @@ class Layout:
     grid: jax.sharding.Mesh
     expert_axes: dict[tuple[str, ...], int]
 
-    def filled(self, runs: int) -> int:
-        """Runs at once, so that the devices have as many each; one has the batch shared."""
-        return runs if runs == 1 else -(-runs // self.mesh.data) * self.mesh.data
+    def at_once(self, runs: int, limit: int) -> int:
+        """How many of so many runs are trained at once, so that each device has as many.
+
+        Below a limit they are a multiple of the devices, or one, which has its batch shared; with
+        all of them the last is repeated.
+        """
+        data = self.mesh.data
+        if limit < runs:
+            return limit // data * data or 1
+        return runs if runs == 1 else -(-runs // data) * data
 
     def runs_axis(self, runs: int) -> str | None:
         """The axis of the mesh over which so many runs at once lie."""

@@ -52,7 +52,7 @@ def test_curves_reach_tensorboard(cache: Path, tmp_path: Path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning" not in done.stderr
-    found = rows.load(tmp_path)
+    found = list(rows.load(tmp_path))
     assert len(found) == 2
     for row in found:
         events = loader.EventAccumulator(str(tmp_path / row.key))

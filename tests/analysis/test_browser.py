@@ -95,6 +95,7 @@ def chromium(tmp_path_factory):
     return visit
 
 
+@pytest.mark.slow
 def test_it_draws_hovers_and_switches_a_family_off(reported, tmp_path, chromium):
     html = (reported / "report.html").read_text()
     html = html.replace("<head>", f"<head>{LISTEN}", 1).replace("</body>", f"{PROBE}</body>", 1)

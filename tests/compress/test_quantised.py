@@ -92,6 +92,7 @@ def test_the_view_of_training_and_what_is_kept_are_one_model(code: Any):
     assert np.abs(loss(model).stack.blocks.layer.up.kernel[...]).max() > 0
 
 
+@pytest.mark.slow
 def test_training_returns_the_model_sealed():
     x = numbers(64, 8)
     train = Arrays(x, jnp.asarray(np.arange(64) % 5, jnp.int32))
@@ -106,6 +107,7 @@ def test_training_returns_the_model_sealed():
     np.testing.assert_allclose(loss, curves["test_loss"][-1], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [None, *KINDS])
 def test_a_files_bytes_are_known_from_shapes_and_its_model_comes_back(code: Any, tmp_path: Path):
     x = numbers(6, 8)

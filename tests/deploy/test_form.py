@@ -70,9 +70,8 @@ def test_a_mixture_answers_alone_as_in_company(router):
         assert np.abs(call(mixture, x) - one_by_one).max() > 1e-2
 
 
-@pytest.mark.parametrize(
-    "code", ["int8", *(pytest.param(each, marks=pytest.mark.slow) for each in ("int4", "ternary"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("code", ["int8", "int4", "ternary"])
 def test_weights_in_a_few_bits_are_whole_numbers_in_the_program(code: Code):
     model = in_code(residual(unique=2), code=code, group=3)
     written = form(model)

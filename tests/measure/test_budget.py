@@ -196,6 +196,7 @@ def test_at_most_is_met_from_below_alone():
         find(Budget(params=6, at_most=True))
 
 
+@pytest.mark.slow
 def test_a_model_of_at_most_ten_kilobytes_is_not_larger(cache: Path):
     words = ["family=monarch", "budget.bytes=10_000", "budget.at_most=true", f"cache={cache}"]
     (program,) = plan(*words).programs
@@ -277,6 +278,7 @@ def test_a_latency_that_scatters_is_refused(monkeypatch):
         find(Budget(latency_ms=10))
 
 
+@pytest.mark.slow
 def test_a_latency_between_neighbours_is_refused_as_unmeasurable(monkeypatch):
     monkeypatch.setattr(module, "latencies", timed(lambda count: 5 if count < 9e3 else 9, 0.01))
     with pytest.raises(ValueError, match=r"neighbouring networks took 5 .* and 9 "):

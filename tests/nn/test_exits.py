@@ -82,6 +82,7 @@ def test_calls_are_the_stack(name: str):
     np.testing.assert_allclose(last, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["residual", "shared_attention"])
 def test_an_example_leaves_at_the_first_exit_that_is_sure(name: str):
     """As every example through every block has it, and then the first answer that is sure."""
@@ -162,6 +163,7 @@ def test_the_exits_add_their_divergence_to_the_loss():
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_teaches_the_first_exit():
     x = normal(400, 8)
     labels = np.asarray(x)[:, :5].argmax(axis=1)

@@ -78,6 +78,7 @@ def test_a_token_alone_pays_for_the_experts_that_it_chose(capacity_factor):
     np.testing.assert_allclose(call(model, X[:1])[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("router", [TopK, BiasBalanced])
 def test_a_token_has_one_answer_beside_any_others_but_in_training(router):
     """With as little capacity as there may be, so that a third of the choices are dropped."""

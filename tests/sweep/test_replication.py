@@ -23,6 +23,7 @@ def paper(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "paper"
 
 
+@pytest.mark.slow
 def test_a_paper_is_reproduced_and_reported(
     paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):

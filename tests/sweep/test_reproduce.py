@@ -19,11 +19,13 @@ def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sorted(out.glob("*/row.json"))[0].parent
 
 
+@pytest.mark.slow
 def test_a_run_is_bit_equal_again(run: Path, capsys):
     smallnets("reproduce", run)
     assert capsys.readouterr().out.startswith("bit-equal: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "verdict", "by"),  # of the largest that is recorded
     [(1e-6, "within tolerance", "1e-06"), (0.5, "differs", "0.33")],

@@ -56,6 +56,7 @@ def checkpoints(out: Path) -> list[Path]:
     return sorted(out.glob(f"{FOLDER}/*/*"))
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_checkpoints_and_a_status_and_the_same_command_goes_on(
     undisturbed: Path, left: Path, cache: Path, tmp_path: Path, monkeypatch, capfd
 ):
@@ -107,6 +108,7 @@ def foreign(path: Path) -> None:
     (path / "about.json").write_text(json.dumps(said))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

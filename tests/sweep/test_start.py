@@ -30,6 +30,7 @@ def child(parents: Path | str, cache: Path, out: Path, *words: str) -> list:
     return smallnets.train(plan)
 
 
+@pytest.mark.slow
 def test_each_run_starts_from_the_parent_of_its_seed(parents: Path, cache: Path, tmp_path: Path):
     runs = child(parents, cache, tmp_path / "out", "seed=range(2)")
     of_seed = {row.seed: row for row in rows.load(parents)}
@@ -76,6 +77,7 @@ def test_a_child_is_another_run_than_the_same_from_scratch(
     assert smallnets.plan(f"start={parents / row.key}", *words).programs[0].keys != scratch
 
 
+@pytest.mark.slow
 def test_what_is_refused(parents: Path, cache: Path, tmp_path: Path):
     row = next(iter(rows.load(parents)))
     run = parents / row.key

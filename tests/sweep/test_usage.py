@@ -144,6 +144,7 @@ def test_an_output_folder_that_can_not_be_written(cache: Path, tmp_path: Path, c
     assert str(taken / "out") in refused(capfd, taken / "out", cache, "model.width=8")
 
 
+@pytest.mark.slow
 def test_names_are_printed_as_they_are(cache: Path, tmp_path: Path, capfd):
     out = tmp_path / "[/x]:smile:[bold]"
     smallnets("model=logistic", *TINY, f"cache={cache}", f"hydra.sweep.dir='{out}'")

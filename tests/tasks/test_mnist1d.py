@@ -39,6 +39,7 @@ def test_it_equals_the_package_to_the_last_bit_of_float32(cache, made):
     assert data.test.inputs.shape == (1000, 40, 1)
 
 
+@pytest.mark.slow
 def test_a_tenth_is_held_out_and_the_test_split_stays(cache):
     whole, parted = (mnist1d.load(cache=cache, validation=share) for share in (0, 0.1))
     assert (len(parted.train), len(parted.validation)) == (3600, 400)

@@ -77,6 +77,7 @@ def test_signals_and_several_parts():
         augmented(KEY, Arrays(jnp.ones((8, 10)), jnp.arange(8)), parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_mixup_is_the_loss_against_mixed_labels(dtype: str):
     random = np.random.default_rng(0)
@@ -98,6 +99,7 @@ def test_mixup_is_the_loss_against_mixed_labels(dtype: str):
     np.testing.assert_allclose(value, -(labels * log_probabilities).sum(axis=1).mean(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_with_augmentations_and_mixup(cache, tmp_path):
     words = ["model=logistic", "+augmentation=[flip,shift]", "augmentation.flip.probability=0,0.5"]
     smallnets("-m", *words, "objective=mixup", *TINY, *folders(cache, tmp_path))

@@ -65,6 +65,7 @@ def test_cross_entropy_of_tokens_is_the_mean_over_all_of_them():
     np.testing.assert_allclose(together, flat, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 8, 11, 12, 100])
 def test_sequences_are_evaluated_in_batches_each_counted_once(batch_size):
     logits = jax.random.normal(jax.random.key(0), (11, 5, 7))

@@ -30,6 +30,7 @@ def sequences() -> tuple[jax.Array, jax.Array]:
     return logits, jnp.where(place > jnp.arange(11)[:, None].repeat(12, axis=1), labels, -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_the_mean_over_the_labels_that_are_given(smoothing):
     logits, labels = sequences()

@@ -25,7 +25,7 @@ from smallnets.models import Model
 from smallnets.rows import Row
 from smallnets.sweep import FailedRunsError, StoppedError
 from smallnets.sweep.chains import summary
-from smallnets.sweep.checkpoint import FOLDER, Checkpoints
+from smallnets.sweep.checkpoint import FOLDER, Checkpoints, remove_done
 from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.parents import begun
@@ -123,6 +123,7 @@ def train_missing(
         cache = Path(plan.programs[0].trainer.cache).expanduser()
         with progress_bars(console()) as progress, counting_compilations(cache, account.compiled):
             sweep.train(sweep.begun(wave), progress, stopping)
+    remove_done(plan.folder, {run.row.key for run in runs.values()})
     return runs
 
 

@@ -33,6 +33,7 @@ def test_every_number_of_a_code_comes_back(code: Any):
     np.testing.assert_array_equal(found, digits)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("code", KINDS)
 @pytest.mark.parametrize(("rows", "group"), [(1, 0), (7, 5), (64, 32)])
 def test_a_value_is_off_by_half_a_step_at_most_and_what_is_rounded_stays(

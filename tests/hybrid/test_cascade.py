@@ -102,6 +102,7 @@ def test_nothing_that_is_chosen_knows_the_test_split(found):
     )
 
 
+@pytest.mark.slow
 def test_the_curve_runs_from_the_small_one_to_the_large_one_between_chance_and_oracle(found):
     first, *_, last = found.curve
     assert (first.error, last.error) == found.errors

@@ -55,6 +55,7 @@ def find(budget, knobs=("width",), **options):
     return solve(budget, network, batch, knobs=knobs), len(built)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)
 @given(target=st.integers(1, 300_000), blocks=st.integers(1, 7), least=st.sampled_from([1, 20, 60]))
 def test_it_finds_what_brute_force_finds(target, blocks, least):
@@ -77,6 +78,7 @@ def _plain(refusal):
     return str(refusal.value).replace(",", "")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=4)
 @given(target=st.integers(12_000, 300_000))
 def test_the_next_knob_closes_the_gap_near_the_width(target):
@@ -203,6 +205,7 @@ def test_a_model_of_at_most_ten_kilobytes_is_not_larger(cache: Path):
     assert 9_900 <= program.costs["bytes"] <= 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "said"),
     [

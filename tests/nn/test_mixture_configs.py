@@ -68,6 +68,7 @@ def test_a_decoder_of_mixtures_in_every_place_gives_finite_numbers():
     assert np.isfinite(y).all()
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("mixture", ["expert_choice", "soft", "top_k", "bias_balanced"])
 def test_a_decoder_refuses_mixtures_that_see_later_positions(mixture):
     with pytest.raises(ValueError, match="must not see later ones") as caught:

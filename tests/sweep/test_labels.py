@@ -120,6 +120,7 @@ def test_two_networks_that_differ_beyond_sizes_never_share_a_label(labelled):
     assert not {name: said for name, said in by_label.items() if len(said) > 1}
 
 
+@pytest.mark.slow
 def test_the_same_calls_have_one_label_however_they_were_written(labelled):
     by_calls = defaultdict(set)
     for each in labelled:

@@ -48,6 +48,7 @@ def test_other_numbers_are_within_tolerance_or_differ(
     assert capsys.readouterr().out.startswith(f"{verdict}: curves of {tmp_path} by up to {by}")
 
 
+@pytest.mark.slow
 def test_what_can_not_be_reproduced_is_one_line(run: Path, tmp_path: Path, capsys):
     row = json.loads((run / rows.NAME).read_text())
     changed = {

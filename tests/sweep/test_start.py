@@ -47,6 +47,7 @@ def test_each_run_starts_from_the_parent_of_its_seed(parents: Path, cache: Path,
         assert abs(run.row.metrics["test_loss"] - parent.metrics["test_loss"]) < 1e-4
 
 
+@pytest.mark.slow
 def test_one_run_may_be_the_parent_of_all(parents: Path, cache: Path, tmp_path: Path):
     row = next(iter(rows.load(parents)))
     runs = child(parents / row.key, cache, tmp_path / "out", "seed=range(2)")

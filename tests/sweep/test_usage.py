@@ -124,6 +124,7 @@ def test_one_line_before_anything_is_compiled_or_written(name, cache, tmp_path: 
     assert said in refused(capfd, tmp_path / "out", cache, *width, *arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

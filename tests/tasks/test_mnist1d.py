@@ -64,6 +64,7 @@ def test_what_is_damaged_in_the_cache_is_made_anew(damage, cache, tmp_path):
     mnist1d.load(cache=str(tmp_path), validation=0)  # and is whole now: without a warning
 
 
+@pytest.mark.slow
 def test_a_cache_that_has_all_is_only_read(cache, monkeypatch):
     mnist1d.load(cache=cache, validation=0)
     for place in ("tfds.writing", "cache.writing", "tfds.replacing"):

@@ -22,6 +22,7 @@ def batch(dtype: str = "float32") -> Arrays:
     return Arrays(jnp.asarray(np.tile(pixels, (64, 1, 1, 1)), dtype), jnp.arange(64))
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 @pytest.mark.parametrize("part", [flip, shift, cutout])
 def test_shapes_types_and_labels_stay_and_examples_differ(part, dtype: str):

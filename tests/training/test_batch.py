@@ -107,6 +107,7 @@ def test_map_equals_training_alone_bit_for_bit(together: Together):
             np.testing.assert_array_equal(group[name][index], array)
 
 
+@pytest.mark.slow
 def test_vmap_equals_map_to_rounding_over_the_first_20_steps(together: Together):
     """Adam divides by the root of the second moment, so that rounding in a gradient near zero
     may turn a step around: a few parameters may differ by a few steps of the learning rate, and

@@ -48,6 +48,7 @@ def test_no_gradient_comes_from_a_position_without_a_label():
     assert (np.abs(gradient[given]).max(axis=-1) > 0).all()
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("batch_size", [1, 4, 11])
 def test_sequences_of_unequal_numbers_of_labels_count_by_their_labels(batch_size):
     logits, labels = sequences()

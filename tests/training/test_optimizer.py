@@ -145,6 +145,7 @@ def test_a_warmup_that_is_no_share_gets_one_line(name: str, warmup: float):
         optimizer(10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("clipping", "bound", "size"),
     [

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +150,19 @@ class Checkpoints:
 
 def _is_spread(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
+
+
+def remove_done(study: Path, done: Set[str]) -> None:
+    """Remove the checkpoints below ``study`` of runs that are all ``done``, keys of runs.
+
+    Some of those that were trained together may have been published before the process was
+    killed, so that those left were trained by a program of their own.
+    """
+    for folder in (study / FOLDER).glob("*/"):
+        abouts = sorted(folder.glob(f"[0-9]*/{ABOUT}"))
+        with suppress(OSError, ValueError, KeyError, TypeError):  # another process's, or damaged
+            if abouts and done >= {*json.loads(abouts[-1].read_text())["said"]["identity"]["keys"]}:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ from smallnets.models import Model
 from smallnets.rows import Row
 from smallnets.sweep import FailedRunsError, StoppedError
 from smallnets.sweep.chains import summary
-from smallnets.sweep.checkpoint import FOLDER, Checkpoints
+from smallnets.sweep.checkpoint import FOLDER, Checkpoints, remove_done
 from smallnets.sweep.checks import check_here, check_saved
 from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.hosts import agreed, check_same, leads
@@ -132,6 +132,8 @@ def train_missing(
         cache = Path(plan.programs[0].trainer.cache).expanduser()
         with progress_bars(console()) as progress, counting_compilations(cache, account.compiled):
             sweep.train(sweep.begun(wave), progress, stopping)
+    if leads():
+        remove_done(plan.folder, {run.row.key for run in runs.values()})
     return runs
 
 

@@ -154,7 +154,7 @@ class Data:
 def _not_finite(array: np.ndarray) -> int:
     """How many of an array's values are not, looked at a part at a time."""
     parts = range(0, len(array), 2**16)
-    return sum(np.count_nonzero(~np.isfinite(array[at : at + 2**16])) for at in parts)
+    return sum(int(np.count_nonzero(~np.isfinite(array[at : at + 2**16]))) for at in parts)
 
 
 def check_share(validation: float) -> None:

@@ -59,7 +59,7 @@ def stretches(trainer: Trainer, data: Data, seeds: np.ndarray, done: int) -> Ite
     if not data.streamed:
         while True:
             yield None
-    import grain
+    import grain  # pyright: ignore[reportMissingImports]
 
     steps = trainer.steps // trainer.evaluations
     blank = blank_batches(trainer, data, len(seeds))

@@ -19,6 +19,7 @@ def test_a_question_is_read():
         question("a vs b at loss 1 by 0.5")
 
 
+@pytest.mark.slow
 def test_a_larger_difference_needs_fewer_runs_and_the_plan_is_a_sentence(monkeypatch):
     monkeypatch.setattr(planning, "SIZES", (5, 8))
     monkeypatch.setattr(planning, "SEEDS", (1, 3))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from command import TINY, folders
 from command import smallnets as command
 from rich.console import Console
@@ -62,6 +63,7 @@ def test_on_a_terminal_a_line_below_the_bar_says_how_things_stand():
     assert line.rstrip().endswith("best so far 0.125 (dense), 1 failed")
 
 
+@pytest.mark.slow
 def test_what_a_sweep_says_off_a_terminal_and_of_carbon_only_when_asked(
     cache: Path, tmp_path: Path, capsys, monkeypatch
 ):

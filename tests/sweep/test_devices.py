@@ -167,12 +167,14 @@ def test_two_processes_train_one_model_to_the_same_loss(cache: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_is_too_large_for_one(cache: Path, tmp_path: Path, capfd):
+def test_two_processes_train_what_is_too_large_for_one(cache: Path, tmp_path: Path):
     words = [*LARGE, "seed=0"]
     smallnets(*words, *folders(cache, tmp_path / "one"))
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         smallnets(*words, LIMIT, *folders(cache, tmp_path / "none"))
-    assert "one run must fit into memory" in " ".join(capfd.readouterr())
+    assert ended.value.code == 1
+    (missing,) = rows.missing(tmp_path / "none")
+    assert "one run must fit into memory" in missing.error
     out = tmp_path / "two"
     together([*words, LIMIT, "mesh.model=2", *folders(cache, out)])
     assert_close(out, tmp_path / "one")

@@ -236,7 +236,6 @@ def test_without_folders_a_sweep_writes_its_plan_so_that_collect_knows_what_is_m
     assert status("collect", out) == 0
     assert "8 finished, 0 diverged, 0 failed, 0 missing" in capfd.readouterr().out
     smallnets("work", out)
-    assert "8 runs in" in (said := capfd.readouterr().out)
-    assert "8 of them there before" in said
+    assert "8 of them there before" in " ".join(capfd.readouterr().out.split())
     next((out / "programs").glob("*.parquet")).unlink()
     assert status("collect", path) == 1

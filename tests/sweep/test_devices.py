@@ -21,6 +21,42 @@ SMALL = ["model=perceptron", "model.widths=[16,16]"]
 LARGE = ["model=perceptron", "model.widths=[512,512]", "save=none", *TINY]
 LIMIT = "hydra.launcher.memory_limit=5_000_000"
 
+# What of a program is on one of several devices: its FLOPs, what it sends, the parts of an array.
+SHARES = """
+import sys
+from smallnets.sweep.plan import plan
+from smallnets.sweep.portion import layout_of
+from smallnets.training.batch import compile_runs
+from smallnets.training.trainer import splits
+
+def compiled(*words):
+    words = [*words, "steps=20", "evaluations=2", "batch_size=16", f"cache={sys.argv[1]}"]
+    (program,) = plan(*words).programs
+    runs = compile_runs(program.stages, program.inputs, splits(program.data), evaluations=2,
+        execution="vmap", memory_limit=2**40, layout=layout_of(program))
+    return runs
+
+def parts(runs, name):
+    state = runs.blank[0].parameters
+    for step in name.split("."):
+        state = getattr(state, step)
+    leaf = state.get_raw_value()
+    return leaf.sharding.shard_shape(leaf.shape)
+
+small = ["model=perceptron", "model.widths=[64,64]"]
+flops = {}
+for mesh in (1, 2):
+    runs = compiled(*small, "seed=0", f"mesh.data={mesh}")
+    program = runs.program if mesh == 1 else runs.program.__closure__[0].cell_contents
+    flops[mesh] = program.cost_analysis()["flops"]
+print("batch", flops[2] / flops[1])
+runs = compiled(*small, "seed=0,1,2,3", "mesh.data=4")
+text = runs.program.__closure__[0].cell_contents.as_text()
+print("runs", runs.chunk, sum(text.count(each) for each in ("all-reduce(", "all-gather(")))
+runs = compiled("family=mixture", "model.width=8", "model.depth=2", "mesh.experts=2", "mesh.model=2")
+print("kernel", *parts(runs, "stack.blocks.layer.expert.up.kernel"))
+"""
+
 
 def started(
     words: Sequence[object], *, devices: int = 8, **variables: str
@@ -178,3 +214,21 @@ def test_two_processes_train_what_is_too_large_for_one(cache: Path, tmp_path: Pa
     out = tmp_path / "two"
     together([*words, LIMIT, "mesh.model=2", *folders(cache, out)])
     assert_close(out, tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_each_device_has_its_part_of_a_program(cache: Path):
+    """Half of a batch is less work; runs send each other their curves alone, five each."""
+    flags = "--xla_force_host_platform_device_count=8"
+    done = subprocess.run(
+        [sys.executable, "-c", SHARES, str(cache)],
+        env={**users_environment(), "XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    batch, runs, kernel = (line.split() for line in done.stdout.splitlines())
+    assert float(batch[1]) < 0.8
+    assert runs[1] == "4"
+    assert int(runs[2]) <= 5
+    assert kernel[1:] == ["1", "2", "2", "8", "8"]  # of 1, 2 blocks, 4 experts, 8 x 16

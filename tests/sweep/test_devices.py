@@ -53,7 +53,8 @@ print("batch", flops[2] / flops[1])
 runs = compiled(*small, "seed=0,1,2,3", "mesh.data=4")
 text = runs.program.__closure__[0].cell_contents.as_text()
 print("runs", runs.chunk, sum(text.count(each) for each in ("all-reduce(", "all-gather(")))
-runs = compiled("family=mixture", "model.width=8", "model.depth=2", "mesh.experts=2", "mesh.model=2")
+mixture = ["family=mixture", "model.width=8", "model.depth=2"]
+runs = compiled(*mixture, "mesh.experts=2", "mesh.model=2")
 print("kernel", *parts(runs, "stack.blocks.layer.expert.up.kernel"))
 """
 

@@ -13,7 +13,7 @@ Of six families on MNIST-1D and six on text, in this order, but for what is ther
 4. All programs are measured in turns, each turn of each program in a process of its own, so that
    whatever else the machine does meets them alike; the lowest of the turns counts.
 
-Prints a table for each task, as Markdown, and writes it to FOLDER/deploy_table.md. Milliseconds are
+Prints a table for each task, as Markdown, and writes it to FOLDER/TASK/table.md. Milliseconds are
 of one answer on one thread, called from Python; JAX is a jitted call of the kept model. Cold start
 is from an interpreter that has numpy to the first answer. Joules are a model, CPU-seconds times 1.9
 W. An answer is paid for by what ONNX saves of the joules of the dense network called by JAX: that
@@ -26,7 +26,6 @@ import os
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ RESIDUAL = {
 CONVOLUTIONAL = [  # from 150 parameters on, with which they are where the others are
     "family=dense",
     "model=convolutional",
-    "budget.params=150,300,550,1_000,1_800",
+    "budget.params=150,300,600,1_200",
     "budget.at_most=true",
 ]
 FILES = {
@@ -143,9 +142,12 @@ def compared(rows: pl.DataFrame) -> tuple[float, dict[str, tuple[int, float]]]:
     return float(np.exp(score)), sizes
 
 
-def artefacts(name: str, task: Task, folder: Path) -> Iterator[tuple[str, Row, float, Path]]:
-    """Of each family the row of what is exported, the joules of its search, and the artefact."""
-    rows = []
+def artefacts(name: str, task: Task, folder: Path) -> list[dict[str, Any]]:
+    """Of each family the artefact, its parameters, and the joules of training and of the search."""
+    kept = folder / "artefacts.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    rows, found = [], []
     for family, words in task.families.items():
         runs = trained(folder / "study", *task.words, *words)
         rows += [line(family, run.row, task.score) for run in runs]
@@ -165,7 +167,10 @@ def artefacts(name: str, task: Task, folder: Path) -> Iterator[tuple[str, Row, f
             export(run.folder, out, wanted)
         searched = table.filter(family=family)["joules"].sum()
         searched += sum(each["joules"] for each in lines)
-        yield family, run.row, searched, out
+        one = {"family": family, "artefact": str(out), "parameters": run.row.parameters}
+        found.append({**one, "trained": run.row.energy["joules"], "searched": searched})
+    kept.write_text(json.dumps(found))
+    return found
 
 
 def clocks(folders: list[Path]) -> dict[tuple[Path, str], dict[str, float]]:
@@ -192,10 +197,11 @@ def answers(joules: float, saved: float) -> str:
 
 def table(name: str, task: Task, folder: Path) -> list[str]:
     """A task's table as Markdown."""
-    found = list(artefacts(name, task, folder))
-    times = clocks([out for *_, out in found])
+    found = artefacts(name, task, folder)
+    before = os.getloadavg()[0]
+    times = clocks([Path(each["artefact"]) for each in found])
     joules = {place: BUSY_CORE.middle_watts * each["cpu"] for place, each in times.items()}
-    dense = next(joules[out, FILES["JAX"]] for family, *_, out in found if family == "dense")
+    dense = next(Path(each["artefact"]) for each in found if each["family"] == "dense")
     written = [name for name in FILES.values() if name not in (FILES["JAX"], FILES["jax.export"])]
     scored = [FILES["JAX"], *written]
     titles = {file: name for name, file in FILES.items()}
@@ -216,22 +222,29 @@ def table(name: str, task: Task, folder: Path) -> list[str]:
         f"| {' | '.join(head)} |",
         "| --- |" + " ---: |" * (len(head) - 1),
     ]
-    for family, row, searched, out in found:
+    for each in found:
+        out = Path(each["artefact"])
         files = card.read(out)["files"]
-        clock = {each: times[out, each] for each in FILES.values()}
-        saved = dense - joules[out, FILES["ONNX"]]
+        clock = {n: times[out, n] for n in FILES.values()}
+        saved = joules[dense, FILES["JAX"]] - joules[out, FILES["ONNX"]]
         cells = [
-            family,
-            f"{row.parameters:,}",
+            each["family"],
+            f"{each['parameters']:,}",
             spelled(files, {n: f"{files[n]['scores']['1'][task.score]:.3f}" for n in scored}),
             spelled(files, {n: f"{files[n]['bytes'] / 1e3:.1f}" for n in written}),
             spelled(files, {n: f"{1e3 * clock[n]['lowest']:.3f}" for n in clock}),
             spelled(files, {n: f"{clock[n]['first']:.2f}" for n in clock}),
             spelled(files, {n: f"{1e3 * joules[out, n]:.3f}" for n in clock}),
-            f"{answers(row.energy['joules'], saved)}, {answers(searched, saved)}",
+            f"{answers(each['trained'], saved)}, {answers(each['searched'], saved)}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+    lines += [
+        "",
+        f"{machine.device_name(jax.devices()[0])}; load average {before:.1f} before the clocks, "
+        f"{os.getloadavg()[0]:.1f} after. In brackets: int8 of which most products stay float.",
+        "",
+    ]
+    return lines
 
 
 def spelled(files: dict[str, Any], values: dict[str, str]) -> str:
@@ -245,11 +258,7 @@ def spelled(files: dict[str, Any], values: dict[str, str]) -> str:
 
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "multirun/deploy_table")
-load = os.getloadavg()[0]
-lines = [text for name, task in TASKS.items() for text in table(name, task, folder / name)]
-lines.append(
-    f"{machine.device_name(jax.devices()[0])}; load average {load:.1f} at the beginning, "
-    f"{os.getloadavg()[0]:.1f} at the end. In brackets: int8 of which most products stay float."
-)
-(folder / "deploy_table.md").write_text("\n".join(lines) + "\n")
-print("\n".join(lines))
+for name, task in TASKS.items():
+    text = "\n".join(table(name, task, folder / name))
+    (folder / name / "table.md").write_text(text)
+    print(text, flush=True)

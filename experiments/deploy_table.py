@@ -7,9 +7,8 @@ Of six families on MNIST-1D and six on text, in this order, but for what is ther
 1. A study of sizes, learning rates and seeds; the rate is chosen for each family and size on the
    validation split. MNIST-1D is the default study, and of convolutional networks the same rule.
 2. The score of the comparison: the geometric middle of the mean test scores that all six reached.
-   Each family's size at it comes from its means, made monotone, by interpolation of logarithms.
-3. Three seeds are trained at that size, at the rate chosen for the nearest one of the study; that
-   of the median validation score is exported by every route, float and int8.
+   Of each family the smallest size of the study counts whose mean reaches it.
+3. Of its seeds the one of the median validation score is exported by every route, float and int8.
 4. All programs are measured in turns, each turn of each program in a process of its own, so that
    whatever else the machine does meets them alike; the lowest of the turns counts.
 
@@ -31,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import polars as pl
 
 import smallnets
@@ -41,7 +39,6 @@ from smallnets.deploy.artefact import LEAST_INTEGER, Wanted, export
 from smallnets.deploy.runtime import SUFFIXES
 from smallnets.measure import machine
 from smallnets.measure.energy import BUSY_CORE
-from smallnets.rows import Row
 
 RESIDUAL = {
     "dense": ["family=dense"],
@@ -64,7 +61,7 @@ FILES = {
     "LiteRT": "model.tflite",
     "its int8": "model.int8.tflite",
 }
-TURNS, CALLS, SEEDS = 5, 200, 3
+TURNS, CALLS = 3, 200
 
 
 @dataclass(frozen=True)
@@ -106,40 +103,31 @@ def trained(folder: Path, *words: str) -> list[Any]:
     return smallnets.train(smallnets.plan(*last.values(), f"hydra.sweep.dir={folder}"))
 
 
-def line(family: str, row: Row, score: str) -> dict[str, Any]:
-    validation = row.metrics[f"validation_{'loss' if score == 'bits_per_byte' else score}"]
+def line(family: str, run: Any, score: str) -> dict[str, Any]:
+    row = run.row
     return {
         "family": family,
         "parameters": row.parameters,
-        "seed": row.seed,
         "rate": row.config["optimizer"]["learning_rate"],
-        "validation": validation,
+        "validation": row.metrics[f"validation_{'loss' if score == 'bits_per_byte' else score}"],
         "test": row.metrics[f"test_{score}"],
         "joules": row.energy["joules"],
+        "run": str(run.folder),
     }
 
 
-def compared(rows: pl.DataFrame) -> tuple[float, dict[str, tuple[int, float]]]:
-    """The score of the comparison, and each family's size and learning rate at it."""
-    chosen = best_rate(rows, setting="rate", score="validation").runs
-    means = (
-        chosen.group_by("family", "parameters", "rate")
-        .agg(pl.col("test").log().mean())
-        .sort("parameters")
-    )
-    curves = {name: part for (name,), part in means.group_by("family")}
-    falling = {name: np.minimum.accumulate(part["test"]) for name, part in curves.items()}
-    low = max(each[-1] for each in falling.values())
-    high = min(each[0] for each in falling.values())
+def compared(runs: pl.DataFrame) -> tuple[float, dict[str, pl.DataFrame]]:
+    """The score of the comparison, and of each family the runs of the size that reaches it."""
+    chosen = best_rate(runs, setting="rate", score="validation").runs
+    means = chosen.group_by("family", "parameters").agg(pl.col("test").log().mean().exp())
+    ends = means.group_by("family").agg(low=pl.min("test"), high=pl.max("test"))
+    low, high = float(ends["low"].max()), float(ends["high"].min())
     if not low < high:
-        sys.exit(f"no score lies between {np.exp(low):.3f} and {np.exp(high):.3f}: widen the sizes")
-    score, sizes = (low + high) / 2, {}
-    for name, part in curves.items():
-        logs = np.log(part["parameters"].to_numpy())
-        size = np.interp(-score, -falling[name], logs)
-        nearest = int(np.abs(logs - size).argmin())
-        sizes[name] = (round(np.exp(size)), part["rate"][nearest])
-    return float(np.exp(score)), sizes
+        sys.exit(f"no score lies between {low:.3f} and {high:.3f}: widen the sizes")
+    score = (low * high) ** 0.5
+    smallest = means.filter(pl.col("test") <= score).group_by("family").agg(pl.min("parameters"))
+    at_score = chosen.join(smallest, on=["family", "parameters"]).sort("validation")
+    return score, {name: part for (name,), part in at_score.group_by("family")}
 
 
 def artefacts(name: str, task: Task, folder: Path) -> list[dict[str, Any]]:
@@ -147,28 +135,23 @@ def artefacts(name: str, task: Task, folder: Path) -> list[dict[str, Any]]:
     kept = folder / "artefacts.json"
     if kept.exists():
         return json.loads(kept.read_text())
-    rows, found = [], []
+    lines, found = [], []
     for family, words in task.families.items():
         runs = trained(folder / "study", *task.words, *words)
-        rows += [line(family, run.row, task.score) for run in runs]
-    table = pl.DataFrame(rows)
-    score, sizes = compared(table)
-    print(f"{name}: compared at {score:.4f}, {sizes}", flush=True)
-    for family, (size, rate) in sizes.items():
-        there = [f"budget.params={size}", f"optimizer.learning_rate={rate}", f"seed=range({SEEDS})"]
-        words = [*task.words, *task.families[family], *there, "budget.at_most=true"]
-        runs = trained(folder / "at_score", *words)
-        lines = [line(family, run.row, task.score) for run in runs]
-        median = np.argsort([each["validation"] for each in lines])[len(runs) // 2]
-        run = runs[median]
-        out = folder / f"{family}-{run.row.key}"
+        lines += [line(family, run, task.score) for run in runs]
+    table = pl.DataFrame(lines)
+    score, at_score = compared(table)
+    print(f"{name}: compared at {score:.4f}", flush=True)
+    for family in task.families:
+        run = at_score[family].row(len(at_score[family]) // 2, named=True)  # the median seed
+        out = folder / f"{family}-{Path(run['run']).name}"
+        print(f"{family}: {run}", flush=True)
         if not out.exists():
             wanted = Wanted(int8=True, partial=True, rounds=0, examples=task.examples)
-            export(run.folder, out, wanted)
+            export(run["run"], out, wanted)
         searched = table.filter(family=family)["joules"].sum()
-        searched += sum(each["joules"] for each in lines)
-        one = {"family": family, "artefact": str(out), "parameters": run.row.parameters}
-        found.append({**one, "trained": run.row.energy["joules"], "searched": searched})
+        one = {"family": family, "artefact": str(out), "parameters": run["parameters"]}
+        found.append({**one, "trained": run["joules"], "searched": searched})
     kept.write_text(json.dumps(found))
     return found
 

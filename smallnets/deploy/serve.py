@@ -262,13 +262,14 @@ def main(arguments: list[str]) -> None:
     folder = Path(said.artefact)
     card = cards.read(folder)
     name = _program(card, said.program, folder)
+    _check(said)
+    behind = None
+    if said.behind:
+        behind = Behind(said.behind, card, said.threshold, said.timeout)
     if not said.here:
         route = runtime.SUFFIXES[Path(name).suffix]
         words = [folder.absolute(), "--program", name, *_rest(arguments, said.artefact)]
         sys.exit(environment.attached(route, "serve", [*words, "--here"]))
-    behind = None
-    if said.behind:
-        behind = Behind(said.behind, card, said.threshold, said.timeout)
     try:
         server = Server(
             (said.host, said.port),
@@ -280,13 +281,32 @@ def main(arguments: list[str]) -> None:
             timeout=said.timeout,
         )
     except OSError as error:
-        sys.exit(f"{said.host}:{said.port} can't be listened at ({error.strerror})")
+        raise ValueError(
+            f"{said.host}:{said.port} can't be listened at ({error.strerror}): name another --port "
+            "or --host"
+        ) from None
     host, port = server.server_address[:2]
     print(f"{name} at http://{host}:{port}, until Ctrl-C", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
         server.server_close()
+
+
+def _check(said: argparse.Namespace) -> None:
+    """Raise ValueError for a number that is out of its range."""
+    if not 0 <= said.port < 1 << 16:
+        raise ValueError(f"--port lies in 0 to 65535, but is {said.port}: 0 is any free one")
+    if said.largest < 1:
+        raise ValueError(f"--largest is at least 1 byte, but is {said.largest}: {BYTES} is usual")
+    if not 0 < said.timeout < math.inf:
+        raise ValueError(f"--timeout is above 0 seconds, but is {said.timeout}: 10 is usual")
+    if said.threshold is not None and not 0 <= said.threshold <= 1:
+        raise ValueError(
+            f"--threshold lies in [0, 1], but is {said.threshold}: leave it to the card"
+        )
+    if said.threshold is not None and not said.behind:
+        raise ValueError("--threshold says what is asked of a model behind: add --behind URL")
 
 
 def _program(card: dict[str, Any], asked: str | None, folder: Path) -> str:
@@ -316,4 +336,5 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except ValueError as error:
-        sys.exit(str(error))
+        print(f"smallnets: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from smallnets.deploy import card, serve
 from smallnets.deploy.behind import Behind, confidence, threshold
 from smallnets.deploy.serve import Server
 
@@ -200,3 +202,23 @@ def test_where_the_model_behind_is_gone_the_request_says_so():
 def test_an_address_that_is_none_is_refused(url: str):
     with pytest.raises(ValueError, match="http://HOST:PORT"):
         Behind(url, CARD, None, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--port", "99999"], "--port lies in 0 to 65535"),
+        (["--timeout", "nan"], "--timeout is above 0 seconds"),
+        (["--largest", "0"], "--largest is at least 1 byte"),
+        (["--behind", "http://a", "--threshold", "nan"], r"--threshold lies in \[0, 1\]"),
+        (["--threshold", ".5"], "add --behind URL"),
+        (["--program", "model.nix"], "has no program model.nix"),
+        (["--host", "nowhere.invalid", "--here"], "can't be listened at"),
+    ],
+)
+def test_words_that_are_wrong_are_refused(words: list[str], said: str, tmp_path: Path, monkeypatch):
+    (tmp_path / "model.onnx").write_bytes(b"program")
+    card.write({**CARD, "files": {"model.onnx": {"batch": "any"}}}, tmp_path)
+    monkeypatch.setattr(serve.runtime, "load", lambda path: program)
+    with pytest.raises(ValueError, match=said):
+        serve.main([str(tmp_path), *words])

@@ -207,15 +207,20 @@ def _unpack(packed_bytes: jax.Array, code: Code, packed: int) -> jax.Array:
     return jnp.concatenate(parts, axis=-2)
 
 
+# Bytes and float16 are turned into each other by 16 whole bits, and not by a bitcast of pairs of
+# bytes: where a model is a constant of a program, XLA folds that wrongly behind a gather on a CPU.
+
+
 def _bytes_of(scale: jax.Array) -> jax.Array:
-    """float16[..., groups, columns] as bytes[..., 2 groups, columns]."""
+    """float16[..., groups, columns] as bytes[..., 2 groups, columns], the low byte first."""
     *lead, groups, columns = scale.shape
-    pairs = jax.lax.bitcast_convert_type(scale, jnp.uint8)  # [..., groups, columns, 2]
-    return jnp.moveaxis(pairs, -1, -2).reshape(*lead, SCALE_BYTES * groups, columns)
+    bits = jax.lax.bitcast_convert_type(scale, jnp.uint16)
+    pairs = jnp.stack([bits & 255, bits >> 8], axis=-2).astype(jnp.uint8)
+    return pairs.reshape(*lead, SCALE_BYTES * groups, columns)
 
 
 def _scale_of(raw: jax.Array) -> jax.Array:
     *lead, count, columns = raw.shape
-    pairs = raw.reshape(*lead, count // SCALE_BYTES, SCALE_BYTES, columns)
-    scale = jax.lax.bitcast_convert_type(jnp.moveaxis(pairs, -2, -1), jnp.float16)
-    return scale.astype(jnp.float32)
+    pairs = raw.reshape(*lead, count // SCALE_BYTES, SCALE_BYTES, columns).astype(jnp.uint16)
+    bits = pairs[..., 0, :] | (pairs[..., 1, :] << 8)
+    return jax.lax.bitcast_convert_type(bits, jnp.float16).astype(jnp.float32)

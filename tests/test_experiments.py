@@ -25,7 +25,8 @@ WORDS = {  # a corner of each script's grid, and what it must print
 }
 
 
-OF_EXTRAS = {"ray_workers", "tensorboard_callback"}  # tested in tests/sweep/test_ray.py
+# Tested in tests/sweep/test_ray.py, tests/compress/test_pretrained.py.
+OF_EXTRAS = {"ray_workers", "tensorboard_callback", "pretrained"}
 
 
 def test_no_script_is_without_a_test():

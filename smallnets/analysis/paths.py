@@ -62,10 +62,12 @@ def stages(study: Study) -> pl.DataFrame:
     for (name, parameters), found in routes.items():
         twice = sum(other == name for other, _ in routes) > 1
         said = f"{name}, {number(parameters)} parameters" if twice and parameters else name
+        firsts = [runs for route, runs in found.items() if THEN not in route]
+        begin = _median(run[BEFORE] for runs in firsts for run, _ in runs)
         for end in found:
             if not any(other.startswith(f"{end}{THEN}") for other in found):
                 chain = end if len(routes) == 1 else f"{said}: {end}"
-                lines += _of_chain(chain, end, found, score, study.level)
+                lines += _of_chain(chain, end, found, score, begin, study.level)
     order = {line["chain"]: line["mean"] or np.inf for line in lines}  # the last of each chain
     lines.sort(key=lambda line: (order[line["chain"]], line["chain"], line["place"]))
     return pl.DataFrame(lines, infer_schema_length=None)
@@ -88,13 +90,13 @@ def _of_chain(
     end: str,
     found: dict[str, list[tuple[Run, Run | None]]],
     score: str,
+    before: float | None,
     level: float,
 ) -> Iterator[dict[str, Any]]:
     begun = [first for _, first in found[end] if first is not None]
     first = list({run["key"]: run for run in begun}.values())
     prefixes = accumulate(end.split(THEN), lambda one, other: f"{one}{THEN}{other}")
     steps = [prefix for prefix in prefixes if prefix in found]
-    before = _median(run[BEFORE] for run, _ in found[steps[0]]) if steps else None
     yield from [_line(chain, 0, "start", first, before, score)] if first else []
     for place, step in enumerate(steps, start=1):
         runs = [run for run, _ in found[step]]

@@ -102,7 +102,7 @@ if __name__ == "__main__":
     table = Table("model", "bytes", "fewer", "ms, 1", "ms, 8", "cosine", "Spearman")
     for name, network in routes.items():
         found = vectors(network, held)
-        rank = stats.spearmanr(cosines(found)[:pairs], cosines(expected)[:pairs]).statistic
+        rank: Any = stats.spearmanr(cosines(found)[:pairs], cosines(expected)[:pairs])[0]
         fewer = f"{bytes_['float32'] / bytes_[name]:.1f}"
         ms = [f"{1e3 * clock[name, count].median_seconds:.1f}" for count in (1, 8)]
         cosine = f"{(found * expected).sum(axis=-1).mean():.4f}"

@@ -4,6 +4,7 @@ import json
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +131,7 @@ def test_a_real_encoder_has_the_originals_vectors_and_keeps_them_in_a_code():
     model = sentence_encoder(PACKAGE)
     tokens = jnp.asarray(tokens_of(model, said, 48))
     np.testing.assert_allclose(vectors(model.network, tokens), expected, atol=1e-4)
+    code: Any
     for code, least in (("int8", 0.998), ("int4", 0.96)):
         coded = jax.jit(partial(in_code, code=code))(model.network)
         cosine = (np.asarray(vectors(coded, tokens)) * expected).sum(axis=-1).mean()

@@ -75,6 +75,8 @@ def tokens_of(model: Model, sentences: Sequence[str], length: int) -> np.ndarray
     """Tokens[n, length] of those sentences that have no more, filled up with the padding."""
     from tokenizers import Tokenizer
 
+    if model.inputs.tokenizer is None:
+        raise ValueError("this model reads arrays, not text: give it numbers")
     tokenizer = Tokenizer.from_str(model.inputs.tokenizer)
     ids = [each.ids for each in tokenizer.encode_batch(list(sentences))]
     fill = [model.network.padding]

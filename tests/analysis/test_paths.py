@@ -108,6 +108,7 @@ def test_stages_say_how_much_less_and_what_it_costs_in_pairs(chains: Path):
     assert found["chain"][0].endswith("quantise")  # the best end is named first
 
 
+@pytest.mark.slow  # two reports
 def test_bytes_and_milliseconds_are_axes_of_fronts(chains: Path, capsys):
     for axis, best in (("costs.file_bytes", 6_000), ("costs.latency_ms", 1.2)):
         main([str(chains), "--cost", axis])

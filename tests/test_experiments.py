@@ -19,13 +19,15 @@ WORDS = {  # a corner of each script's grid, and what it must print
         "the entropy is",
     ),
     "rate_transfer": (["seed=0,1"], "rate_transfer.png"),
-    "fewer_bytes": ([], "paired difference"),
+    "fewer_bytes": ([], "equal FLOPs"),
+    "fewer_bytes_lenet": (["lenet_300_100"], "equal FLOPs"),
     "early_exit": (["model.width=8", RATE], "early_exit.png"),
     "deploy_table": (["model.width=16", "model.depth=2"], "paid after"),
 }
 
 
-OF_EXTRAS = {"ray_workers", "tensorboard_callback"}  # tested in tests/sweep/test_ray.py
+# Tested in tests/sweep/test_ray.py, tests/compress/test_pretrained.py.
+OF_EXTRAS = {"ray_workers", "tensorboard_callback", "pretrained"}
 
 
 def test_no_script_is_without_a_test():
@@ -34,13 +36,15 @@ def test_no_script_is_without_a_test():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",  # the study of bytes trains its routes whole, whatever the words
-    [pytest.param(each, marks=[pytest.mark.long] * (each == "fewer_bytes")) for each in WORDS],
+    "name",  # the studies of bytes train a hundred runs each
+    [pytest.param(each, marks=[pytest.mark.long] * ("bytes" in each)) for each in WORDS],
 )
 def test_a_script(name: str, cache: Path, tmp_path: Path):
     words, said = WORDS[name]
     if name == "deploy_table" and not (EXPERIMENTS.parent / ".venv-onnx" / "installed").exists():
         pytest.skip("the converters' environments are not here: make deploy")
+    if name == "fewer_bytes_lenet" and not Path("/usr/share/datasets/fashion-mnist").is_dir():
+        pytest.skip("needs Debian's package dataset-fashion-mnist")
     # the corner's words stand last: of two that set one key the last counts
     command = [sys.executable, str(EXPERIMENTS / f"{name}.py"), str(tmp_path / "study")]
     ran = subprocess.run(

@@ -24,6 +24,7 @@ BELOW: dict[str, set[str]] = {
     "measure": {"nn"},
     "models": {"allowed", "files", "tasks", "traced", "training"},
     "compress": {"nn", "tasks", "training", "measure"},
+    "pretrained": {"nn", "tasks", "models"},
     "decoding": {"nn", "models"},
     "testing": {"nn", "measure", "models"},
     "analysis": {"__version__", "files", "rows"},

@@ -15,6 +15,7 @@ import pytest
 from flax import nnx
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from safetensors.numpy import save as save_file
 
 import smallnets
 from smallnets import models
@@ -25,6 +26,7 @@ from smallnets.nn import (
     Dense,
     FeedForward,
     Perceptron,
+    Quantised,
     ResidualNetwork,
     Transformer,
 )
@@ -228,7 +230,7 @@ def test_a_file_of_another_format_says_so(kept: Path, monkeypatch):
     with monkeypatch.context() as later:
         later.setattr(models, "FORMAT", "99")
         models.save(model, kept)
-    with pytest.raises(ValueError, match="has format 99, this smallnets reads 1"):
+    with pytest.raises(ValueError, match="has format 99, this smallnets reads 1 and 2"):
         smallnets.load(kept)
 
 
@@ -311,3 +313,30 @@ def test_a_model_of_text_reads_text(tmp_path: Path):
     np.testing.assert_array_equal(again("It is a truth"), built(jnp.asarray(tokens))[0])
     with pytest.raises(ValueError, match="1 to 16 tokens at once, but the text has 28"):
         again("It is a truth universally ac")
+
+
+def test_a_file_of_the_format_before_is_read(tmp_path: Path):
+    """Written by a smallnets whose files had their models' descriptions as plain JSON."""
+    before = Path(__file__).parent / "golden" / "model-format-1.safetensors"
+    model = smallnets.load(before)
+    assert isinstance(model.network.head.kernel, Quantised)
+    raw = np.arange(6).reshape(2, 3).astype(np.uint8)
+    answers = json.loads(models.notes(before)["answers"])
+    np.testing.assert_allclose(model(raw), answers, rtol=1e-5)
+    now = models.save(model, tmp_path / models.NAME, notes=models.notes(before))
+    assert models.notes(now) == models.notes(before)
+    assert now.stat().st_size < 0.6 * before.stat().st_size  # nearly all of it is description
+    again = smallnets.load(now)
+    assert jax.tree.structure(again) == jax.tree.structure(model)
+    np.testing.assert_array_equal(again(raw), model(raw))
+
+
+def test_a_description_that_is_none_is_damage(kept: Path):
+    """Also where the SHA-256 is right."""
+    for said in ("{}", '{"notes": {}, "model": "?"}', '{"notes": {}, "model": 3}', "["):
+        header = {"format": models.FORMAT, "description": said}
+        header["sha256"] = models._digest(models.FORMAT, said, {"a": np.zeros(1)})
+        kept.write_bytes(save_file({"a": np.zeros(1)}, metadata=header))
+        with pytest.raises(ValueError, match="damaged") as error:
+            smallnets.load(kept)
+        assert "\n" not in str(error.value), said

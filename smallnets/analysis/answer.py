@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from smallnets.analysis.compare import Claims, Comparison
+from smallnets.analysis.paths import sentences
 from smallnets.analysis.study import Curve, Study, finished, means
 from smallnets.analysis.table import some
 from smallnets.analysis.tables import label, number
 
-NAMED = 3  # families of which an answer gives the numbers
+NAMED = 3  # families, or chains, of which an answer gives the numbers
 CHANGES = 1.25  # how far a multiplier may go over the scores before it is said
 
 
@@ -24,15 +25,17 @@ class Best:
 def answer(study: Study, compared: Claims) -> tuple[str, ...]:
     """Who needs how many times fewer, what is not established, and whether the laws hold."""
     fitted = [curve for curve in study.curves if curve.choice is not None]
+    if not fitted and (chains := sentences(study)):
+        return tuple(chains[:NAMED])
     if not fitted:
         return (f"No curve could be fitted: {some(study.notes, most=1)}.".replace("..", "."),)
     compares = [_against(pair, compared.reference) for pair in compared.comparisons]
     pairs = [pair for pair in compares if pair is not None]
     if not pairs:
-        sentences = [_alone(study, fitted[0])] if len(fitted) == 1 else [_none(study, compared)]
+        said = [_alone(study, fitted[0])] if len(fitted) == 1 else [_none(study, compared)]
     else:
-        sentences = _compared(study, compared, pairs)
-    return (*sentences, *_laws(study, fitted))
+        said = _compared(study, compared, pairs)
+    return (*said, *_laws(study, fitted))
 
 
 def best_run(study: Study) -> Best | None:

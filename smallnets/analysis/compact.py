@@ -133,6 +133,35 @@ def read(folder: Path) -> pl.DataFrame:
     return found.select(names).collect()
 
 
+def with_parents(found: pl.DataFrame) -> pl.DataFrame:
+    """The table with the runs that its compressed ones began with, where these lie elsewhere.
+
+    They are looked for where the runs' configs say; what is no longer there is left out.
+    """
+    if not {"key", "parent", "route", "config.start"} <= {*found.columns}:
+        return found
+    known = {*found["key"]}
+    begun = found.filter(pl.col("route") != "").select("parent", "config.start").unique()
+    wanted = sorted(begun.drop_nulls().iter_rows())
+    parents = []
+    while wanted:
+        parent, start = wanted.pop()
+        if (key := parent.rpartition("-")[0]) in known:
+            continue
+        known.add(key)
+        try:
+            row = rows.read(Path(start))
+        except ValueError:
+            continue
+        if row.key == key and row.status != "failed":
+            parents.append((start, row))
+            if row.route and row.config.get("start"):
+                wanted.append((row.parent, row.config["start"]))
+    if not parents:
+        return found
+    return pl.concat([found, table(parents)], how="diagonal_relaxed")
+
+
 def _frames(folder: Path, *, of_curves: bool) -> list[pl.LazyFrame]:
     frames = []
     if found := rows.found(folder):

@@ -4,8 +4,6 @@ Families are told apart by marker as well as by colour. Where bands would cover 
 family has a panel of its own; of many families the best are in colour and the others grey lines.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import polars as pl
 
@@ -23,6 +21,7 @@ from smallnets.analysis.layers import (
     thinned,
 )
 from smallnets.analysis.panels import (
+    Figure,
     Panel,
     axis,
     bands,
@@ -37,6 +36,7 @@ from smallnets.analysis.panels import (
     span,
     whiskers,
 )
+from smallnets.analysis.paths import path
 from smallnets.analysis.study import Study, means
 from smallnets.analysis.tables import (
     bands_shown,
@@ -48,21 +48,11 @@ from smallnets.analysis.tables import (
     runs_shown,
 )
 
-FIGURES = ("curves", "each_family", "multiplier", "pareto", "sweep", "residuals")
+FIGURES = ("curves", "path", "each_family", "multiplier", "pareto", "sweep", "residuals")
 SHOWN = 7  # families that are told apart in one figure
 OVERLAID = 2  # families whose bands may lie over each other
 ENDS = (pl.min("y").alias("low"), pl.max("y").alias("high"))
 STAR = "M0,-1L.24,-.31L.95,-.31L.38,.12L.59,.81L0,.39L-.59,.81L-.38,.12L-.95,-.31L-.24,-.31Z"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """Panels of equal height, ``columns`` beside each other, and in words what they show."""
-
-    title: str
-    caption: str
-    panels: tuple[Panel, ...]
-    columns: int = 1
 
 
 def figures(study: Study, claims: Claims) -> dict[str, Figure]:
@@ -70,6 +60,7 @@ def figures(study: Study, claims: Claims) -> dict[str, Figure]:
     shown = emphasised(study, claims)
     drawn = (
         curves(study, shown),
+        path(study),
         each_family(study, shown),
         multiplier(study, claims, shown),
         pareto(study, claims, shown),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -61,6 +62,16 @@ CONFIG = {
 }
 Panel = dict[str, Any]
 PLACES = {"x": {"field": "x", "type": "quantitative"}, "y": {"field": "y", "type": "quantitative"}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Panels of equal height, ``columns`` beside each other, and in words what they show."""
+
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    columns: int = 1
 
 
 def panel(

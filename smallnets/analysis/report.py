@@ -23,11 +23,12 @@ import polars as pl
 import vl_convert
 
 from smallnets import __version__
-from smallnets.analysis import panels, tables
+from smallnets.analysis import panels, paths, tables
 from smallnets.analysis.answer import answer, best_run, further
 from smallnets.analysis.compare import Claims, claims
-from smallnets.analysis.figures import FIGURES, Figure, emphasised, figures
+from smallnets.analysis.figures import FIGURES, emphasised, figures
 from smallnets.analysis.intervals import band
+from smallnets.analysis.panels import Figure
 from smallnets.analysis.study import Curve, Study, analyse, means
 from smallnets.analysis.table import digest, read
 from smallnets.analysis.tables import all_notes, label
@@ -96,6 +97,7 @@ def page(study: Study, compared: Claims, drawn: dict[str, Figure]) -> str:
     shown = emphasised(study, compared)
     beside = {
         "curves": tables.laws(study, shown) + _listed(further(study)),
+        "path": paths.table(study),
         "multiplier": tables.comparisons(study, compared),
         "pareto": tables.budgets(study, compared, shown),
     }

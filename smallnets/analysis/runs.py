@@ -285,11 +285,14 @@ def grown(table: pl.DataFrame, columns: Columns, grow: str) -> tuple[pl.DataFram
     """The table with a word of the labels left out by which the families grow.
 
     Without ``grow`` this is done only where every family has a single size, so that there would be
-    no curve, and one word tells the sizes apart.
+    no curve, and one word tells the sizes apart; not where a model was made small, whose stages are
+    no sizes.
     """
     family = pl.col(columns.family)
     if grow:
         words = [grow]
+    elif _has_routes(table):
+        return table, []
     else:
         single = table.group_by(columns.family).agg(pl.col(columns.size).n_unique())
         if single[columns.size].max() != 1 or len(single) < 2:
@@ -323,6 +326,21 @@ def priced(runs: pl.DataFrame, columns: Columns, cost: str) -> tuple[pl.DataFram
         )
     median = pl.col(cost).cast(pl.Float64).median().over(columns.family, columns.size)
     return runs.with_columns(median.alias(cost)), replace(columns, size=cost)
+
+
+def chained(runs: pl.DataFrame, columns: Columns, notes: list[str]) -> bool:
+    """Whether all that runs differ in is how a trained model was made small, at one size each."""
+    if not _has_routes(runs):
+        return False
+    sizes = runs.group_by(columns.family).agg(pl.col(columns.size).n_unique())
+    single = sizes[columns.size].max() == 1
+    if single:
+        notes.append("Each family has a single size: no curves are fitted, see the paths.")
+    return single
+
+
+def _has_routes(runs: pl.DataFrame) -> bool:
+    return "route" in runs.columns and bool((runs["route"].fill_null("") != "").any())
 
 
 def check(table: pl.DataFrame, columns: Columns, *, curves: bool = True) -> None:

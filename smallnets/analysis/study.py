@@ -28,6 +28,7 @@ from smallnets.analysis.laws import IN_SIZE, POWER, TWO_AXES, Law, pin
 from smallnets.analysis.runs import (
     Columns,
     above_chance,
+    chained,
     check,
     distance,
     finished,
@@ -179,6 +180,7 @@ def analyse(
         selection = best_rate(table, setting=settings, score=validation, size=size, family=family)
         runs = selection.runs
         notes += _selection_notes(selection, family, size)
+    laws = () if laws and chained(runs, columns, notes) else laws
     check(runs, columns, curves=bool(laws))
     if not higher_is_better:
         refuse_rising(finished(runs), size, score, family)

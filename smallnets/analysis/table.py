@@ -187,7 +187,8 @@ def from_rows(folder: Path) -> pl.DataFrame:
     Metrics become columns under their own names; costs, energy, the resolved configuration and
     versions become columns such as ``costs.flops``, ``energy.joules``,
     ``config.optimizer.learning_rate`` and ``versions.jax``. Curves over training are left in the
-    rows. Damaged rows are passed over, with a warning that counts them.
+    rows. Runs that compression began with are read where they lie. Damaged rows are passed over,
+    with a warning that counts them.
 
     Raises:
         ValueError: if there is no row that is sound.
@@ -195,7 +196,7 @@ def from_rows(folder: Path) -> pl.DataFrame:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of rows")
-    table = compact.read(folder)
+    table = compact.with_parents(compact.read(folder))
     if table.is_empty():
         raise ValueError(
             f"{folder} holds no {rows.NAME} that is sound: give the folder of a finished study"

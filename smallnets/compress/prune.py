@@ -17,7 +17,7 @@ from smallnets.compress.watch import (
     unwatched,
     watched,
 )
-from smallnets.nn import Attention, Dense, FeedForward, LowRank, Mixture
+from smallnets.nn import Affine, Attention, Dense, FeedForward, LowRank, Mixture
 from smallnets.nn.parameter import Buffer, is_own, is_variable
 
 Method = Literal["greedy", "second_order", "wanda", "magnitude"]
@@ -55,13 +55,13 @@ def without_units(
         layers = [node.up, node.down, *([] if node.gate is None else [node.gate])]
         if not all(map(_may_be_cut, layers)):
             return node
-        *lead, h, _ = jax.eval_shape(node.down.matrix).shape
+        *lead, h, _ = jax.eval_shape(linear_of(node.down).matrix).shape
         count = _count(keep, h)
         if count == h:
             return node
 
         def one(node: FeedForward) -> FeedForward:
-            up, down = plain(node.up).matrix(), plain(node.down).matrix()
+            up, down = _matrix(node.up), _matrix(node.down)
             weights = jnp.linalg.norm(up, axis=0) * jnp.linalg.norm(down, axis=1)
             gram = _gram(node.down)
             index = _chosen(down, gram, weights, count, 1, method)
@@ -101,15 +101,15 @@ def without_heads(
     def rule(node: Attention) -> Attention:
         if not all(map(_may_be_cut, (node.query, node.key, node.value, node.output))):
             return node
-        *lead, width, _ = jax.eval_shape(node.output.matrix).shape
-        groups = jax.eval_shape(node.key.matrix).shape[-1] // node.head_dim
+        *lead, width, _ = jax.eval_shape(linear_of(node.output).matrix).shape
+        groups = jax.eval_shape(linear_of(node.key).matrix).shape[-1] // node.head_dim
         count = _count(keep, groups)
         if count == groups:
             return node
 
         def one(node: Attention) -> Attention:
-            output, gram = plain(node.output).matrix(), _gram(node.output)
-            value = plain(node.value).matrix().reshape(-1, groups, node.head_dim)
+            output, gram = _matrix(node.output), _gram(node.output)
+            value = _matrix(node.value).reshape(-1, groups, node.head_dim)
             value = jnp.linalg.norm(jnp.moveaxis(value, 1, 0).reshape(groups, -1), axis=-1)
             rows = jnp.linalg.norm(output.reshape(groups, -1), axis=-1)
             size = width // groups
@@ -156,7 +156,7 @@ def without_experts(model: Any, inputs: jax.Array | None = None, *, keep: float)
 
 def given_by_experts(node: Mixture) -> jax.Array:
     """[experts], the squares of each one's answers, summed over its tokens; it must be watched."""
-    down = node.expert.down.matrix()
+    down = linear_of(node.expert.down).matrix()
     return jnp.einsum("eio,eij,ejo->e", down, _gram(node.expert.down), down)
 
 
@@ -209,12 +209,22 @@ def _over(lead: list[int] | tuple[int, ...], rule: Callable[[Any], Any]) -> Call
     return rule
 
 
+def linear_of(layer: Any) -> Any:
+    """The linear map of a layer that may have a bias; it may be watched."""
+    return layer.linear if isinstance(layer, Affine) else layer
+
+
+def _matrix(layer: Any) -> jax.Array:
+    return plain(linear_of(layer)).matrix()
+
+
 def _may_be_cut(layer: Any) -> bool:
-    inner = plain(layer)
+    inner = plain(linear_of(layer))
     return isinstance(inner, Dense | LowRank) and not is_own(first_variable(inner))
 
 
 def _gram(layer: Any) -> jax.Array:
+    layer = linear_of(layer)
     assert isinstance(layer, Watched)
     return layer.gram[...]
 
@@ -291,6 +301,9 @@ def eliminated(matrix: jax.Array, gram: jax.Array, count: int, size: int = 1) ->
 
 def _outputs(layer: Any, index: jax.Array) -> Any:
     """The layer with some of its outputs."""
+    if isinstance(layer, Affine):
+        bias = nnx.Param(layer.bias[...][index], **layer.bias.get_metadata())
+        return _affine(layer, _outputs(layer.linear, index), bias)
     layer = plain(layer)
     name = "up" if isinstance(layer, LowRank) else "kernel"
     return _with(layer, name, getattr(layer, name)[...][:, index])
@@ -298,11 +311,19 @@ def _outputs(layer: Any, index: jax.Array) -> Any:
 
 def _inputs(layer: Any, index: jax.Array, gram: jax.Array | None) -> Any:
     """The layer with some of its inputs, which make up for the others where there is a Gram."""
+    if isinstance(layer, Affine):
+        return _affine(layer, _inputs(layer.linear, index, gram), layer.bias)
     layer = plain(layer)
     name = "down" if isinstance(layer, LowRank) else "kernel"
     weights = getattr(layer, name)[...]
     kept = weights[index] if gram is None else made_up(weights, gram, index)
     return _with(layer, name, kept)
+
+
+def _affine(layer: Affine, linear: Any, bias: nnx.Param) -> Affine:
+    found = jax.tree.map(lambda leaf: leaf, layer)
+    found.linear, found.bias = linear, bias
+    return found
 
 
 def made_up(weights: jax.Array, gram: jax.Array, index: jax.Array) -> jax.Array:

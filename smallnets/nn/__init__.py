@@ -31,6 +31,7 @@ from smallnets.nn.quantised import Quantised
 from smallnets.nn.residual import PostNormResidual, Residual, ResidualNetwork
 from smallnets.nn.residual_convolution import ResidualConvolutionalNetwork, TwoConvolutions
 from smallnets.nn.routing import BiasBalanced, ExpertChoice, TopK
+from smallnets.nn.sentence_encoder import PaddedBlock, SentenceEncoder
 from smallnets.nn.sharing import Relaxed, SharedPart, Stack, Unrolled
 from smallnets.nn.structured import (
     BlockDiagonal,
@@ -77,6 +78,7 @@ __all__ = [
     "MeanPool",
     "Mixture",
     "Monarch",
+    "PaddedBlock",
     "Perceptron",
     "PostNormResidual",
     "Quantised",
@@ -86,6 +88,7 @@ __all__ = [
     "ResidualConvolutionalNetwork",
     "ResidualNetwork",
     "Salt",
+    "SentenceEncoder",
     "SeparableConvolution",
     "SharedPart",
     "SoftMixture",

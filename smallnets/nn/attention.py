@@ -82,9 +82,13 @@ class Attention(nnx.Module):
         self.value = linear(d_in, key_value_heads * head_dim, rngs=rngs)
         self.output = linear(d_in, d_out, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, counted: jax.Array | None = None) -> jax.Array:
+        """y of x; where ``counted[..., T]`` is given, no position attends to one that is False."""
         query, key, value = self._heads(x, 0)
-        return self._mixed(x, query, Cache(key, value), is_causal=self.causal)
+        seen: dict[str, Any] = {"is_causal": self.causal}
+        if counted is not None:
+            seen["mask"] = counted.reshape(-1, 1, 1, counted.shape[-1])
+        return self._mixed(x, query, Cache(key, value), **seen)
 
     def decode(
         self, x: jax.Array, cache: Cache | None, at: jax.Array | int

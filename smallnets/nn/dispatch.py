@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from smallnets.nn.routing import Routing
 
@@ -190,21 +191,27 @@ def _forward(layers: Any, rows: jax.Array, which: jax.Array) -> tuple[jax.Array,
 
 def _backward(residuals: Any, cotangent: jax.Array) -> tuple[Any, jax.Array, None]:
     layers, rows, which, pulls = residuals
+    leaves, tree = jax.tree.flatten(layers)
+    places = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
 
-    def block(gradients: Any, each: Any) -> tuple[Any, jax.Array]:
+    def block(gradients: list[jax.Array], each: Any) -> tuple[list[jax.Array], jax.Array]:
         rows, index, pull, cotangent = each
         pull.args_res[:] = [_pick(layers, index), rows]
         gradient, to_rows = pull(cotangent)
-        add = jax.tree.map(
-            lambda total, one: total.at[index].add(one, mode="promise_in_bounds"),
-            gradients,
-            gradient,
-        )
+        ours = jax.tree.leaves(gradient)
+        add = [
+            total.at[index].add(ours[place], mode="promise_in_bounds")
+            for total, place in zip(gradients, places, strict=True)
+        ]
         return add, to_rows
 
-    zeros = jax.tree.map(jnp.zeros_like, layers)
-    gradients, to_rows = jax.lax.scan(block, zeros, (rows, which, pulls, cotangent))
-    return gradients, to_rows, None
+    zeros = [jnp.zeros_like(leaves[place]) for place in places]
+    found, to_rows = jax.lax.scan(block, zeros, (rows, which, pulls, cotangent))
+    # codes of quantised weights are whole numbers, which have no gradient
+    gradients: list[Any] = [np.zeros(leaf.shape, jax.dtypes.float0) for leaf in leaves]
+    for place, gradient in zip(places, found, strict=True):
+        gradients[place] = gradient
+    return jax.tree.unflatten(tree, gradients), to_rows, None
 
 
 in_turn.defvjp(_forward, _backward)

@@ -102,14 +102,12 @@ def _stage(job: Job, chain: list[tuple[str, Any]]) -> Job:
         plain |= _training(name, node, plain)
         job = job._replace(teacher=job.whole.teacher)
     prefix, config = _prefix(job.whole, {later for later, _ in rest})
-    words = _words(name, node)
-    said = " ".join([name, *words])
-    without_sizes = [word for word in words if word.partition("=")[0] not in SIZES]
+    said = " ".join([name, *_words(name, node)])
     return job._replace(
         words=prefix,
         template=Template(config, plain, job.traced, follows=False),
         chain=tuple(rest),
-        label=" ".join([name, *without_sizes]),
+        label=label_of(name, node),
         route=" > ".join(filter(None, [parent.route, said])),
     )
 
@@ -127,6 +125,12 @@ def _training(name: str, node: Mapping[str, Any], config: dict[str, Any]) -> dic
         rate = node["learning_rate"]
         settings["optimizer"] = {**config["optimizer"], "learning_rate": rate}
     return settings
+
+
+def label_of(name: str, node: Mapping[str, Any]) -> str:
+    """What a stage adds to its run's family: its name, and what differs from its defaults."""
+    words = [word for word in _words(name, node) if word.partition("=")[0] not in SIZES]
+    return " ".join([name, *words])
 
 
 def _words(name: str, node: Mapping[str, Any]) -> list[str]:

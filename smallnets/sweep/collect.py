@@ -55,8 +55,8 @@ def collect(file: PlanFile) -> Iterator[Collected]:
 def _in_folders(file: PlanFile, line: Line) -> list[tuple[str, str]]:
     """The status and error of each run of a program that has a folder."""
     found = []
-    for key in line.keys:
-        row = found_run(file.folder / key, line.save)
+    for key, save in zip(line.keys, line.saves, strict=True):
+        row = found_run(file.folder / key, save)
         if row is None and failed_run(file.folder / key):
             row = rows.read(file.folder / key)
         if row is not None:

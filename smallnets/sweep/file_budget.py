@@ -12,14 +12,19 @@ from smallnets import models
 from smallnets.compress.stage import applied
 from smallnets.measure.budget import BUDGETS, format_number
 from smallnets.sweep.build import build, load, one_line
+from smallnets.sweep.chains import label_of
 from smallnets.sweep.jobs import Job, Template
+from smallnets.sweep.keys import LENGTH
+from smallnets.sweep.labels import Labels
 from smallnets.tasks.data import Data
 
 KNOBS = ("ratio", "keep")  # of a pass: shares of what it leaves
 STEPS = 10_000  # a share is found to a ten-thousandth
 
 
-def with_file_budget(job: Job, loaded: dict[str, Data], known: dict[str, float]) -> Job:
+def with_file_budget(
+    job: Job, loaded: dict[str, Data], known: dict[str, float], labels: Labels
+) -> Job:
     """The job with the share that meets ``budget.file_bytes``, in place of the budget.
 
     The share is that of the first pass of the chain that has one; the largest is taken whose file
@@ -48,22 +53,27 @@ def with_file_budget(job: Job, loaded: dict[str, Data], known: dict[str, float])
     for word in job.words:
         if word.lstrip("+").startswith(f"{path}="):
             raise ValueError(f"a budget chooses {path}, but it is set too: leave out {word}")
-    same = json.dumps([job.parent.shape, chain, budget, job.resolved["task"]], sort_keys=True)
+    same = json.dumps(
+        [job.parent.shape, job.parent.family, chain, budget, job.resolved["task"]], sort_keys=True
+    )
     if same not in known:
         with one_line():
-            sizes = _sizes(job, stage, key, loaded)
+            sizes = _sizes(job, stage, key, loaded, labels)
             known[same] = _largest(sizes, path, budget)
     return _with_share(job, stage, key, known[same])
 
 
-def _sizes(job: Job, stage: str, key: str, loaded: dict[str, Data]) -> Callable[[float], int]:
+def _sizes(
+    job: Job, stage: str, key: str, loaded: dict[str, Data], labels: Labels
+) -> Callable[[float], int]:
     """The bytes of the chain's last file, for a share of one of its passes."""
     assert job.parent is not None
     tree = build(job.resolved)
     data = load(tree, json.dumps(job.resolved["task"], sort_keys=True), loaded)
     parent, nodes = job.parent, tree.keywords["compress"]
-    labels = " > ".join([parent.family, *nodes])
-    notes = {"key": "0" * 16, "saved": "last", "family": labels, "task": "x" * 8}
+    done = [label_of(name, node) for name, node in job.resolved["compress"].items()]
+    family = " > ".join([parent.family, *done])
+    notes = models.notes_of("0" * LENGTH, "last", family, labels.task(job, tree))
 
     def at(share: float) -> int:
         network: Any = parent.network

@@ -220,10 +220,10 @@ def plan_jobs(
     folder = Path(config.hydra.sweep.dir)
     shares: dict[str, float] = {}
     loaded = {} if loaded is None else loaded
-    jobs = [first_stage(with_file_budget(parents.of(job), loaded, shares)) for job in known]
+    labels = Labels(searching(context.config_loader, config.hydra.searchpath or []))
+    jobs = [first_stage(with_file_budget(parents.of(job), loaded, shares, labels)) for job in known]
     if not jobs:
         raise ValueError("a sweep needs at least one run, but an empty list leaves none: fill it")
-    labels = Labels(searching(context.config_loader, config.hydra.searchpath or []))
     fingerprints = functools.cache(fingerprint)
     programs, refused = [], []
     first_error = None

@@ -2,7 +2,9 @@
 
 The words are those of ``smallnets -m``. The plan, ``plan-DIGEST.jsonl`` in the study's folder, is a
 line that says what it is of, and a line for each program: its label, its runs' keys, and under
-``jobs`` their words, where a word without a value has a column of them.
+``jobs`` their words, where a word without a value has a column of them. A chain of passes is one
+line, with all chains that share a stage or a program with it, since each stage waits for the one
+before: its keys are those of all stages, its words those of whole chains.
 """
 
 import argparse
@@ -29,13 +31,18 @@ SHOWN = 20  # programs that are printed
 
 @dataclass(frozen=True)
 class Line:
-    """A program of a plan: ``jobs`` are the words and the number of each of its runs."""
+    """A program of a plan, or chains that go together.
+
+    ``jobs`` are the words and the number of each of its runs, or chains; ``saves`` says of each key
+    which model is kept.
+    """
 
     label: str
     parameters: int
-    save: str
+    saves: list[str]
     keys: list[str]
     jobs: list[tuple[list[str], int]]
+    is_chain: bool
 
     @property
     def name(self) -> str:
@@ -65,7 +72,10 @@ class PlanFile:
         for text in self.texts[index::count]:
             said = json.loads(text)
             jobs = [job for block in said["jobs"] for job in _expanded(block)]
-            yield Line(said["label"], said["parameters"], said["save"], said["keys"], jobs)
+            save, keys = said["save"], said["keys"]
+            saves = [save] * len(keys) if isinstance(save, str) else save
+            is_chain = not isinstance(save, str)
+            yield Line(said["label"], said["parameters"], saves, keys, jobs, is_chain)
 
 
 def write(plan: Plan, words: Sequence[str], config_dir: str | Path | None) -> Path:
@@ -79,21 +89,17 @@ def write(plan: Plan, words: Sequence[str], config_dir: str | Path | None) -> Pa
             f"{len(plan.refused)} of {plan.runs} runs can't be built, the first for "
             f"{plan.refused[0].error}: mend it, or leave them out of the plan"
         )
-    if any(job.whole is not None for job, _ in plan.jobs()):
-        raise ValueError(
-            "the stages of a chain follow one another, so that workers can't share them: train it "
-            "with smallnets -m in place of smallnets plan"
-        )
     has_folders = settings_of(plan.config).has_folders(plan.runs)
     check_saved(plan, has_folders)
-    texts = [json.dumps(_line(program)) for program in plan.programs]
+    lines = list(map(_line, _together(plan.programs)))
+    texts = list(map(json.dumps, lines))
     said = {
         "smallnets_plan": FORMAT,
         "numerics": NUMERICS,
         "words": [*words],
         "config_dir": config_dir and str(Path(config_dir).absolute()),
         "programs": len(texts),
-        "runs": plan.runs,
+        "runs": sum(len(line["keys"]) for line in lines),
         "folders": has_folders,
         "sha256": _digest(texts),
     }
@@ -178,14 +184,36 @@ def main(words: list[str]) -> None:
     print(f"smallnets collect {path}  says what is done and what is missing")
 
 
-def _line(program: Program) -> dict[str, Any]:
-    return {
-        "label": program.label,
-        "parameters": program.parameters,
-        "save": program.trainer.save,
-        "keys": program.keys,
-        "jobs": list(_blocks(program.group.jobs)),
-    }
+def _together(programs: Iterable[Program]) -> Iterator[list[Program]]:
+    """The programs in the groups that one worker trains: alone, but for those of chains.
+
+    Chains go together that have a program in common, as those of two seeds or of one first stage.
+    """
+    groups: list[tuple[set[int], list[Program]]] = []
+    for program in programs:
+        if program.group.jobs[0].whole is None:
+            yield [program]
+            continue
+        numbers, members = {job.number for job in program.group.jobs}, [program]
+        for other in [each for each in groups if each[0] & numbers]:
+            numbers, members = numbers | other[0], [*other[1], *members]
+            groups.remove(other)
+        groups.append((numbers, members))
+    yield from (members for _, members in groups)
+
+
+def _line(programs: list[Program]) -> dict[str, Any]:
+    last = programs[-1]
+    said = {"label": last.label, "parameters": last.parameters}
+    if last.group.jobs[0].whole is None:
+        jobs = last.group.jobs
+        said |= {"save": last.trainer.save, "keys": last.keys}
+    else:
+        saves = {key: each.trainer.save for each in programs for key in each.keys}
+        wholes = {job.number: job.whole for each in programs for job in each.group.jobs}
+        jobs = [wholes[number] for number in sorted(wholes)]
+        said |= {"save": list(saves.values()), "keys": list(saves)}
+    return said | {"jobs": list(_blocks(jobs))}
 
 
 def _blocks(jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:

@@ -178,7 +178,8 @@ def _is_done(folder: Path, line: Line, files: ProgramFiles | None, account: Acco
     if files:
         done = files.path(line.name).exists()
     else:
-        done = all(found_run(folder / key, line.save) is not None for key in line.keys)
+        pairs = zip(line.keys, line.saves, strict=True)
+        done = all(found_run(folder / key, save) is not None for key, save in pairs)
     account.found += len(line.keys) if done else 0
     return done
 
@@ -212,16 +213,23 @@ def _as_planned(plan: Plan, file: PlanFile, lines: list[Line]) -> Plan:
 
     Raises ValueError where they are others.
     """
-    keys = {
-        number: key for line in lines for (_, number), key in zip(line.jobs, line.keys, strict=True)
+    known = {key for line in lines for key in line.keys}
+    of_job = {
+        number: key
+        for line in lines
+        if not line.is_chain
+        for (_, number), key in zip(line.jobs, line.keys, strict=True)
     }
     for program in plan.programs:
         for job, key in zip(program.group.jobs, program.keys, strict=True):
-            if keys[job.number] != key:
+            if key != of_job.get(job.number, key) or key not in known:
                 raise ValueError(
                     f"{file.path}: what it says of {program.label} ({' '.join(job.words)}) are "
                     "other runs today: its data, a parent or smallnets changed, so write it again "
                     "with smallnets plan"
                 )
-    refused = [Refused(each.job, keys[each.job.number], each.error) for each in plan.refused]
+    refused = [
+        Refused(each.job, of_job.get(each.job.number, each.key), each.error)
+        for each in plan.refused
+    ]
     return replace(plan, folder=file.folder, refused=refused)

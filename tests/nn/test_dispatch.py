@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from layers import drawn, normal
 
+from smallnets.compress import in_code
 from smallnets.nn.dispatch import (
     Plan,
     capacity,
@@ -16,8 +17,9 @@ from smallnets.nn.dispatch import (
     in_turn,
     side_by_side,
 )
-from smallnets.nn.linear import Dense
+from smallnets.nn.linear import Affine, Dense
 from smallnets.nn.mixture import Mixture
+from smallnets.nn.quantised import Quantised
 from smallnets.nn.routing import Routing, token_choice
 
 
@@ -93,4 +95,25 @@ def test_blocks_in_turn_equal_blocks_side_by_side(expert, members):
 
     one, other = (jax.tree.leaves(results(run)) for run in (side_by_side, in_turn))
     for ours, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_blocks_of_quantised_experts_pass_gradients_on_to_their_rows():
+    """As a pass asks for them that looks at what goes into a model in a code."""
+    affine = partial(Affine, linear=Dense)
+    layers = drawn(partial(Mixture, 8, 8, expert=affine, experts=4, top_k=2)).expert
+    coded = jax.jit(in_code)(layers)
+    assert isinstance(coded.linear.kernel, Quantised)
+    rows, which = normal(6, 3, 8), np.asarray([0, 0, 2, 3, 3, 3], np.int32)
+
+    def value(bias, rows, run):
+        experts = jax.tree.map(lambda leaf: leaf, coded)
+        experts.bias = bias
+        return jnp.sum(run(experts, rows, which) ** 3)
+
+    both = jax.jit(jax.grad(value, argnums=(0, 1)), static_argnums=2)
+    one, other = (jax.tree.leaves(both(coded.bias, rows, run)) for run in (side_by_side, in_turn))
+    assert len(one) == 2
+    for ours, theirs in zip(one, other, strict=True):
+        assert np.abs(ours).max() > 0
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from smallnets.analysis.break_even import paid
 from smallnets.analysis.compare import Claims, Comparison
 from smallnets.analysis.study import Curve, Study, finished, means
 from smallnets.analysis.table import some
@@ -62,7 +63,7 @@ def best_run(study: Study) -> Best | None:
 
 
 def further(study: Study) -> list[str]:
-    """The laws that stand beside, predictions and the split of a budget, one sentence each."""
+    """The laws that stand beside, predictions, the split of a budget, and when a chain has paid."""
     said = []
     for curve in study.curves:
         for interval in curve.beside:
@@ -85,7 +86,7 @@ def further(study: Study) -> list[str]:
                 f"C^{split.size.estimate:.3g} "
                 f"({split.size}), {study.columns.data} ~ C^{split.data.estimate:.3g} ({split.data})"
             )
-    return said
+    return said + paid(study.table)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""What Hydra finds at every start: three light classes; the work is in ``smallnets.sweep``."""
+"""What Hydra finds at every start: two light classes; the work is in ``smallnets.sweep``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
@@ -52,25 +52,26 @@ class BatchedLauncher(Launcher):
 
 
 class UncheckedSweeper(BasicSweeper):
-    """Hydra's basic sweeper, except that jobs are composed once: the launcher checks them all."""
+    """Hydra's basic sweeper, except that jobs are composed once: the launcher checks them all.
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        del batch
+    With ``search``, jobs are drawn from what is swept: :mod:`smallnets.sweep.search`.
+    """
 
-
-class RandomSearchSweeper(UncheckedSweeper):
-    """Draws jobs from ``params``, and trains the best over again: :mod:`smallnets.sweep.search`."""
-
-    def __init__(self, max_batch_size: int | None, params: Any = None, **options: Any):
+    def __init__(
+        self, max_batch_size: int | None, params: Any = None, search: dict[str, Any] | None = None
+    ):
         super().__init__(max_batch_size, params)
-        self.options = options  # its config has no others
+        self.search = search
 
     def sweep(self, arguments: list[str]) -> Any:
-        if not self.params:  # one run of an experiment
+        if not self.search or not self.params:  # such as one run of an experiment
             return super().sweep(arguments)
         from smallnets.sweep.search import sweep
 
         return sweep(self, arguments)
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        del batch
 
 
 @dataclass
@@ -95,30 +96,12 @@ class BatchedLauncherConf:
 
 @dataclass
 class UncheckedSweeperConf(BasicSweeperConf):
+    """``search``: how many draws of ``params`` are trained, and which again; null trains all."""
+
+    search: dict[str, Any] | None = None
     _target_: str = "hydra_plugins.smallnets.UncheckedSweeper"
-
-
-@dataclass
-class RandomSearchSweeperConf(BasicSweeperConf):
-    """``params``: choices and intervals that are drawn from; ``params_of``: those that are drawn
-    with a word of theirs, such as family=low_rank. ``networks``: draws of all choices; ``rates``:
-    draws of all intervals for each. ``seed``: of the draws. ``costs``: of a row, such as flops,
-    that the front weighs beside the validation score. ``finalists``: of the front, trained again
-    by so many ``fresh`` seeds."""
-
-    _target_: str = "hydra_plugins.smallnets.RandomSearchSweeper"
-    params_of: dict[str, Any] = field(default_factory=dict)
-    networks: int = 24
-    rates: int = 4
-    seed: int = 0
-    costs: list[str] = field(default_factory=lambda: ["flops"])
-    finalists: int = 3
-    fresh: int = 5
 
 
 _store: Any = ConfigStore.instance().store
 _store(group="hydra/launcher", name="smallnets", node=BatchedLauncherConf, provider="smallnets")
 _store(group="hydra/sweeper", name="smallnets", node=UncheckedSweeperConf, provider="smallnets")
-_store(
-    group="hydra/sweeper", name="random_search", node=RandomSearchSweeperConf, provider="smallnets"
-)

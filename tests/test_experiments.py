@@ -21,6 +21,11 @@ WORDS = {  # a corner of each script's grid, and what it must print
     "rate_transfer": (["seed=0,1"], "rate_transfer.png"),
     "fewer_bytes": ([], "paired difference"),
     "early_exit": (["model.width=8", RATE], "early_exit.png"),
+    "routes": (
+        ["--families", "dense", "--seeds", "2", "--sizes", "8_000,16_000"],
+        "file_bytes",
+    ),
+    "search_by_optuna": ([], "sign test p ="),
     "deploy_table": (["model.width=16", "model.depth=2"], "paid after"),
 }
 
@@ -41,6 +46,8 @@ def test_a_script(name: str, cache: Path, tmp_path: Path):
     words, said = WORDS[name]
     if name == "deploy_table" and not (EXPERIMENTS.parent / ".venv-onnx" / "installed").exists():
         pytest.skip("the converters' environments are not here: make deploy")
+    if name == "search_by_optuna":
+        pytest.importorskip("optuna")
     # the corner's words stand last: of two that set one key the last counts
     command = [sys.executable, str(EXPERIMENTS / f"{name}.py"), str(tmp_path / "study")]
     ran = subprocess.run(

@@ -8,7 +8,7 @@ Source: Bergstra & Bengio 2012, Random Search for Hyper-Parameter Optimization, 
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from rich.table import Table
 
 from smallnets import rows
 from smallnets.files import replacing
+from smallnets.measure.costs import AXES
 from smallnets.rows import Row
 from smallnets.sweep.execute import console
 from smallnets.sweep.plan import plan_jobs
@@ -29,6 +30,7 @@ from smallnets.tasks.data import Data
 NAME = "search.json"
 FRESH = 1000  # the first seed of those that no draw has
 TESTS = ("test_error", "test_bits_per_byte", "test_loss")  # the first that there is, is said
+COUNTED = [axis for axis in AXES if axis != "latency_ms"]
 Jobs = list[list[str]]
 Launch = Callable[[Jobs, int], Sequence[JobReturn]]  # as Hydra's: all are trained
 
@@ -115,9 +117,7 @@ def drawn(space: Space, *, networks: int, rates: int, seed: int) -> list[list[li
     Each stands there with ``rates`` draws of all intervals, whose numbers, such as a learning
     rate, vary inside a program. Raises ValueError for counts below 1.
     """
-    for name, count in (("networks", networks), ("rates", rates)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"hydra.sweeper.{name} is a count of at least 1, not {count!r}")
+    _check_counts(networks=networks, rates=rates)
     random = np.random.default_rng(seed)
     found = []
     for _ in range(networks):
@@ -164,14 +164,16 @@ class Found(NamedTuple):
 
 
 def sweep(sweeper: Any, arguments: list[str]) -> list[JobReturn]:
-    """What ``hydra/sweeper=random_search`` does: its options say what is drawn, and how often."""
-    options, context, config = sweeper.options, sweeper.hydra_context, sweeper.config
+    """What our sweeper does where ``hydra.sweeper.search`` says what is drawn, and how often."""
+    options, context, config = sweeper.search, sweeper.hydra_context, sweeper.config
     within, seeds = space(sweeper.params, options["params_of"], arguments)
     draws = drawn(
         within, networks=options["networks"], rates=options["rates"], seed=options["seed"]
     )
     loaded: dict[str, Data] = {}
     costs = options["costs"]
+    _check_costs(costs, COUNTED)
+    _check_counts(finalists=options["finalists"], fresh=options["fresh"])
     found, returns = search(
         lambda jobs, first: sweeper.launcher.launch(jobs, initial_job_idx=first),
         lambda jobs: plan_jobs(context, config, jobs, loaded=loaded),
@@ -206,15 +208,12 @@ def search(
     left or trained to an end, and for costs that rows have not.
     """
     draws = _admitted(check, draws)
-    tried = [words for network in draws for words in network]
+    every = (tuple(words) for network in draws for words in network)
+    tried = [list(words) for words in dict.fromkeys(every)]  # what was drawn twice is one
     first = launch([[*words, f"seed={seed}"] for words in tried for seed in seeds], 0)
     trials = _trials(tried, first, len(seeds))
     for trial in trials:
-        if missing := [cost for cost in costs if cost not in trial.costs]:
-            raise ValueError(
-                f"hydra.sweeper.costs names {missing[0]}, but rows have "
-                f"{', '.join(trial.costs)}: name some of these"
-            )
+        _check_costs(costs, trial.costs)
     best = front(trials, costs)
     if not best:
         raise ValueError("no draw of the search was trained to an end: widen what is drawn from")
@@ -225,6 +224,21 @@ def search(
     if not finals:
         raise ValueError("of the search's front no run by a fresh seed is there: see above")
     return Found(trials, best, finals), [*first, *last]
+
+
+def _check_costs(costs: Sequence[str], known: Collection[str]) -> None:
+    for cost in costs:
+        if cost not in known:
+            raise ValueError(
+                f"hydra.sweeper.search.costs names {cost}, but a network's counted costs are "
+                f"{', '.join(known)}: name some of these"
+            )
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"hydra.sweeper.search.{name} is a count of at least 1, not {count!r}")
 
 
 def _admitted(check: Callable[[Jobs], Any], draws: list[list[list[str]]]) -> list[list[list[str]]]:

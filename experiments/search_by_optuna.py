@@ -96,9 +96,8 @@ def searched(found: dict[tuple, dict], points: Callable[[int], Points], seed: in
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "multirun/search_by_optuna")
+    folder, differences = Path(sys.argv[1] if sys.argv[1:] else "multirun/search_by_optuna"), []
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    differences = []
     for task in TASKS:
         found = table(folder, task, sys.argv[2:])
         pairs = product(range(REPEATS), (random_points, optunas_points))

@@ -25,7 +25,7 @@ from smallnets.models import Model
 from smallnets.rows import Row
 from smallnets.sweep import FailedRunsError, StoppedError
 from smallnets.sweep.chains import summary
-from smallnets.sweep.checkpoint import FOLDER, Checkpoints
+from smallnets.sweep.checkpoint import FOLDER, Checkpoints, remove_done
 from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.parents import begun
@@ -46,7 +46,7 @@ from smallnets.sweep.result import (
     waves,
 )
 from smallnets.sweep.settings import Chosen, settings_of
-from smallnets.sweep.study import Account, opened
+from smallnets.sweep.study import Account, few_sizes, opened
 from smallnets.tasks.data import Data
 from smallnets.training.fit import Arrays
 from smallnets.training.trainer import splits
@@ -80,6 +80,8 @@ def train(plan: Plan) -> list[Run]:
     check_memory(plan.programs, said.memory_limit or machine.memory())
     has_folders = said.has_folders(plan.runs)
     check_saved(plan, has_folders)
+    if ahead := few_sizes(plan):
+        console().print(f"note: {ahead}", highlight=False)
     with (
         isolated_hydra(),
         opened(plan, here.commit, listed=has_folders) as account,
@@ -121,6 +123,7 @@ def train_missing(
         cache = Path(plan.programs[0].trainer.cache).expanduser()
         with progress_bars(console()) as progress, counting_compilations(cache, account.compiled):
             sweep.train(sweep.begun(wave), progress, stopping)
+    remove_done(plan.folder, {run.row.key for run in runs.values()})
     return runs
 
 

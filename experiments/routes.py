@@ -30,7 +30,7 @@ from smallnets.sweep.execute import Run
 
 STACKS = ("dense", "low_rank", "monarch", "shared", "mixture")
 FAMILIES = {each: f"family={each}" for each in STACKS} | {"attention": "model=encoder"}
-LARGE, SIZES = 1_000_000, "12_000,25_000,50_000,100_000"  # bytes of files
+LARGE, SIZES = 1_000_000, "12_000,22_000,40_000,72_000,130_000"  # bytes of files
 TUNING, RATES = 2, (1e-3, 3e-3, 1e-2)
 CODE = "view={_target_:smallnets.compress.quantisation_aware,_partial_:true,code:int4,group:32}"
 CHAIN = "compress=[factorise,quantisation_aware]"

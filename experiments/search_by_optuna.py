@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
+import optuna  # pyright: ignore[reportMissingImports]
 from scipy import stats
 
 import smallnets
@@ -83,7 +83,7 @@ def optunas_points(seed: int) -> Points:
 def searched(found: dict[tuple, dict], points: Callable[[int], Points], seed: int) -> float:
     """The test error, on fresh seeds, of the best point of a search by its validation error."""
     left = TRIALS * np.mean([cell["flops"] for cell in found.values()])
-    best, lowest = None, np.inf
+    best, lowest = (), np.inf
     for point, tell in points(seed):
         left -= found[point]["flops"]
         if left < 0:

@@ -15,7 +15,7 @@ import numpy as np
 from smallnets import models, rows
 from smallnets.analysis.break_even import BreakEven, break_even, made_of, training_flops
 from smallnets.hybrid.command import data_of
-from smallnets.measure.energy import JOULES_PER_KWH, measure
+from smallnets.measure.energy import BUSY_CORE, JOULES_PER_KWH, measure
 from smallnets.measure.machine import device_name
 from smallnets.measure.meter import Meter, find_meter
 from smallnets.models import Model
@@ -264,7 +264,11 @@ def sentences(
     lines.append("runs that were tried and not chosen are not counted")
     sources = {*found["training_sources"], *(each["source"] for each in found["answers"])}
     if sources == {"model"}:
-        lines.append("joules are modelled; the watts of a core cancel in the numbers of answers")
+        lines.append(
+            f"joules are modelled at {BUSY_CORE.middle_watts} W a busy core "
+            f"({BUSY_CORE.low_watts} to {BUSY_CORE.high_watts}): amounts scale with it, and in the "
+            "numbers of answers it cancels"
+        )
     elif len(sources) > 1:
         lines.append("joules of training and of answers have different sources: take care")
     return lines

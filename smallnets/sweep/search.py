@@ -267,7 +267,7 @@ def _trials(tried: Jobs, returns: Sequence[JobReturn], each: int) -> list[Trial]
     found = []
     for place, words in enumerate(tried):
         of = returns[place * each : (place + 1) * each]
-        done = [rows.read(Path(r.working_dir)) for r in of if r.status == JobStatus.COMPLETED]
+        done = [rows.read(Path(str(r.working_dir))) for r in of if r.status == JobStatus.COMPLETED]
         if done:
             found.append(Trial(words, done))
     return found

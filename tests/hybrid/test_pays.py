@@ -199,7 +199,7 @@ def test_the_command_from_two_runs_to_the_sentence(
     assert said.count("where the large one is trained anyway") == 2
     assert "in money" in said
     assert "g of CO2" in said
-    assert "the watts of a core cancel" in said
+    assert "in the numbers of answers it cancels" in said
     command("pays", small, large, "--json")
     found = json.loads(capsys.readouterr().out)
     bills = found["bills_joules"]

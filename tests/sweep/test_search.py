@@ -95,7 +95,7 @@ class Point(Trial):
 
 def test_the_front_is_what_no_other_beats_in_both():
     points = ((0.5, 1), (0.4, 2), (0.4, 2), (0.45, 3), (0.3, 9), (float("inf"), 0), (0.6, 1))
-    trials = [Point([str(score), str(flops)], []) for score, flops in points]
+    trials: list[Trial] = [Point([str(score), str(flops)], []) for score, flops in points]
     found = [trials.index(each) for each in front(trials, ["flops"])]
     assert found == [0, 1, 4]
     assert front(trials, []) == [trials[4]]

@@ -9,12 +9,12 @@ steps after what they start or learn from; beside them stands the small one trai
 that distilling it took with the large one. One rule for rates: of RATES the lowest mean validation
 error on two seeds that take no other part, in each cell (the longer training takes that of the
 small one). Prints for each family how many times fewer bytes, and milliseconds, each route needs
-than small for the same test error; routes.csv holds the runs, a line each, for the paper too.
-It goes on where it was stopped; WORDS such as task=fashion_mnist are the config's.
+than small for the same test error; routes.csv holds the runs. The same command goes on.
 """
 
 import argparse
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ from smallnets.sweep.execute import Run
 
 STACKS = ("dense", "low_rank", "monarch", "shared", "mixture")
 FAMILIES = {each: f"family={each}" for each in STACKS} | {"attention": "model=encoder"}
-LARGE, SIZES = 1_000_000, "12_000,22_000,40_000,72_000,130_000"  # bytes of files
+LARGE, SIZES = 1_000_000, "16_000,28_000,50_000,90_000,160_000"  # bytes of files
 TUNING, RATES = 2, (1e-3, 3e-3, 1e-2)
 CODE = "view={_target_:smallnets.compress.quantisation_aware,_partial_:true,code:int4,group:32}"
 CHAIN = "compress=[factorise,quantisation_aware]"
@@ -46,32 +46,34 @@ def trained(folder: Path, words: list[str], **grid: Sequence[float]) -> list[Run
     return smallnets.train(smallnets.plan(*words))
 
 
-def by_rule(folder: Path, words: list[str], seeds: int, sizes: Sequence[int]) -> list[float]:
-    """The rate of each size: the lowest mean validation error on seeds of their own."""
-    tried = trained(folder, words, size=sizes, rate=RATES, seed=range(seeds, seeds + TUNING))
+def by_rule(folder: Path, words: list[str], seeds: int, size: int) -> float:
+    """The rate of the lowest mean validation error on seeds of their own."""
+    tried = trained(folder, words, size=[size], rate=RATES, seed=range(seeds, seeds + TUNING))
     errors = np.nan_to_num([run.row.metrics["validation_error"] for run in tried], nan=1)
-    means = errors.reshape(len(sizes), len(RATES), TUNING).mean(axis=-1)
-    return [RATES[int(place)] for place in means.argmin(axis=-1)]
+    return RATES[int(errors.reshape(len(RATES), TUNING).mean(axis=-1).argmin())]
 
 
 def cells(folder: Path, own: list[str], words: list[str], seeds: int, sizes: list[int]) -> dict:
     """The runs of each route at each size."""
     found, large = {}, folder / "large"
-    (rate,) = by_rule(folder / "large_rates", own, seeds, [LARGE])
+    rate = by_rule(folder / "large_rates", own, seeds, LARGE)
     first = trained(large, own, size=[LARGE], rate=[rate], seed=range(seeds + TUNING))[0].row
-    teacher = ["objective=distil", f"teacher={large}"]
-    routes = PLAIN | {name: [*route, *teacher] for name, route in TAUGHT.items()}
-    for name, route in routes.items():
+    taught = [f"teacher={large}", "objective=distil"]
+    routes = PLAIN | {name: [*route, *taught] for name, route in TAUGHT.items()}
+    for (name, route), size in product(routes.items(), sizes):
         place = folder / name.replace(", ", "_")
         chosen = [*([f"start={large}", *words] if CHAIN in route else own), *route]
-        for size, rate in zip(sizes, by_rule(place, chosen, seeds, sizes), strict=True):
-            grid = {"size": [size], "rate": [rate], "seed": range(seeds)}
-            found[name, size] = trained(place, chosen, **grid)
-            if name == "small":
-                row = found[name, size][0].row
-                times = 1 + training_flops(first) / training_flops(row)
-                grid["steps"] = [2 * round(times * row.config["steps"] / 2)]
-                found["small, long", size] = trained(folder / "long", own, **grid)
+        try:
+            rate = by_rule(place, chosen, seeds, size)
+        except ValueError as error:  # such as a file that no share of the large one fits into
+            print(f"{name} at {size:,} bytes is left out: {error}")
+            continue
+        grid = {"size": [size], "rate": [rate], "seed": range(seeds)}
+        found[name, size] = trained(place, chosen, **grid)
+        if name == "small":
+            times = 1 + training_flops(first) / training_flops(found[name, size][0].row)
+            grid["steps"] = [2 * round(times * first.config["steps"] / 2)]
+            found["small, long", size] = trained(folder / "long", own, **grid)
     return found
 
 
@@ -96,7 +98,7 @@ if __name__ == "__main__":
     for name, default in (("families", ",".join(FAMILIES)), ("sizes", SIZES), ("seeds", "5")):
         parser.add_argument(f"--{name}", default=default)
     (said, words), table = parser.parse_known_args(), []
-    sizes, csv = [int(each) for each in said.sizes.split(",")], f"{said.folder}/routes.csv"
+    sizes, csv = list(map(int, said.sizes.split(","))), f"{said.folder}/routes.csv"
     for family in said.families.split(","):
         own = ["model.depth=4", FAMILIES[family], *words]
         found = cells(said.folder / family, own, words, int(said.seeds), sizes)

@@ -52,7 +52,23 @@ class BatchedLauncher(Launcher):
 
 
 class UncheckedSweeper(BasicSweeper):
-    """Hydra's basic sweeper, except that jobs are composed once: the launcher checks them all."""
+    """Hydra's basic sweeper, except that jobs are composed once: the launcher checks them all.
+
+    With ``search``, jobs are drawn from what is swept: :mod:`smallnets.sweep.search`.
+    """
+
+    def __init__(
+        self, max_batch_size: int | None, params: Any = None, search: dict[str, Any] | None = None
+    ):
+        super().__init__(max_batch_size, params)
+        self.search = search
+
+    def sweep(self, arguments: list[str]) -> Any:
+        if not self.search or not self.params:  # such as one run of an experiment
+            return super().sweep(arguments)
+        from smallnets.sweep.search import sweep
+
+        return sweep(self, arguments)
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         del batch
@@ -80,6 +96,9 @@ class BatchedLauncherConf:
 
 @dataclass
 class UncheckedSweeperConf(BasicSweeperConf):
+    """``search``: how many draws of ``params`` are trained, and which again; null trains all."""
+
+    search: dict[str, Any] | None = None
     _target_: str = "hydra_plugins.smallnets.UncheckedSweeper"
 
 

@@ -38,6 +38,7 @@ VERBS = {  # first word of a command: the function that takes the rest, and what
     "submit": ("smallnets.sweep.submit:main", "write a script for Slurm that trains a plan"),
     "collect": ("smallnets.sweep.collect:main", "what of a plan is done, and what is missing"),
     "cascade": ("smallnets.hybrid.command:main", "a small model first, a larger one where unsure"),
+    "pays": ("smallnets.hybrid.pays:main", "when a small model has paid for its own making"),
     "export": (
         "smallnets.deploy.command:main",
         "a run's model as files that run elsewhere, checked",

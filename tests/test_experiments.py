@@ -22,6 +22,11 @@ WORDS = {  # a corner of each script's grid, and what it must print
     "fewer_bytes": ([], "equal FLOPs"),
     "fewer_bytes_lenet": (["lenet_300_100"], "equal FLOPs"),
     "early_exit": (["model.width=8", RATE], "early_exit.png"),
+    "routes": (
+        ["--families", "dense", "--seeds", "2", "--sizes", "8_000,16_000"],
+        "file_bytes",
+    ),
+    "search_by_optuna": ([], "sign test p ="),
     "deploy_table": (["model.width=16", "model.depth=2"], "paid after"),
 }
 
@@ -45,6 +50,8 @@ def test_a_script(name: str, cache: Path, tmp_path: Path):
         pytest.skip("the converters' environments are not here: make deploy")
     if name == "fewer_bytes_lenet" and not Path("/usr/share/datasets/fashion-mnist").is_dir():
         pytest.skip("needs Debian's package dataset-fashion-mnist")
+    if name == "search_by_optuna":
+        pytest.importorskip("optuna")
     # the corner's words stand last: of two that set one key the last counts
     command = [sys.executable, str(EXPERIMENTS / f"{name}.py"), str(tmp_path / "study")]
     ran = subprocess.run(

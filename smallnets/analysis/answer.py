@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from smallnets.analysis.break_even import paid
 from smallnets.analysis.compare import Claims, Comparison
 from smallnets.analysis.paths import sentences
 from smallnets.analysis.study import Curve, Study, finished, means
@@ -65,7 +66,7 @@ def best_run(study: Study) -> Best | None:
 
 
 def further(study: Study) -> list[str]:
-    """The laws that stand beside, predictions and the split of a budget, one sentence each."""
+    """The laws that stand beside, predictions, the split of a budget, and when a chain has paid."""
     said = []
     for curve in study.curves:
         for interval in curve.beside:
@@ -88,7 +89,7 @@ def further(study: Study) -> list[str]:
                 f"C^{split.size.estimate:.3g} "
                 f"({split.size}), {study.columns.data} ~ C^{split.data.estimate:.3g} ({split.data})"
             )
-    return said
+    return said + paid(study.table)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ def data_of(kept: Sequence[rows.Row], folders: Sequence[Path], allow: Sequence[s
     for row, folder, call in zip(kept, folders, calls, strict=True):
         if row.task != kept[0].task or call != calls[0]:
             raise ValueError(
-                f"members of a cascade are of one task, but {folder} is of {row.task}, "
+                f"runs are compared on one task, but {folder} is of {row.task}, "
                 f"{folders[0]} of {kept[0].task}, or of other options of it: name runs of one task"
             )
         check_allowed(row.config, folder, allow)

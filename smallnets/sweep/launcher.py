@@ -30,8 +30,8 @@ def launch(
 ) -> list[JobReturn]:
     """Plan and train all jobs of a sweep; every one is checked before the first is compiled.
 
-    Where some fail, our sweeper ends with FailedRunsError; another's, such as a search, is told of
-    each job. Raises ValueError, one line, for what is wrong with any of them.
+    Where some fail, our sweeper ends with FailedRunsError; a search, and another's, is told of each
+    job. Raises ValueError, one line, for what is wrong with any of them.
     """
     join()
     with progress_bars(console()) as progress:
@@ -46,7 +46,7 @@ def launch(
     try:
         found = train(plan)
     except FailedRunsError as error:
-        if config.hydra.sweeper._target_ == OUR_SWEEPER:
+        if config.hydra.sweeper._target_ == OUR_SWEEPER and not config.hydra.sweeper.search:
             raise
         failed, found = error, error.runs
     runs = {run.row.key: run.row for run in found}

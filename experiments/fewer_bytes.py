@@ -64,7 +64,7 @@ def of_route(folder: Path, route: Route, rate: float, seeds: Sequence[int]) -> l
     said = [*route.words, f"optimizer.learning_rate={rate}", f"steps={STEPS}"]
     if route.begins_large:
         said.append(f"start={folder}/large")
-    said += ["objective=distil", f"teacher={folder}/teacher"]
+    said += ["+distil=logits", f"distil.teacher={folder}/teacher"]
     return trained(folder / route.name.replace(" ", "_").replace(",", ""), seeds, said)
 
 

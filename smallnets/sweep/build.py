@@ -79,14 +79,14 @@ def load(tree: partial[Trainer], call: str, loaded: dict[str, Data]) -> Data:
         return loaded[call]
 
 
-def check(trainer: Trainer, data: Data, label: str, start: Any = None) -> Any:
+def check(trainer: Trainer, data: Data, label: str, start: Any = None, teacher: Any = None) -> Any:
     """The trainer's network with abstract arrays; raises ValueError where it can't be built.
 
     What its parts warn of is printed here, one line each, and nowhere else.
     """
     with one_line(f"{label}: "), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        network = trainer.check(data, start)
+        network = trainer.check(data, start, teacher)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         print(f"smallnets: warning: {label}: {message}", file=sys.stderr)
     return network

@@ -47,6 +47,7 @@ from smallnets.sweep.result import (
 )
 from smallnets.sweep.settings import Chosen, settings_of
 from smallnets.sweep.study import Account, opened
+from smallnets.sweep.teachers import teaching
 from smallnets.tasks.data import Data
 from smallnets.training.fit import Arrays
 from smallnets.training.trainer import splits
@@ -301,7 +302,9 @@ class Sweep:
         self.checkpoints_of(portion, print).remove()
 
     def begun(self, programs: list[Program]) -> list[Program]:
-        """The programs of a wave with what their runs start from; without it a run fails."""
+        """The programs of a wave with what their runs start from, without which a run fails, and
+        with what they learn from.
+        """
         found = []
         for program in programs:
             ready = []
@@ -314,7 +317,8 @@ class Sweep:
                     ready.append(place)
             if ready:
                 found.append(begun(program.only(ready)))
-        return found
+        limit = settings_of(self.plan.config).memory_limit or machine.memory()
+        return teaching(found, limit)
 
     def fail(self, job: Job, row: Row) -> None:
         """Write the row of a job that raised, unless an earlier one, with numbers, is there."""

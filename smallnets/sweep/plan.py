@@ -44,7 +44,8 @@ from smallnets.sweep.jobs import (
 )
 from smallnets.sweep.keys import LENGTH, fingerprint, run_keys
 from smallnets.sweep.labels import Labels
-from smallnets.sweep.parents import Parents, ancestors, check_teacher
+from smallnets.sweep.parents import Parents, ancestors
+from smallnets.sweep.teachers import Taught, check_teacher, lesson
 from smallnets.tasks.data import Data
 from smallnets.traced import assign
 from smallnets.training.batch import Stages
@@ -69,7 +70,7 @@ class Program:
     task: str
     keys: list[str]  # of each run
     start: Any = None  # the networks that the runs start from, with a leading axis of runs
-    taught: Any = None  # a teacher's answers to the train split, [runs, examples, outputs]
+    taught: Taught | None = None
 
     @property
     def label(self) -> str:
@@ -98,27 +99,32 @@ class Program:
             families=[self.families[place] for place in places],
             keys=[self.keys[place] for place in places],
             start=jax.tree.map(lambda leaf: leaf[np.asarray(places)], self.start),
-            taught=None if self.taught is None else self.taught[np.asarray(places)],
+            taught=self.taught and self.taught._replace(index=self.taught.index[places]),
         )
 
     @property
     def inputs(self) -> tuple[dict[str, np.ndarray], Any, Any]:
         """What the runs differ in, each leaf with a leading axis of them."""
-        return self.group.values, self.start, self.taught
+        return self.group.values, self.start, self.taught and self.taught.index
 
-    def stages(self, inputs: Any, arrays: dict[str, Arrays]) -> Stages:
+    def shared(self, arrays: dict[str, Arrays]) -> tuple[dict[str, Arrays], Any]:
+        """What all runs see: the splits on the device, and what they learn from."""
+        return arrays, self.taught and self.taught.shared
+
+    def stages(self, inputs: Any, shared: tuple[dict[str, Arrays], Any]) -> Stages:
         """The training of the run with these inputs, which may be tracers: pure functions."""
-        values, start, taught = inputs
-        tree = self.tree
+        (values, start, index), (arrays, taught) = inputs, shared
+        tree, teacher = self.tree, None
         for path, value in values.items():
             tree = assign(tree, path, value)
         trainer = tree()
         if trainer.compress:
             return compressing(trainer, self.data, arrays, start)
         if taught is not None:
-            train = replace(arrays["train"], more={"teacher": taught})
-            arrays = {**arrays, "train": train}
-        return trainer.stages(self.data, arrays, start)
+            teacher, answers = lesson(taught, index)
+            more = {} if answers is None else {"teacher": answers}
+            arrays = {**arrays, "train": replace(arrays["train"], more=more)}
+        return trainer.stages(self.data, arrays, start, teacher)
 
 
 class Refused(NamedTuple):
@@ -298,10 +304,10 @@ def _prepare(
     network = first.parent and first.parent.network
     with one_line(f"{label}: "):
         if first.teacher is not None:
-            check_teacher(trainer, data, first.teacher.network)
+            check_teacher(trainer, data, first.teacher)
         if trainer.compress:
             network = applied(trainer, data, network)
-    network = check(trainer, data, label, network)
+    network = check(trainer, data, label, network, first.teacher and first.teacher.network)
     network = seen(trainer, network)
     costs = counted_costs(network, trainer.batch(data))
     if first.parent is None:

@@ -92,7 +92,10 @@ def runs_of(
     trainer, jobs, data = program.trainer, program.group.jobs, program.data
     stride = trainer.steps // trainer.evaluations
     steps = [float(stride * (index + 1)) for index in range(trainer.evaluations)]
-    energy = asdict(result.energy.times(1 / len(jobs)))
+    energy = result.energy.times(1 / len(jobs))
+    if program.taught and program.taught.energy:
+        energy = energy.plus(program.taught.energy)
+    energy = asdict(energy)
     for index, job in enumerate(jobs):
         curves = {name: array[index].tolist() for name, array in result.curves.items()}
         curves |= _bits_per_byte(data, curves)

@@ -8,7 +8,6 @@ from smallnets.training.objective import (
     absolute_error,
     binary_cross_entropy,
     cross_entropy,
-    distil,
     huber,
     squared_error,
 )
@@ -33,7 +32,6 @@ __all__ = [
     "cosine_schedule",
     "cross_entropy",
     "cutout",
-    "distil",
     "flip",
     "gradient_transformation",
     "gradually_sparse",

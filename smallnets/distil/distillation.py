@@ -23,8 +23,8 @@ class Distillation:
     ``teacher`` names a run, or a folder of runs by seed, or is a function that answers a batch of
     prepared inputs with logits; a list of runs, or of folders of them, teaches as one ensemble; and
     ``parent`` is the run that ``start`` names. What is asked of it about the train split is
-    answered once and kept where that takes at most ``memory``, a share of the device's, and in each
-    step elsewhere: the same numbers, to rounding.
+    answered once and kept where that takes at most ``memory``, a share of the device's, and is no
+    more work than to answer in each step, as is done elsewhere: the same numbers, to rounding.
 
     Raises ValueError for a ``memory`` outside [0, 1].
     """

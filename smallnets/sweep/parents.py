@@ -72,11 +72,14 @@ class Parents:
         """The run that teaches; of a list, all the runs that it names, as one ensemble; or a
         function.
         """
+        if isinstance(teacher, str) and is_name(teacher):
+            teacher = {"_target_": teacher}
         if isinstance(teacher, Mapping):
-            return function_teacher(teacher, job.resolved["allow"])
+            name = Path(f"{teacher}")
+            if name not in self._read:
+                self._read[name] = function_teacher(teacher, job.resolved["allow"])
+            return self._read[name]
         if isinstance(teacher, str):
-            if not self._list(teacher) and is_name(teacher):
-                return function_teacher({"_target_": teacher}, job.resolved["allow"])
             return self._parent("distil.teacher", teacher, job)
         name = Path(f"[{','.join(teacher)}]")
         if name not in self._read:

@@ -1,5 +1,6 @@
 """The teachers of distilled runs: what they must agree on, and what they answer once for all."""
 
+import functools
 import hashlib
 import importlib
 import inspect
@@ -27,6 +28,7 @@ from smallnets.traced import declared
 from smallnets.training.trainer import Trainer
 
 BATCH = 256  # examples that a teacher is asked about at once
+LOOKED_AT = 1024  # examples by which a teacher that is asked in steps is judged
 
 
 class Taught(NamedTuple):
@@ -160,9 +162,10 @@ def _tokens(tokenizer: str | None) -> str:
 def teaching(programs: Sequence[Any], limit: int) -> list[Any]:
     """A plan's programs with what their runs learn from.
 
-    What several programs ask of one teacher about the same examples is answered once, as long as
-    all answers fit into the share of ``limit`` bytes that ``distil.memory`` names. Raises
-    ValueError where they don't and can't be asked for in a step.
+    What several programs ask of one teacher about the same examples is answered once, where that is
+    no more work than to ask in their steps, and as long as all answers fit into the share of
+    ``limit`` bytes that ``distil.memory`` names. Raises ValueError where they don't and can't be
+    asked for in a step.
     """
     asking: dict[Any, list[int]] = {}
     for place, program in enumerate(programs):
@@ -174,29 +177,38 @@ def teaching(programs: Sequence[Any], limit: int) -> list[Any]:
         teachers = {job.teacher.key: job.teacher for each in asked for job in each.group.jobs}
         question = Question(asked[0], list(teachers.values()))
         kept, room = question.distil.kept, int(question.distil.memory * limit)
-        fits = taken + question.bytes <= room and not asked[0].trainer.augmentation
+        in_steps = sum(len(each.group.jobs) * _seen(each.trainer) for each in asked)
+        fits = taken + question.bytes <= room
         if kept == "always" and not fits:
             raise ValueError(
                 f"{asked[0].label}: what a teacher writes is kept, but would take "
                 f"{question.bytes:,} bytes of {room:,}: raise distil.memory"
             )
+        less = len(question.data.train) * question.count <= in_steps
+        may = kept == "where it fits" and less and not asked[0].trainer.augmentation
         networks, answers, energy = jax.device_put(question.networks), None, None
         runs = sum(len(each.group.jobs) for each in asked)
-        if fits and kept != "never":
+        if fits and (may or kept == "always"):
             taken += question.bytes
+            _ = question.call
             answers, whole = measure(question.answers, meter=find_meter())
             networks, energy = None, whole.times(1 / runs)
-            _warn(asked, answers)
+        _warn(asked, question, answers)
         order = list(teachers)
         for place, program in zip(places, asked, strict=True):
             index = np.asarray([order.index(job.teacher.key) for job in program.group.jobs])
             taught = Taught(index.astype(np.int32), networks, answers, energy)
             asked_of = len(program.data.train) * len(order) / runs
             if answers is None:
-                asked_of = program.trainer.steps * program.trainer.batch_size
+                asked_of = _seen(program.trainer)
             costs = {**program.costs, **question.flops(asked_of)}
             found[place] = replace(program, taught=taught, costs=costs)
     return found
+
+
+def _seen(trainer: Trainer) -> int:
+    """Examples that a run sees, those of every epoch."""
+    return trainer.steps * trainer.batch_size
 
 
 def _same(program: Any) -> Any:
@@ -232,27 +244,37 @@ class Question:
         one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(found))
         return one * len(self.data.train) // self.batch.shape[0]
 
-    def answers(self) -> Any:
-        """About all examples, on the device; asked a batch at a time."""
-        inputs, prepare = self.data.train.inputs, self.data.preparation
-        size = min(BATCH, len(inputs))
+    @functools.cached_property
+    def call(self) -> Callable[..., Any]:
+        """``(networks, inputs) -> answers`` about as many raw inputs as are asked about at once.
+
+        It is compiled here, so that what measures the asking sees none of it.
+        """
+        inputs, prepare = self.data.train.inputs[:BATCH], self.data.preparation
 
         def call(networks: Any, inputs: Any) -> Any:
             return self._asked(networks, prepare(inputs) if self.data.raw else inputs)
 
         # A function may be no code of JAX, which is called as it is.
-        asked = call if isinstance(self.networks, Function) else jax.jit(call)
+        if isinstance(self.networks, Function):
+            return call
+        return jax.jit(call).lower(self.networks, jnp.asarray(inputs)).compile()
+
+    def answers(self, first: int | None = None) -> Any:
+        """About all train examples, or the first ones, on the device; asked a batch at a time."""
+        inputs = self.data.train.inputs[:first]
+        size = min(BATCH, len(inputs))
         found: Any = None
         for start in range(0, len(inputs), size):
-            first = min(start, len(inputs) - size)
-            part = jax.device_get(asked(self.networks, jnp.asarray(inputs[first : first + size])))
+            rows = slice(min(start, len(inputs) - size), min(start + size, len(inputs)))
+            part = jax.device_get(self.call(self.networks, jnp.asarray(inputs[rows])))
             if found is None:
                 found = jax.tree.map(
                     lambda leaf: np.zeros((self.count, len(inputs), *leaf.shape[2:]), leaf.dtype),
                     part,
                 )
             for whole, new in zip(jax.tree.leaves(found), jax.tree.leaves(part), strict=True):
-                whole[:, first : first + size] = new
+                whole[:, rows] = new
         return jax.device_put(found)
 
     def flops(self, examples: float) -> dict[str, float]:
@@ -268,16 +290,21 @@ def _first(networks: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[0], networks)
 
 
-def _warn(programs: Sequence[Any], answers: Any) -> None:
-    """Say it where distilling can't teach: by a teacher that is never wrong, at temperature 1."""
+def _warn(programs: Sequence[Any], question: Question, answers: Any) -> None:
+    """Say it where distilling can't teach: by a teacher that is never wrong, at temperature 1.
+
+    Where answers are not kept the first examples are asked about.
+    """
     for program in programs:
-        call, labels = program.tree.keywords["distil"], program.data.train.labels
-        if call.func is not Logits:
+        distil, labels = program.trainer.distil(), program.data.train.labels
+        if type(distil) is not Logits or program.data.kind != "classes":
             continue
-        temperatures = program.group.values.get("distil.temperature", call.keywords["temperature"])
+        if not np.any(program.group.values.get("distil.temperature", distil.temperature) == 1):
+            continue
+        answers = question.answers(LOOKED_AT) if answers is None else answers
         found = np.asarray(answers).argmax(axis=-1)
-        wrong = [((each != labels) & (labels >= 0)).any() for each in found]
-        if np.any(np.asarray(temperatures) == 1) and not all(wrong):
+        labels = labels[: found.shape[1]]
+        if not all(((each != labels) & (labels >= 0)).any() for each in found):
             print(
                 f"smallnets: warning: {program.label}: a teacher that makes no error on the train "
                 "split says at distil.temperature=1 hardly more than its labels: raise it, 4 is "

@@ -37,7 +37,8 @@ def test_a_list_of_runs_teaches_as_one_and_a_perfect_teacher_at_one_is_said(
     two = f"distil.teacher=[{','.join(str(each.folder) for each in teachers)}]"
     plan = library.plan(*words, two)
     (program,) = plan.programs  # the temperature varies inside it
-    (with_answers,) = teaching([program], 2**32)
+    (long,) = library.plan(*words, two, "steps=2000").programs  # sees each example often
+    (with_answers,) = teaching([long], 2**32)
     taught = with_answers.taught.answers  # once for both runs
     assert taught.shape == (1, len(program.data.train), 10)
     x = program.data.train.inputs
@@ -52,7 +53,7 @@ def test_a_list_of_runs_teaches_as_one_and_a_perfect_teacher_at_one_is_said(
     ] * 2
     perfect = np.eye(10, dtype=np.float32)[program.data.train.labels] * 9
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Question, "answers", lambda self: perfect[None])
+        patch.setattr(Question, "answers", lambda self, first=None: perfect[None, :first])
         teaching([program], 2**32)
     assert "hardly more than its labels: raise it" in capsys.readouterr().err
     with pytest.raises(ValueError, match="holds no run"):

@@ -41,10 +41,8 @@ def of(kind: str, folder: Path) -> list[str]:
     return ["task=arrays", f"task.source={folder / 'own.npz'}", f"task.kind={kind}"]
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["targets", *(pytest.param(each, marks=pytest.mark.slow) for each in ("labels", "classes"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["targets", "labels", "classes"])
 def test_a_run_of_each_kind(kind: str, cache: Path, tmp_path: Path):
     words = [*of(kind, tmp_path), *perceptron(16), *WORDS[kind], "steps=200", "evaluations=2"]
     words += ["batch_size=16", "optimizer.learning_rate=1e-2", *folders(cache, tmp_path / "out")]
@@ -102,6 +100,7 @@ def test_what_does_not_fit_gets_one_line(kind, words, said, cache: Path, tmp_pat
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_no_number_does_not_make_a_run_diverged(cache: Path, tmp_path: Path):
     """The AUC of a test split of one class."""
     arrays = {"train_inputs": INPUTS[:150], "train_labels": ANSWERS["classes"][:150]}

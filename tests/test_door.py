@@ -38,6 +38,7 @@ def ledger(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder.parent / "ledger.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_door_gives_the_command_s_folders_and_bits(study: Path, cache: Path, tmp_path: Path):
     plan = smallnets.plan(*SWEEP, *folders(cache, tmp_path / "study"))
     assert not (tmp_path / "study").exists()
@@ -76,6 +77,7 @@ def test_the_same_sweep_again_trains_nothing(study: Path, cache: Path, capfd):
     assert (ledger(study)[-1]["trained"], ledger(study)[-1]["found"]) == (0, 4)
 
 
+@pytest.mark.slow
 def test_a_larger_grid_trains_only_what_is_new_and_every_sweep_is_in_the_ledger(
     study: Path, cache: Path
 ):
@@ -125,6 +127,7 @@ def test_the_best_model_is_that_of_the_lowest_validation_loss(cache: Path, tmp_p
     assert min(places) < 7  # else the last would be the best everywhere
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_study_is_refused(study: Path, cache: Path, capfd):
     other = ["task=sparse_parity", "task.train=99", "task.test=9", "model.width=8"]
     before = ledger(study)
@@ -155,6 +158,7 @@ def test_a_second_live_sweep_is_refused(study: Path, cache: Path):
         smallnets.train(smallnets.plan(*SWEEP, *folders(cache, study)))
 
 
+@pytest.mark.slow
 def test_best_needs_a_validation_split_and_save_a_known_word(cache: Path, tmp_path: Path, capfd):
     out = folders(cache, tmp_path / "out")
     for words, said in (
@@ -194,6 +198,7 @@ print(smallnets.load(smallnets.train(plan)[0].folder)(plan.programs[0].data.test
 """
 
 
+@pytest.mark.slow
 def test_every_public_function_is_there_after_every_module_was_imported(cache, tmp_path):
     words = [*TINY, *folders(cache, tmp_path / "out")]
     ran = subprocess.run(

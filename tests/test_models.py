@@ -164,6 +164,7 @@ def of_the_cover(cover: list[tuple]) -> dict[str, Model]:
     }
 
 
+@pytest.mark.slow
 def test_a_new_process_gives_the_same_models(tmp_path: Path):
     """A few of the cover, and every YAML that no layer, mixture or stack is."""
     kept = of_the_cover(COVER[:3])
@@ -298,6 +299,7 @@ def test_raw_inputs_are_the_contract(tmp_path: Path):
     np.testing.assert_array_equal(again(raw), expected)
 
 
+@pytest.mark.slow
 def test_a_model_of_text_reads_text(tmp_path: Path):
     built = Transformer(
         (16,), 256, width=16, depth=1, linear=Dense, attention=partial(Attention, head_dim=8),

@@ -120,6 +120,7 @@ def test_flops_without_a_rule_cost_the_flops_alone(conf: Path, cache: Path, caps
     assert "no rule says" in refused(capsys, "describe", *sized, "budget.flops=10_000")
 
 
+@pytest.mark.slow
 def test_what_is_not_allowed_is_refused_before_it_is_imported(conf: Path, cache: Path, capsys):
     words = [word for word in CHOSEN if not word.startswith("allow")]
     said = refused(capsys, "--config-dir", conf, *words, f"cache={cache}")

@@ -127,6 +127,7 @@ def test_a_row_of_a_later_version_is_read(tmp_path: Path):
     assert not hasattr(row, "later")
 
 
+@pytest.mark.slow
 def test_analyse_passes_over_damaged_rows_and_says_so(tmp_path: Path, capfd):
     for seed in range(2):
         for size in (1000, 2000, 4000):
@@ -146,6 +147,7 @@ def test_analyse_passes_over_damaged_rows_and_says_so(tmp_path: Path, capfd):
     assert (tmp_path / "report.html").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".html", ".pdf"])
 def test_a_disk_that_fills_during_the_report_is_one_line_of_its_own_status(
     suffix, tmp_path: Path, capfd, monkeypatch

@@ -65,6 +65,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", BROKEN, ids=lambda layer: layer.__name__)
 def test_a_layer_that_breaks_a_promise(layer):
     with pytest.raises(AssertionError, match=BROKEN[layer]) as refused:

@@ -4,11 +4,12 @@ Three families are drawn, two of them copies of one and a third that needs more;
 through ``analyse`` and ``compared`` as that of the command, the law unknown to them. Counted is
 what a reader sees: the intervals of exponent and asymptote, the predictions at 3 and 10 times the
 largest size, the multiplier that leads, how often two copies differ, and how often lack of fit is
-found or the shape of the law questioned where it is right.
+found or the shape of the law questioned where it is right. Of pilots it is counted how often the
+designs that ``--next`` proposes show what they were drawn up for, beside the power it stated.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from zlib import crc32
 
@@ -16,11 +17,11 @@ import numpy as np
 import polars as pl
 
 from smallnets.analysis.compare import Comparison, compared
+from smallnets.analysis.planning import Question, design
 from smallnets.analysis.study import Study, analyse
 
 SERIES = 2  # of seeds: raised before a drawing where the analysis was changed by what one showed
 SMALLEST, DECADES = 1e3, 2.0
-SCALE = 1.5  # the third family's factor on the part that falls
 AHEAD = (3, 10)
 BENT = {
     "S-shaped": lambda z: 0.15 + 0.75 / (1 + np.exp(1.6 * (z - 2.3))),
@@ -35,7 +36,7 @@ class Cell:
     """A kind of study: E + A (N / 1000)^-alpha over two decades, or a ``bent`` truth.
 
     ``seed_error`` and ``size_error`` are standard deviations of the log score, of each run and
-    shared by the runs of a size.
+    shared by the runs of a size; ``third`` is the third family's factor on the part that falls.
     """
 
     sizes: int
@@ -45,6 +46,7 @@ class Cell:
     alpha: float = 0.5
     seed_error: float = 0.02
     size_error: float = 0.0
+    third: float = 1.5
     bent: str = ""
 
     def __str__(self) -> str:
@@ -57,13 +59,13 @@ class Cell:
         third = family == "third"
         if self.bent:
             return BENT[self.bent](z - third * np.log(BENT_FACTOR))
-        scale = self.scale * (SCALE if third else 1.0)
+        scale = self.scale * (self.third if third else 1.0)
         return self.floor + scale * np.exp(-self.alpha * z)
 
     @property
     def multiplier(self) -> float:
         """How many times less the copies need than the third family."""
-        return BENT_FACTOR if self.bent else SCALE ** (1 / self.alpha)
+        return BENT_FACTOR if self.bent else self.third ** (1 / self.alpha)
 
     def draw(self, random: np.random.Generator) -> pl.DataFrame:
         """The runs of one study."""
@@ -97,6 +99,22 @@ CELLS = tuple(
 BENT_CELLS = tuple(
     Cell(bent=bent, sizes=sizes, seeds=3, size_error=0.02) for bent, sizes in product(BENT, (6, 8))
 )
+
+PILOT_CELLS = tuple(
+    Cell(
+        floor=floor,
+        scale=scale,
+        alpha=alpha,
+        sizes=sizes,
+        seeds=seeds,
+        size_error=error,
+        third=1.1,
+    )
+    for (floor, scale, alpha), (sizes, seeds, error) in product(
+        ((0.3, 0.6, 0.5), (0.0, 0.9, 0.25)), ((5, 3, 0.02), (6, 3, 0.04), (8, 2, 0.0))
+    )
+)
+ASKED_AT = 0.5  # the score of the pilots' question, which all their families reach
 
 
 @dataclass(kw_only=True)
@@ -171,3 +189,28 @@ def _said(cell: Cell, study: Study, pairs: tuple[Comparison, ...]) -> Iterator[t
         yield "interpolation refused", bool(beside.reason)
         if not beside.reason:
             yield "by interpolation", beside.low <= truth <= beside.high
+
+
+def simulate_plans(cell: Cell, pilots: int, *, part: int = 0) -> list[tuple[float, bool]]:
+    """Of each pilot's two designs, the proposed one and its own: (power stated, whether shown).
+
+    A design is carried out once on the truth, with other errors than the pilot's.
+    """
+    random = np.random.default_rng((SERIES, part, crc32(f"pilots of {cell}".encode())))
+    asked = Question(family="first", other="third", score=ASKED_AT, factor=cell.multiplier)
+    found = []
+    for _ in range(pilots):
+        plan = design(analyse(cell.draw(random)), asked, seed=int(random.integers(2**31)))
+        for each in (plan.best, plan.at_hand):
+            carried = replace(cell, sizes=len(each.sizes), seeds=each.seeds)
+            found.append((each.power, _shown(carried, random)))
+    return found
+
+
+def _shown(cell: Cell, random: np.random.Generator) -> bool:
+    """Whether a study prints that the first family needs less than the third."""
+    for pair in compared(analyse(cell.draw(random)))[1]:
+        if {pair.family, pair.other} == {"first", "third"}:
+            _, low, high, _ = pair.answer
+            return bool(low > 1 if pair.other == "third" else high < 1)
+    return False

@@ -10,7 +10,7 @@ passes over.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +118,19 @@ class Checkpoints:
         if [(x.shape, x.dtype) for x in read] != [(x.shape, x.dtype) for x in leaves]:
             raise ValueError("it is of another network or trainer")
         return said["done"], jax.tree.unflatten(structure, read), said["spent"]
+
+
+def remove_done(study: Path, done: Set[str]) -> None:
+    """Remove the checkpoints below ``study`` of runs that are all ``done``, keys of runs.
+
+    Some of those that were trained together may have been published before the process was
+    killed, so that those left were trained by a program of their own.
+    """
+    for folder in (study / FOLDER).glob("*/"):
+        abouts = sorted(folder.glob(f"[0-9]*/{ABOUT}"))
+        with suppress(OSError, ValueError, KeyError, TypeError):  # another process's, or damaged
+            if abouts and done >= {*json.loads(abouts[-1].read_text())["said"]["identity"]["keys"]}:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sums(folder: Path) -> dict[str, str]:

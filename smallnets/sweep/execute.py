@@ -25,7 +25,7 @@ from smallnets.models import Model
 from smallnets.rows import Row
 from smallnets.sweep import FailedRunsError, StoppedError
 from smallnets.sweep.chains import summary
-from smallnets.sweep.checkpoint import FOLDER, Checkpoints
+from smallnets.sweep.checkpoint import FOLDER, Checkpoints, remove_done
 from smallnets.sweep.compilations import counting_compilations
 from smallnets.sweep.jobs import Job, isolated_hydra
 from smallnets.sweep.parents import begun
@@ -44,9 +44,10 @@ from smallnets.sweep.result import (
     score,
     timed,
     waves,
+    with_teaching,
 )
 from smallnets.sweep.settings import Chosen, settings_of
-from smallnets.sweep.study import Account, opened
+from smallnets.sweep.study import Account, few_sizes, opened
 from smallnets.sweep.teachers import teaching
 from smallnets.tasks.data import Data
 from smallnets.training.fit import Arrays
@@ -81,6 +82,8 @@ def train(plan: Plan) -> list[Run]:
     check_memory(plan.programs, said.memory_limit or machine.memory())
     has_folders = said.has_folders(plan.runs)
     check_saved(plan, has_folders)
+    if ahead := few_sizes(plan):
+        console().print(f"note: {ahead}", highlight=False)
     with (
         isolated_hydra(),
         opened(plan, here.commit, listed=has_folders) as account,
@@ -122,6 +125,7 @@ def train_missing(
         cache = Path(plan.programs[0].trainer.cache).expanduser()
         with progress_bars(console()) as progress, counting_compilations(cache, account.compiled):
             sweep.train(sweep.begun(wave), progress, stopping)
+    remove_done(plan.folder, {run.row.key for run in runs.values()})
     return runs
 
 
@@ -293,6 +297,7 @@ class Sweep:
             for job, key in zip(portion.group.jobs, portion.keys, strict=True):
                 self.fail(job, failed_row(job, key, error, self.here, portion))
             return
+        outcome = with_teaching(portion, outcome)
         self.account.energies.append(outcome.energy)
         portion = timed(portion, outcome)
         for job, row, model in runs_of(portion, outcome, self.settings.execution, self.here):
@@ -302,9 +307,7 @@ class Sweep:
         self.checkpoints_of(portion, print).remove()
 
     def begun(self, programs: list[Program]) -> list[Program]:
-        """The programs of a wave with what their runs start from, without which a run fails, and
-        with what they learn from.
-        """
+        """The programs of a wave with what runs start and learn from; without it they fail."""
         found = []
         for program in programs:
             ready = []

@@ -20,7 +20,7 @@ from smallnets.sweep.jobs import Job, is_number
 from smallnets.sweep.plan import Plan, Program, plan
 from smallnets.sweep.program_files import program_name
 from smallnets.sweep.settings import settings_of
-from smallnets.sweep.study import claimed
+from smallnets.sweep.study import claimed, few_sizes
 
 FORMAT = 1  # raised when a plan of before can't be read
 PATTERN = "plan-*.jsonl"
@@ -163,6 +163,8 @@ def main(words: list[str]) -> None:
     print("\n".join(lines[: SHOWN + 1]))
     if len(lines) > SHOWN + 1:
         print(f"  and {len(lines) - SHOWN - 1} programs more")
+    if ahead := few_sizes(made):
+        print(f"note: {ahead}")
     print(f"plan: {path}")
     print(f"smallnets work {path}     trains it, or a worker's share of it; so does any number")
     print(f"smallnets submit {path}   writes a script for Slurm")

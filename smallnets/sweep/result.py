@@ -92,10 +92,7 @@ def runs_of(
     trainer, jobs, data = program.trainer, program.group.jobs, program.data
     stride = trainer.steps // trainer.evaluations
     steps = [float(stride * (index + 1)) for index in range(trainer.evaluations)]
-    energy = result.energy.times(1 / len(jobs))
-    if program.taught and program.taught.energy:
-        energy = energy.plus(program.taught.energy)
-    energy = asdict(energy)
+    energy = asdict(result.energy.times(1 / len(jobs)))
     for index, job in enumerate(jobs):
         curves = {name: array[index].tolist() for name, array in result.curves.items()}
         curves |= _bits_per_byte(data, curves)
@@ -133,6 +130,14 @@ def runs_of(
             continue
         network = jax.tree.map(lambda leaf, index=index: leaf[index], result.models)
         yield job, row, kept(network, data)
+
+
+def with_teaching(portion: Program, outcome: Result) -> Result:
+    """The outcome with its runs' share of the energy of what a teacher was asked beforehand."""
+    if not portion.taught or not portion.taught.energy:
+        return outcome
+    asked = portion.taught.energy.times(len(portion.group.jobs))
+    return replace(outcome, energy=outcome.energy.plus(asked))
 
 
 def timed(portion: Program, outcome: Result) -> Program:

@@ -28,6 +28,7 @@ from smallnets.sweep.compilations import Compilations
 from smallnets.sweep.plan import Plan
 
 STUDY, LEDGER = "study.json", "ledger.jsonl"
+ENOUGH_SIZES = 5  # from which on the intervals of laws are calibrated
 
 
 @dataclass
@@ -76,6 +77,21 @@ def claimed(plan: Plan, *, listed: bool) -> Iterator[list[str]]:
         yield notes
     finally:
         lock.release()
+
+
+def few_sizes(plan: Plan) -> str:
+    """Which families a plan gives too few sizes for a law, to be said before it is trained.
+
+    Empty where none has too few, and of a sweep that has one size of each, which compares there.
+    """
+    sizes: dict[str, set[int]] = {}
+    for program in plan.programs:
+        if program.group.jobs[0].parent is None:
+            sizes.setdefault(program.label, set()).add(program.parameters)
+    few = [f"{name} has {len(n)}" for name, n in sizes.items() if len(n) < ENOUGH_SIZES]
+    if not few or max(map(len, sizes.values())) == 1:
+        return ""
+    return f"a scaling law needs {ENOUGH_SIZES} sizes of a family or more: {', '.join(few)}"
 
 
 @contextmanager

@@ -45,8 +45,8 @@ class Trainer:
     ``cache`` is the folder of prepared data and compiled programs; ``study`` holds what other
     values of the config refer to, ``allow`` names the packages besides ours that its calls may be
     of.
-    Raises ValueError where steps, batch size and evaluations do not fit each other, and for another
-    ``save``.
+    Raises ValueError where steps, batch size and evaluations do not fit each other, for another
+    ``save``, and for no ``cache``.
     """
 
     seed: TracedInt
@@ -83,6 +83,8 @@ class Trainer:
                 f"evaluations must divide steps, but evaluations={self.evaluations} for "
                 f"steps={self.steps}: choose a divisor of the steps"
             )
+        if not self.cache:
+            raise ValueError("cache must be a folder, but is empty: name one, or leave it out")
         if self.save not in SAVES:
             raise ValueError(f"save must be one of {', '.join(SAVES)}, not {self.save}")
         if self.precision not in get_args(Precision):

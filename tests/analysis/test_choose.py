@@ -23,6 +23,7 @@ def noisy(name: str, random: np.random.Generator, shared: float = 0.0) -> np.nda
     return TRUTH[name] * np.exp(error + shared * np.repeat(random.standard_normal(10), 5))
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("name", TRUTH)
 @pytest.mark.parametrize("shared", [0.0, 0.02])
 def test_the_true_form_is_preferred_nearly_always_and_by_all_families_together(name, shared):

@@ -38,6 +38,7 @@ def call(capsys):
 NAMES = ("--size", "params", "--score", "loss", "--family", "arch", "--seed", "seed")
 
 
+@pytest.mark.slow
 def test_rows_of_ours_need_no_option(write_study, call):
     folder = write_study(sizes=4, seeds=1)
     status, out, _ = call(folder)
@@ -132,6 +133,7 @@ def test_a_mistake_in_an_option_is_one_line(file, call, words, message, monkeypa
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_an_incomplete_sweep_is_refused_and_analysed_when_asked(write_study, call):
     folder = write_study(sizes=5, seeds=2, rates=(3e-3,))
     done = sorted(path.parent.name for path in folder.rglob("row.json"))

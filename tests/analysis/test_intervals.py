@@ -53,6 +53,7 @@ def test_the_interval_of_a_power_law_equals_linear_regression_of_the_size_means(
     assert alpha.method == "size means"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shared", "runs_hold"), [(0.0, True), (0.04, False)])
 def test_coverage_with_and_without_an_error_of_sizes_and_that_the_check_can_fail(shared, runs_hold):
     """Runs of sizes that differ by a hair are taken for independent: common practice."""

@@ -85,6 +85,7 @@ def test_the_csvs_have_the_columns_that_the_schema_names(reported):
     assert (curves["run_high"] > curves["mean_high"]).all()
 
 
+@pytest.mark.slow
 def test_the_readme_way_from_a_frame_to_a_report(tmp_path):
     table = pl.DataFrame(
         [

@@ -41,6 +41,7 @@ def layers(html: str) -> dict[str, list[dict]]:
     }
 
 
+@pytest.mark.slow
 def test_the_page_holds_every_run_and_needs_no_network(reported):
     html = (reported / "report.html").read_text()
     assert not re.search(r'(src|href)\s*=\s*"?(https?:)?//', html)
@@ -85,6 +86,7 @@ def test_every_family_has_its_law_with_asymptote_and_the_interval_holds_the_trut
     assert "The law with asymptote" in (reported / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_print_files_lie_beside_it_and_equal_studies_give_equal_files(reported, tmp_path):
     folder = reported
     build(folder, tmp_path / "again" / "deep")
@@ -203,6 +205,7 @@ def test_sixty_one_families_have_seven_colours_and_the_others_are_grey(tmp_path)
         assert picture.height < 1400
 
 
+@pytest.mark.slow
 def test_names_are_text_in_every_door(tmp_path):
     names = ["[red]a[/red] :smile:", "<b>b</b> & $x_1^2$", "=SUM(A1:A9)"]
     study = analyse(random_study(names, sizes=4, seeds=2))

@@ -69,6 +69,7 @@ def numbers(*shape: int, seed: int = 1) -> jax.Array:
     return jnp.asarray((random.normal(size=shape) @ mixed).astype(np.float32))
 
 
+@pytest.mark.slow
 def test_the_loss_of_weighted_factors_is_the_truncated_spectrum():
     x, layer = numbers(200, 24), drawn(lambda: Dense(24, 20, rngs=nnx.Rngs(0)))
     gram = jnp.einsum("ni,nj->ij", x, x)
@@ -88,7 +89,8 @@ def loss_of(x: jax.Array, before: jax.Array, after: jax.Array) -> float:
 
 # Second order in one shot is not always below Wanda: it scores each weight as if all others stayed,
 # and where inputs hang together those that would have made up for one another go at once.
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 def test_compensation_never_costs_and_greedy_is_below_what_is_chosen_at_once(seed: int):
     x = numbers(300, 24, seed=seed)
     weights = jnp.asarray(np.random.default_rng(seed).normal(size=(24, 8)).astype(np.float32))
@@ -109,6 +111,7 @@ def test_compensation_never_costs_and_greedy_is_below_what_is_chosen_at_once(see
     assert loss_of(x, weights, units) <= loss_of(x, weights, plain) * (1 + 1e-5)
 
 
+@pytest.mark.slow
 def test_of_every_four_weights_two_go():
     x, model = numbers(100, 8), residual()
     found = passed(partial(with_zeros, share=0.5, every=4, method="greedy"), model, x)
@@ -116,6 +119,7 @@ def test_of_every_four_weights_two_go():
     assert ((kernel.reshape(4, -1, 4, kernel.shape[-1]) != 0).sum(axis=2) == 2).all()
 
 
+@pytest.mark.slow
 def test_captured_inputs_are_those_of_an_unrolled_network():
     model, x = residual(unique=2), numbers(70, 8)
     grams: dict[str, Any] = {"up": np.zeros((2, 16, 16)), "down": np.zeros((2, 32, 32))}
@@ -133,6 +137,7 @@ def test_captured_inputs_are_those_of_an_unrolled_network():
         assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_rows_that_fill_up_an_experts_block_do_not_count():
     model, x = residual(depth=1, mixture=MIXTURE), numbers(33, 8)
     seen = jax.jit(watched)(model, x)
@@ -174,6 +179,7 @@ def test_a_share_of_one_changes_nothing():
         assert same(call(model, x), model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["greedy", "wanda"])
 def test_units_that_say_nothing_are_removed_without_a_change(method: Any):
     model, x = residual(depth=2), numbers(50, 8)
@@ -204,6 +210,7 @@ def test_experts_that_no_token_goes_to_are_removed_without_a_change():
     np.testing.assert_allclose(answers(found, x), answers(model, x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_monarch_matrix_is_projected_onto_itself():
     layer = drawn(lambda: Monarch(16, 32, blocks=4, rngs=nnx.Rngs(0)))
     model = residual(depth=1)
@@ -214,6 +221,7 @@ def test_a_monarch_matrix_is_projected_onto_itself():
     np.testing.assert_allclose(found.matrix()[0], layer.matrix(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_heads_go_with_the_query_heads_that_read_them():
     model, x = encoder(), jnp.asarray(np.random.default_rng(0).normal(size=(9, 6, 2)), jnp.float32)
     found = passed(partial(without_heads, keep=0.5), model, x)
@@ -235,6 +243,7 @@ def test_heads_go_by_the_magnitude_of_their_values_too():
     np.testing.assert_array_equal(found.value.kernel[...], attention.value.kernel[..., 4:])
 
 
+@pytest.mark.slow
 def test_equal_blocks_are_tied_without_a_change_and_differences_bring_back_what_is_lost():
     model, x = residual(depth=4), numbers(60, 8)
     equal = jax.tree.map(lambda leaf: leaf, model)

@@ -33,6 +33,7 @@ def test_every_number_of_a_code_comes_back(code: Any):
     np.testing.assert_array_equal(found, digits)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("code", KINDS)
 @pytest.mark.parametrize(("rows", "group"), [(1, 0), (7, 5), (64, 32)])
 def test_a_value_is_off_by_half_a_step_at_most_and_what_is_rounded_stays(
@@ -92,6 +93,7 @@ def test_the_view_of_training_and_what_is_kept_are_one_model(code: Any):
     assert np.abs(loss(model).stack.blocks.layer.up.kernel[...]).max() > 0
 
 
+@pytest.mark.slow
 def test_training_returns_the_model_sealed():
     x = numbers(64, 8)
     train = Arrays(x, jnp.asarray(np.arange(64) % 5, jnp.int32))
@@ -106,6 +108,7 @@ def test_training_returns_the_model_sealed():
     np.testing.assert_allclose(loss, curves["test_loss"][-1], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [None, *KINDS])
 def test_a_files_bytes_are_known_from_shapes_and_its_model_comes_back(code: Any, tmp_path: Path):
     x = numbers(6, 8)

@@ -27,6 +27,7 @@ def check(each: tuple) -> None:
     assert stablehlo.exported(written, signature, "b").in_avals[0].shape[1:] == x.shape[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("each", QUICK, ids=lambda each: "-".join(map(str, each)))
 def test_the_form_answers_as_the_network_does_one_by_one(each: tuple):
     check(each)
@@ -60,6 +61,7 @@ def test_relaxed_blocks_keep_their_own_differences():
     )
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("router", [TopK, partial(TopK, normalized=False), ExpertChoice])
 def test_a_mixture_answers_alone_as_in_company(router):
     build = partial(Mixture, 6, 5, expert=Dense, experts=4, top_k=2, router=router)
@@ -70,9 +72,8 @@ def test_a_mixture_answers_alone_as_in_company(router):
         assert np.abs(call(mixture, x) - one_by_one).max() > 1e-2
 
 
-@pytest.mark.parametrize(
-    "code", ["int8", *(pytest.param(each, marks=pytest.mark.slow) for each in ("int4", "ternary"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("code", ["int8", "int4", "ternary"])
 def test_weights_in_a_few_bits_are_whole_numbers_in_the_program(code: Code):
     model = in_code(residual(unique=2), code=code, group=3)
     written = form(model)

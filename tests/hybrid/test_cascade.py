@@ -61,6 +61,7 @@ def found() -> hybrid.Hybrid:
     return hybrid.cascade([member(SMALL), member(LARGE)], DATA)
 
 
+@pytest.mark.slow
 def test_each_example_is_answered_by_the_first_network_that_is_sure():
     x, hot = DATA.test.inputs[:40], (2.0, 0.5, 1.0)
     networks = [SMALL, dense(0.3), LARGE]
@@ -77,6 +78,7 @@ def test_each_example_is_answered_by_the_first_network_that_is_sure():
     np.testing.assert_array_equal(jax.jit(cascade)(x), call(cascade, 0.7)[0])
 
 
+@pytest.mark.slow
 def test_a_cascade_is_loaded_and_evaluated_like_any_model(found, tmp_path):
     models.save(found.model, tmp_path / "model.safetensors")
     loaded = smallnets.load(tmp_path, allow=(__name__.partition(".")[0],))
@@ -85,6 +87,7 @@ def test_a_cascade_is_loaded_and_evaluated_like_any_model(found, tmp_path):
     np.testing.assert_array_equal(loaded(DATA.test.inputs), found.model(DATA.test.inputs))
 
 
+@pytest.mark.slow
 def test_nothing_that_is_chosen_knows_the_test_split(found):
     other = Data(DATA.train, DATA.validation, split(300, 9), outputs=CLASSES)
     again = hybrid.cascade([member(SMALL), member(LARGE)], other)
@@ -99,6 +102,7 @@ def test_nothing_that_is_chosen_knows_the_test_split(found):
     )
 
 
+@pytest.mark.slow
 def test_the_curve_runs_from_the_small_one_to_the_large_one_between_chance_and_oracle(found):
     first, *_, last = found.curve
     assert (first.error, last.error) == found.errors

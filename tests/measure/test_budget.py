@@ -55,6 +55,7 @@ def find(budget, knobs=("width",), **options):
     return solve(budget, network, batch, knobs=knobs), len(built)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)
 @given(target=st.integers(1, 300_000), blocks=st.integers(1, 7), least=st.sampled_from([1, 20, 60]))
 def test_it_finds_what_brute_force_finds(target, blocks, least):
@@ -77,6 +78,7 @@ def _plain(refusal):
     return str(refusal.value).replace(",", "")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=4)
 @given(target=st.integers(12_000, 300_000))
 def test_the_next_knob_closes_the_gap_near_the_width(target):
@@ -196,12 +198,14 @@ def test_at_most_is_met_from_below_alone():
         find(Budget(params=6, at_most=True))
 
 
+@pytest.mark.slow
 def test_a_model_of_at_most_ten_kilobytes_is_not_larger(cache: Path):
     words = ["family=monarch", "budget.bytes=10_000", "budget.at_most=true", f"cache={cache}"]
     (program,) = plan(*words).programs
     assert 9_900 <= program.costs["bytes"] <= 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "said"),
     [
@@ -277,6 +281,7 @@ def test_a_latency_that_scatters_is_refused(monkeypatch):
         find(Budget(latency_ms=10))
 
 
+@pytest.mark.slow
 def test_a_latency_between_neighbours_is_refused_as_unmeasurable(monkeypatch):
     monkeypatch.setattr(module, "latencies", timed(lambda count: 5 if count < 9e3 else 9, 0.01))
     with pytest.raises(ValueError, match=r"neighbouring networks took 5 .* and 9 "):

@@ -304,10 +304,9 @@ def test_speculation_has_the_law_of_the_large_one_over_several_tokens():
     assert (np.abs(found - expected) < 4.5 * np.sqrt(expected * (1 - expected) / draws)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "options",
-    [{}, pytest.param(FAMILIES["learned positions"], marks=pytest.mark.slow)],
-    ids=["rotary", "learned positions"],
+    "options", [{}, FAMILIES["learned positions"]], ids=["rotary", "learned positions"]
 )
 def test_the_likeliest_tokens_are_those_of_the_large_one_alone_past_the_window(options):
     large, prompt = network(**options), np.asarray([[3, 1, 4]], np.int32)

@@ -119,6 +119,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_drops_in_training_alone(name: str):
     build = NETWORKS[name]

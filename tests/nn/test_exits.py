@@ -73,6 +73,7 @@ def through_the_blocks(model: Any, x: jax.Array) -> list[jax.Array]:
     return states[1:]
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("name", NETWORKS)
 def test_calls_are_the_stack(name: str):
     model = drawn(NETWORKS[name])
@@ -82,6 +83,7 @@ def test_calls_are_the_stack(name: str):
     np.testing.assert_allclose(last, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["residual", "shared_attention"])
 def test_an_example_leaves_at_the_first_exit_that_is_sure(name: str):
     """As every example through every block has it, and then the first answer that is sure."""
@@ -102,6 +104,7 @@ def test_an_example_leaves_at_the_first_exit_that_is_sure(name: str):
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("count", [1, 17, 24])
 def test_all_leave_at_the_end_or_at_once(count: int):
     model = drawn(RESIDUAL)
@@ -119,6 +122,7 @@ def test_buckets_are_eighths_then_halves_down_to_a_few():
     assert buckets(1) == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["residual", "encoder"])
 def test_a_forward_pass_costs_what_it_costs_without_exits(name: str):
     model, plain = drawn(NETWORKS[name]), drawn(partial(NETWORKS[name], exits=None))
@@ -130,6 +134,7 @@ def test_a_forward_pass_costs_what_it_costs_without_exits(name: str):
     assert with_exits == without
 
 
+@pytest.mark.slow
 def test_the_exits_add_their_divergence_to_the_loss():
     """And the share ``joint`` of it to the blocks; at 0 they are trained as without exits."""
     model = drawn(partial(RESIDUAL, exits=partial(Exits, weight=0.7)))
@@ -162,6 +167,7 @@ def test_the_exits_add_their_divergence_to_the_loss():
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_teaches_the_first_exit():
     x = normal(400, 8)
     labels = np.asarray(x)[:, :5].argmax(axis=1)

@@ -39,12 +39,14 @@ def products(model: Any, x: jax.Array) -> float:
     return flops.count(lambda model, x: model(x), model, x).products
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("expert", [Dense, partial(LowRank, rank=2), FEED_FORWARD])
 def test_one_expert_is_that_expert_exactly(expert):
     model = mixture(expert=expert, experts=1, top_k=1)
     np.testing.assert_array_equal(call(model, X), call(at(model.expert, 0), X))
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("router", [TopK, BiasBalanced, ExpertChoice])
 def test_one_expert_is_that_expert_with_any_router(router):
     """Exactly in its slots; in blocks, which XLA compiles into a loop, to rounding."""
@@ -78,6 +80,7 @@ def test_a_token_alone_pays_for_the_experts_that_it_chose(capacity_factor):
     np.testing.assert_allclose(call(model, X[:1])[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("router", [TopK, BiasBalanced])
 def test_a_token_has_one_answer_beside_any_others_but_in_training(router):
     """With as little capacity as there may be, so that a third of the choices are dropped."""
@@ -99,6 +102,7 @@ def test_rows_without_a_choice_do_not_load_the_experts_of_an_inner_mixture():
     assert 1 <= load / calls < 2.5
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("router", [TopK, BiasBalanced, ExpertChoice])
 @pytest.mark.parametrize("capacity_factor", [1.0, 1.25, None])
 def test_what_runs_is_what_is_counted(router, capacity_factor):
@@ -179,6 +183,7 @@ def test_shared_experts_are_added_to_the_routed_ones():
     np.testing.assert_allclose(call(model, X), shared, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("capacity_factor", [1.0, None])
 def test_statistics_by_hand(capacity_factor):
     """In one stacked call for each of three blocks that are called twice, the mean over calls."""

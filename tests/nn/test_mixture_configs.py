@@ -46,6 +46,7 @@ def test_experts_of_low_rank_layers():
     assert y.shape == (2, 6, 11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixture", ["dropless", "shared_experts", "bias_balanced"])
 def test_mixtures_of_low_rank_layers_inside_attention(mixture):
     model, y = built(
@@ -59,6 +60,7 @@ def test_mixtures_of_low_rank_layers_inside_attention(mixture):
     assert y.shape == (2, 6, 11)
 
 
+@pytest.mark.slow
 def test_a_decoder_of_mixtures_in_every_place_gives_finite_numbers():
     mixtures = "+model/mixture=dropless +model/mixture@model.attention_linear=dropless "
     expert = "+model/linear@model.attention_linear.expert=dense"
@@ -66,6 +68,7 @@ def test_a_decoder_of_mixtures_in_every_place_gives_finite_numbers():
     assert np.isfinite(y).all()
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("mixture", ["expert_choice", "soft", "top_k", "bias_balanced"])
 def test_a_decoder_refuses_mixtures_that_see_later_positions(mixture):
     with pytest.raises(ValueError, match="must not see later ones") as caught:

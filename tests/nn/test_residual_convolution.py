@@ -108,6 +108,7 @@ def test_parameters_by_hand():
     assert count(abstract(head_linear=head)) == expected - 160 + 2 * (16 + 10)
 
 
+@pytest.mark.slow
 def test_a_kept_network_comes_back(tmp_path: Path):
     model = drawn(build((6, 3), depth=1, dropout=0.5, features=20))
     again = smallnets.load(models.save(model, tmp_path / models.NAME))

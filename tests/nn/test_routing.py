@@ -142,6 +142,7 @@ def test_an_attached_loss_trains_without_being_in_the_value():
         jax.jvp(attached, (x,), (x,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_a_router_learns_from_the_task_however_many_are_chosen(top_k):
     options = {"expert": Dense, "experts": 4, "top_k": top_k, "capacity_factor": None}

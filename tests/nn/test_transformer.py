@@ -102,6 +102,7 @@ def test_connection_and_norm_are_those_around_both_parts_of_a_block(connection, 
     assert type(model.norm) is norm
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("name", ["plain", "shared", "shared attention", "learned positions"])
 def test_a_decoder_is_causal(name):
     """By the gradient of one position's logits with respect to what each position embeds to."""
@@ -129,6 +130,7 @@ def before_a_change(model: Transformer, at: int) -> tuple[np.ndarray, np.ndarray
     return first, second
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("capacity_factor", [2, None])
 def test_a_mixture_that_drops_nothing_is_causal(capacity_factor):
     one, other = before_a_change(transformer(mixture=mixture(capacity_factor=capacity_factor)), 6)
@@ -153,6 +155,7 @@ def test_a_mixture_that_drops_second_choices_is_refused(options):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(("name", "above"), [("untied", 1), ("plain", 2), ("mixture", 2)])
 def test_the_first_loss_is_near_that_of_chance(name, above):
     """log(classes), and 1/2 from logits of variance 1; a tied decoder expects its own token too."""

@@ -62,6 +62,7 @@ def everything(files: dict[str, bytes]) -> bytes:
     return b"".join(data for each in (files, *packed) for data in each.values())
 
 
+@pytest.mark.slow
 def test_an_artefact_holds_code_rows_licence_and_hashes(paper: Path, tmp_path: Path):
     command("paper", "artifact", paper, tmp_path / "one.tar.gz")
     files = contents(tmp_path / "one.tar.gz")
@@ -82,6 +83,7 @@ def test_an_artefact_holds_code_rows_licence_and_hashes(paper: Path, tmp_path: P
     assert all(hashlib.sha256(files[name]).hexdigest() == value for name, value in sums.items())
 
 
+@pytest.mark.slow
 def test_an_anonymous_artefact_names_nobody(paper: Path, tmp_path: Path, capsys):
     out = tmp_path / "one.tar.gz"
     command("paper", "artifact", paper, out, "--anonymous")

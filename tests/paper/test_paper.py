@@ -76,6 +76,7 @@ def test_a_sweep_becomes_a_paper(sweep: Path, tmp_path: Path, capsys):
     assert "generated/ is what the rows and queries make" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_changed_row_makes_the_output_stale(
     paper: Path, tmp_path: Path, writer: Callable[..., Path], capsys
 ):

@@ -32,6 +32,7 @@ def routes(folder: Path) -> dict[str, list[rows.Row]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_chain_from_the_command_to_its_last_model(
     parents: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

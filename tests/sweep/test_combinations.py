@@ -43,10 +43,12 @@ random = np.random.default_rng(0)
 
 
 def is_quick(linear: str, block: str, sharing: str, mixture: str | None) -> bool:
-    """An eighth of the combinations, in which each layer is in each block; the rest is ``slow``."""
+    """Few of the combinations, in which every choice is; the rest is ``slow``."""
     place = LINEAR.index(linear) + BLOCKS.index(block)
     if sharing == "part" or mixture not in (None, "top_k"):
         return (place + MIXTURES.index(mixture or "top_k")) % 3 == 0
+    if LINEAR.index(linear) % len(BLOCKS) != BLOCKS.index(block):
+        return False
     return (sorted({*SHARING} - {"part"})[place % 4], (None, "top_k")[place % 2]) == (
         sharing,
         mixture,
@@ -83,11 +85,11 @@ def test_there_are_a_hundred_and_more():
     assert len(set(COMBINATIONS)) == len(COMBINATIONS) >= 100
 
 
-def test_every_choice_is_in_a_combination_that_is_quick_and_every_layer_in_every_block():
+def test_every_choice_is_in_a_combination_that_is_quick():
     quick = [each for each in COMBINATIONS if is_quick(*each)]
     for place in range(4):
         assert {each[place] for each in quick} == {each[place] for each in COMBINATIONS}
-    assert {each[:2] for each in quick} == {each[:2] for each in COMBINATIONS}
+    assert len(quick) < 20
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def test_a_network_by_its_parts(described):
     assert row(said, "whole") == [936, 936, 3744, 2 * (936 - 24)]  # norms multiply nothing
 
 
+@pytest.mark.slow
 def test_routing_uses_a_share_of_what_is_stored(described):
     said = described("family=mixture", "model.width=8")
     assert row(said, "stack.blocks.layer.expert.up")[:2] == [1024, 512]
@@ -49,6 +50,7 @@ def test_a_training_step(described):
     assert f"step of 10 examples: {10 * 2 * 2 * 400:,} FLOPs in matrix products" in said
 
 
+@pytest.mark.slow
 def test_a_budget_and_how_it_is_met(described):
     said = described("family=monarch", "budget.params=3_000")
     (found,) = re.findall(r"budget\.params=3,000: ([\d,]+) \(([+-][\d.]+)%\) at width=\d+", said)
@@ -56,6 +58,7 @@ def test_a_budget_and_how_it_is_met(described):
     assert abs(float(found[1])) <= 0.5
 
 
+@pytest.mark.slow
 def test_every_program_of_a_sweep_is_described(described):
     said = described("family=dense,low_rank", "model.width=8", "seed=0,1")
     titles = [line.partition(":")[0] for line in said.splitlines() if "FLOPs per example" in line]

@@ -59,6 +59,7 @@ def errors(folder: Path) -> list[str]:
     return sorted(row.error for row in found if row.status == "failed")
 
 
+@pytest.mark.slow
 def test_a_task_that_raises_leaves_the_others_and_is_tried_again(
     own: list[str], cache: Path, tmp_path: Path, capfd
 ):
@@ -80,6 +81,7 @@ def test_a_task_that_raises_leaves_the_others_and_is_tried_again(
     assert not rows.missing(out)
 
 
+@pytest.mark.slow
 def test_a_loss_that_raises_while_training_leaves_the_others(
     own: list[str], cache: Path, tmp_path: Path
 ):
@@ -107,6 +109,7 @@ def test_a_network_too_large_for_the_memory_leaves_the_others(cache, tmp_path: P
     assert "2 of 4 runs failed" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_program_out_of_memory_is_halved_and_named(cache, tmp_path: Path, capfd, monkeypatch):
     """As a device says it that has no room for more than two runs."""
     advance = batch.Compiled.advance
@@ -127,6 +130,7 @@ def test_a_program_out_of_memory_is_halved_and_named(cache, tmp_path: Path, capf
     assert {row.members for row in found} == {2}
 
 
+@pytest.mark.slow
 def test_other_errors_of_a_device_fail_the_runs(cache, tmp_path: Path, monkeypatch, capfd):
     def broken(self, values, shared, cut, last):
         raise jax.errors.JaxRuntimeError("INTERNAL: the device is gone")

@@ -14,9 +14,8 @@ FEW = ["task.train=500", "task.validation=50", "task.test=50"]
 TASKS = ("random_hierarchy", "modular_addition", "mqar", "sparse_parity", "teacher_student")
 
 
-@pytest.mark.parametrize(
-    "task", [pytest.param(each, marks=() if each == "mqar" else pytest.mark.slow) for each in TASKS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
 def test_the_command_of_the_task_shape_checks_on_its_own_examples(task: str, cache: Path):
     text = (CONF / "task" / f"{task}.yaml").read_text()
     command = re.search(r"^#   smallnets (.*)$", text, re.MULTILINE)

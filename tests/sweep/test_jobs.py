@@ -43,6 +43,7 @@ def sweep_of(generator: random.Random) -> list[list[str]]:
     return jobs
 
 
+@pytest.mark.slow
 def test_fast_equals_slow(one: Plan):
     jobs = sweep_of(random.Random(0))
     loader = one.context.config_loader

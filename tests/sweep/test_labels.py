@@ -111,6 +111,7 @@ def said_of(tree: partial[Trainer]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(said.items()))
 
 
+@pytest.mark.slow
 def test_two_networks_that_differ_beyond_sizes_never_share_a_label(labelled):
     by_label = defaultdict(set)
     for each in labelled:
@@ -119,6 +120,7 @@ def test_two_networks_that_differ_beyond_sizes_never_share_a_label(labelled):
     assert not {name: said for name, said in by_label.items() if len(said) > 1}
 
 
+@pytest.mark.slow
 def test_the_same_calls_have_one_label_however_they_were_written(labelled):
     by_calls = defaultdict(set)
     for each in labelled:
@@ -161,6 +163,7 @@ def test_labels_by_example(one, words, expected):
     assert label(one, *words.split()).family == expected
 
 
+@pytest.mark.slow
 def test_a_task_is_its_choice_and_what_was_changed(one):
     plain, changed = label(one, "task=random_hierarchy"), label(one, "+experiment=known_asymptote")
     assert plain.task == "random_hierarchy"
@@ -168,6 +171,7 @@ def test_a_task_is_its_choice_and_what_was_changed(one):
     assert label(one, "task.validation=0").task == "mnist1d validation=0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -183,6 +187,7 @@ def test_no_path_of_this_machine_stands_in_a_task(one, words, expected):
     assert label(one, *words.split()).task == expected
 
 
+@pytest.mark.slow
 def test_a_run_and_its_plan_say_the_same(cache: Path):
     """Also of numbers that a program holds in 32 bits, where 0.01 is another one."""
     words = ["family=mixture", "model.mixture.balance_weight=0.01,0.02", "model.width=8"]

@@ -20,6 +20,7 @@ LARGER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "said"), HUGE)
 def test_parameters_beyond_the_memory_are_refused_before_anything_is_written(
     words, said, cache, tmp_path: Path
@@ -32,6 +33,7 @@ def test_parameters_beyond_the_memory_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("words", LARGER)
 def test_an_array_beyond_any_memory_is_refused_at_once(words, cache):
     with pytest.raises(ValueError, match=r"a weight array may hold up to 2\^40 numbers"):

@@ -68,6 +68,7 @@ def run_of(study: Study, family: str, width: int, seed: int, rate: float) -> Row
     return found
 
 
+@pytest.mark.slow
 def test_families_times_widths_programs_are_compiled(study: Study):
     """24 runs of 2 families and 2 widths: 4 programs, and not one small one besides."""
     assert study.compiled == 4
@@ -139,6 +140,7 @@ def test_the_same_sweep_in_another_folder_compiles_nothing(
             np.testing.assert_array_equal(curve, before.curves[name])
 
 
+@pytest.mark.slow
 def test_side_by_side_and_without_validation_the_rows_say_so(cache: Path, tmp_path: Path):
     side_by_side = ["seed=0,1", "hydra.launcher.execution=vmap", "task.validation=0"]
     smallnets("-m", "model=logistic", *side_by_side, *TINY, *folders(cache, tmp_path))
@@ -149,6 +151,7 @@ def test_side_by_side_and_without_validation_the_rows_say_so(cache: Path, tmp_pa
         assert score(row) == math.inf  # what a sweeper would minimise
 
 
+@pytest.mark.slow
 def test_a_run_whose_last_update_blows_up_is_diverged(cache: Path, tmp_path: Path):
     """Its training loss is finite: it was taken before the update."""
     words = ["model.width=8", "model.depth=1", "optimizer.learning_rate=1e30"]

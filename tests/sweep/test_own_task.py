@@ -42,6 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_programs_of_one_call_share_its_data(folder: Path, cache: Path):
     sys.path.insert(0, str(folder))
     words = ["task=own", ALLOW, f"hydra.searchpath=[file://{folder}]", f"cache={cache}"]
@@ -78,6 +79,7 @@ def test_data_that_differ_in_units_names_or_metrics_are_other_data(tmp_path: Pat
     assert len({*same, *others}) == 1 + len(others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("yaml", "said"),
     [

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from command import TINY, folders
+from command import TINY, folders, smallnets
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -42,6 +42,18 @@ def test_the_budgets_of_the_default_study_are_met_by_all_its_families(cache: Pat
         assert program.families == [f"residual {family}"] * 5  # seeds
         assert program.parameters == pytest.approx(budget, rel=0.005)
         assert program.trainer.budget().targets == {"params": budget}
+
+
+def test_before_training_it_is_said_which_family_has_too_few_sizes(
+    cache: Path, tmp_path: Path, capsys
+):
+    words = ["model=perceptron", "seed=0,1", *folders(cache, tmp_path)]
+    smallnets("plan", *words, "model.widths=[2],[3]")
+    said = " ".join(capsys.readouterr().out.split())
+    few = "note: a scaling law needs 5 sizes of a family or more: perceptron dense widths.count=1"
+    assert f"{few} has 2" in said
+    smallnets("plan", *words, "model.widths=[2]")
+    assert "scaling law" not in capsys.readouterr().out
 
 
 def test_without_a_budget_the_sizes_stay(cache: Path):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from command import TINY, folders
 from command import smallnets as command
 from rich.console import Console
@@ -41,6 +42,7 @@ def test_it_goes_by_what_is_heard_of_programs_under_way(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_what_a_sweep_says_off_a_terminal_and_of_carbon_only_when_asked(
     cache: Path, tmp_path: Path, capsys, monkeypatch
 ):

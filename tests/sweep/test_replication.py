@@ -23,6 +23,7 @@ def paper(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "paper"
 
 
+@pytest.mark.slow
 def test_a_paper_is_reproduced_and_reported(
     paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
@@ -38,6 +39,7 @@ def test_a_paper_is_reproduced_and_reported(
     assert "reproduction.md is there already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_other_numerics_are_counted_and_not_trained(
     paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):

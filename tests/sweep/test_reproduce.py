@@ -19,11 +19,13 @@ def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sorted(out.glob("*/row.json"))[0].parent
 
 
+@pytest.mark.slow
 def test_a_run_is_bit_equal_again(run: Path, capsys):
     smallnets("reproduce", run)
     assert capsys.readouterr().out.startswith("bit-equal: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "verdict", "by"),  # of the largest that is recorded
     [(1e-6, "within tolerance", "1e-06"), (0.5, "differs", "0.33")],
@@ -46,6 +48,7 @@ def test_other_numbers_are_within_tolerance_or_differ(
     assert capsys.readouterr().out.startswith(f"{verdict}: curves of {tmp_path} by up to {by}")
 
 
+@pytest.mark.slow
 def test_what_can_not_be_reproduced_is_one_line(run: Path, tmp_path: Path, capsys):
     row = json.loads((run / rows.NAME).read_text())
     changed = {

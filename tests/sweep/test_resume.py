@@ -13,7 +13,7 @@ from command import assert_equal, folders, smallnets
 
 from smallnets import rows
 from smallnets.sweep import progress
-from smallnets.sweep.checkpoint import FOLDER, STATE, Checkpoints
+from smallnets.sweep.checkpoint import FOLDER, STATE, Checkpoints, remove_done
 
 SWEEP = ["-m", "model=logistic", "seed=0,1", "steps=20", "evaluations=10", "batch_size=16"]
 EVERY_CUT = ["hydra.launcher.checkpoint_seconds=1e-6", "hydra.launcher.workers=1"]
@@ -56,6 +56,7 @@ def checkpoints(out: Path) -> list[Path]:
     return sorted(out.glob(f"{FOLDER}/*/*"))
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_checkpoints_and_a_status_and_the_same_command_goes_on(
     undisturbed: Path, left: Path, cache: Path, tmp_path: Path, monkeypatch, capfd
 ):
@@ -107,6 +108,7 @@ def foreign(path: Path) -> None:
     (path / "about.json").write_text(json.dumps(said))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -151,6 +153,21 @@ def test_what_is_restored_is_what_was_kept_or_nothing(tmp_path: Path):
     assert "it is of another network or trainer" in said[-1]
     kept.remove()
     assert not kept.folder.exists()
+
+
+def test_checkpoints_go_once_all_that_were_trained_together_are_done(tmp_path: Path):
+    """A sweep that is killed while it publishes leaves a program of the rest, with other keys."""
+    both, other = (
+        Checkpoints(tmp_path, {"keys": keys}, print) for keys in (["a", "b"], ["b", "c"])
+    )
+    for each in (both, other):
+        each.save(1, {"a": np.arange(3.0)}, 1.0)
+    (other.folder / "000000002").mkdir()  # another process is writing it
+    remove_done(tmp_path, {"a"})
+    assert both.folder.exists()
+    remove_done(tmp_path, {"a", "b", "d"})
+    assert not both.folder.exists()
+    assert other.newest({"a": np.arange(3.0)})
 
 
 def test_a_time_limit_stops_too(cache: Path, tmp_path: Path, capfd):

@@ -30,6 +30,7 @@ def child(parents: Path | str, cache: Path, out: Path, *words: str) -> list:
     return smallnets.train(plan)
 
 
+@pytest.mark.slow
 def test_each_run_starts_from_the_parent_of_its_seed(parents: Path, cache: Path, tmp_path: Path):
     runs = child(parents, cache, tmp_path / "out", "seed=range(2)")
     of_seed = {row.seed: row for row in rows.load(parents)}
@@ -46,6 +47,7 @@ def test_each_run_starts_from_the_parent_of_its_seed(parents: Path, cache: Path,
         assert abs(run.row.metrics["test_loss"] - parent.metrics["test_loss"]) < 1e-4
 
 
+@pytest.mark.slow
 def test_one_run_may_be_the_parent_of_all(parents: Path, cache: Path, tmp_path: Path):
     row = next(iter(rows.load(parents)))
     runs = child(parents / row.key, cache, tmp_path / "out", "seed=range(2)")
@@ -76,6 +78,7 @@ def test_a_child_is_another_run_than_the_same_from_scratch(
     assert smallnets.plan(f"start={parents / row.key}", *words).programs[0].keys != scratch
 
 
+@pytest.mark.slow
 def test_what_is_refused(parents: Path, cache: Path, tmp_path: Path):
     row = next(iter(rows.load(parents)))
     run = parents / row.key

@@ -16,6 +16,7 @@ from smallnets.sweep.teachers import Question, teaching
 SMALL = ["model=perceptron", "model.widths=[4]", "task=mnist1d", *TINY]
 
 
+@pytest.mark.slow
 def test_an_ensemble_answers_with_the_mean_of_probabilities():
     networks = [Dense(3, 4, rngs=nnx.Rngs(seed)) for seed in range(3)]
     x = jnp.ones((2, 3))

@@ -124,6 +124,7 @@ def test_one_line_before_anything_is_compiled_or_written(name, cache, tmp_path: 
     assert said in refused(capfd, tmp_path / "out", cache, *width, *arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -144,6 +145,7 @@ def test_an_output_folder_that_can_not_be_written(cache: Path, tmp_path: Path, c
     assert str(taken / "out") in refused(capfd, taken / "out", cache, "model.width=8")
 
 
+@pytest.mark.slow
 def test_names_are_printed_as_they_are(cache: Path, tmp_path: Path, capfd):
     out = tmp_path / "[/x]:smile:[bold]"
     smallnets("model=logistic", *TINY, f"cache={cache}", f"hydra.sweep.dir='{out}'")

@@ -60,3 +60,10 @@ def test_what_is_no_whole_number_is_no_count(words, cache):
 @pytest.mark.parametrize(("words", "said"), WRONG)
 def test_what_would_train_and_mean_nothing_is_refused(words, said, cache):
     assert said in refusal(words, cache)
+
+
+def test_no_cache_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="cache must be a folder, but is empty"):
+        plan("cache=")
+    assert not list(tmp_path.iterdir())

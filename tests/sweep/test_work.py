@@ -99,6 +99,7 @@ def test_of_two_workers_on_one_program_the_first_to_publish_counts(
     assert status("collect", path) == 0
 
 
+@pytest.mark.slow
 def test_a_program_that_another_worker_has_under_way_is_left_to_it(cache, tmp_path: Path, capfd):
     from filelock import FileLock
 
@@ -197,6 +198,7 @@ def test_submit_writes_a_script_that_names_each_task_s_share(cache: Path, tmp_pa
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_without_folders_a_program_is_one_file_and_collect_makes_one_table(
     cache: Path, tmp_path: Path, capfd
 ):

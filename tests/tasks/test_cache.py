@@ -99,6 +99,7 @@ def test_four_processes_prepare_once_and_all_read(tmp_path):
     assert line.startswith("INFO:smallnets.tasks.cache:preparing ")
 
 
+@pytest.mark.slow
 def test_a_kill_half_way_leaves_nothing_that_is_taken_for_whole(tmp_path):
     cache = tmp_path / "cache"
     process = start(DIE_HALF_WAY, cache)

@@ -38,6 +38,7 @@ def of(folder: Path, **options):
     return images.load(source=str(folder), **options)
 
 
+@pytest.mark.slow
 def test_the_command_trains_on_a_folder_of_pictures(folder, tmp_path, cache):
     small = ["model=perceptron", "model.widths=[8]", *TINY]
     smallnets("task=images", f"task.source={folder}", *small, *folders(cache, tmp_path / "out"))

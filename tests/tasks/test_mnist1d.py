@@ -39,6 +39,7 @@ def test_it_equals_the_package_to_the_last_bit_of_float32(cache, made):
     assert data.test.inputs.shape == (1000, 40, 1)
 
 
+@pytest.mark.slow
 def test_a_tenth_is_held_out_and_the_test_split_stays(cache):
     whole, parted = (mnist1d.load(cache=cache, validation=share) for share in (0, 0.1))
     assert (len(parted.train), len(parted.validation)) == (3600, 400)
@@ -63,6 +64,7 @@ def test_what_is_damaged_in_the_cache_is_made_anew(damage, cache, tmp_path):
     mnist1d.load(cache=str(tmp_path), validation=0)  # and is whole now: without a warning
 
 
+@pytest.mark.slow
 def test_a_cache_that_has_all_is_only_read(cache, monkeypatch):
     mnist1d.load(cache=cache, validation=0)
     for place in ("tfds.writing", "cache.writing", "tfds.replacing"):

@@ -47,6 +47,7 @@ def test_characters_are_numbered_in_order_and_unseen_ones_are_in_no_label(tmp_pa
     assert of(tmp_path, cache, vocabulary="characters").outputs == 3
 
 
+@pytest.mark.slow
 def test_the_command_finds_its_words(tmp_path, cache):
     (tmp_path / "book.txt").write_text(BOOK)
     words = ["task=text", f"task.source={tmp_path / 'book.txt'}", *SMALL, f"cache={cache}"]

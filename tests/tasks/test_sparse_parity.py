@@ -50,6 +50,7 @@ def test_who_has_learned_some_subtasks_has_the_stated_loss():
     assert loss_of_rest(5, subtasks=5, alpha=0.5) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.4, 1.0])
 def test_the_loss_of_the_rest_falls_as_the_stated_power(alpha):
     low, high = (loss_of_rest(n, subtasks=10**7, alpha=alpha) for n in (100, 1000))

@@ -142,6 +142,7 @@ def test_other_options_and_other_files_are_read_anew(directory, cache):
         read(directory, cache=cache)
 
 
+@pytest.mark.slow
 def test_damaged_kept_arrays_are_never_taken_for_whole(directory, cache):
     first = read(directory, cache=cache, train="train[:2]", test="test[:1]")
     (kept,) = (cache / "arrays").iterdir()

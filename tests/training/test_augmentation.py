@@ -22,6 +22,7 @@ def batch(dtype: str = "float32") -> Arrays:
     return Arrays(jnp.asarray(np.tile(pixels, (64, 1, 1, 1)), dtype), jnp.arange(64))
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 @pytest.mark.parametrize("part", [flip, shift, cutout])
 def test_shapes_types_and_labels_stay_and_examples_differ(part, dtype: str):
@@ -77,6 +78,7 @@ def test_signals_and_several_parts():
         augmented(KEY, Arrays(jnp.ones((8, 10)), jnp.arange(8)), parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_mixup_is_the_loss_against_mixed_labels(dtype: str):
     random = np.random.default_rng(0)
@@ -98,6 +100,7 @@ def test_mixup_is_the_loss_against_mixed_labels(dtype: str):
     np.testing.assert_allclose(value, -(labels * log_probabilities).sum(axis=1).mean(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_with_augmentations_and_mixup(cache, tmp_path):
     words = ["model=logistic", "+augmentation=[flip,shift]", "augmentation.flip.probability=0,0.5"]
     smallnets("-m", *words, "objective=mixup", *TINY, *folders(cache, tmp_path))

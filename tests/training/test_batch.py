@@ -97,6 +97,7 @@ def take(values: Mapping[str, np.ndarray], index: Any) -> dict[str, np.ndarray]:
     return {name: array[index] for name, array in values.items()}
 
 
+@pytest.mark.slow
 def test_map_equals_training_alone_bit_for_bit(together: Together):
     group = together.map(VALUES)
     lowered = jax.jit(together.one).lower(take(VALUES, 0), together.arrays)
@@ -106,6 +107,7 @@ def test_map_equals_training_alone_bit_for_bit(together: Together):
             np.testing.assert_array_equal(group[name][index], array)
 
 
+@pytest.mark.slow
 def test_vmap_equals_map_to_rounding_over_the_first_20_steps(together: Together):
     """Adam divides by the root of the second moment, so that rounding in a gradient near zero
     may turn a step around: a few parameters may differ by a few steps of the learning rate, and
@@ -128,6 +130,7 @@ def test_under_vmap_neither_neighbours_nor_place_touch_a_run(together: Together)
         np.testing.assert_array_equal(array[[0, 2]], beside_divergence[name][[0, 2]])
 
 
+@pytest.mark.slow
 def test_a_run_learns(cache: Path):
     words = [
         "task=teacher_student",
@@ -156,6 +159,7 @@ ONE = {"one": np.ones(3, np.float32)}
 compiled = partial(compile_runs, big, X, ONE, evaluations=4)
 
 
+@pytest.mark.slow
 def test_side_by_side_as_many_runs_as_fit_into_memory_are_trained_at_once():
     assert compiled(execution="vmap", memory_limit=AMPLE).chunk == 7
     assert compiled(execution="vmap", memory_limit=AMPLE, at_most=2).chunk == 2
@@ -172,7 +176,8 @@ def test_one_run_too_large_for_memory_gets_one_line():
         compiled(execution="map", memory_limit=1000)
 
 
-@pytest.mark.parametrize("execution", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("execution", ["map", "vmap"])
 def test_where_a_program_is_cut_is_not_in_its_bits(execution, cache: Path):
     """Curves and models in one stretch and in four, of one compiled program."""
     words = ["model=residual", "family=mixture", "model.width=8", "seed=0,1,2", "save=best"]

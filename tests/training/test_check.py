@@ -48,6 +48,7 @@ def test_tokens_that_no_table_has_get_one_line(words, labels, said, cache):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_tokens_that_the_table_has_are_taken(cache):
     decoder = trainer_of(cache, "model=transformer task=random_hierarchy")
     decoder.check(tokens(highest=7, labels=(6,)))

@@ -33,6 +33,7 @@ def drawn(steps: int, batch_size: int) -> np.ndarray:
     return np.asarray(model.weight[...])
 
 
+@pytest.mark.slow
 def test_an_epoch_draws_every_example_once_and_the_next_in_another_order():
     np.testing.assert_array_equal(drawn(3, 4), np.ones(12))
     np.testing.assert_array_equal(drawn(9, 4), np.full(12, 3.0))
@@ -65,6 +66,7 @@ def test_cross_entropy_of_tokens_is_the_mean_over_all_of_them():
     np.testing.assert_allclose(together, flat, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 8, 11, 12, 100])
 def test_sequences_are_evaluated_in_batches_each_counted_once(batch_size):
     logits = jax.random.normal(jax.random.key(0), (11, 5, 7))
@@ -87,6 +89,7 @@ def test_sequences_are_evaluated_in_batches_each_counted_once(batch_size):
     assert set(sizes) == {min(batch_size, 11)}
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 9, 100])
 def test_examples_are_answered_in_batches_and_scored_together(batch_size):
     answers = jax.random.normal(jax.random.key(0), (9, 3))

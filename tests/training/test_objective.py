@@ -30,6 +30,7 @@ def sequences() -> tuple[jax.Array, jax.Array]:
     return logits, jnp.where(place > jnp.arange(11)[:, None].repeat(12, axis=1), labels, -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_the_mean_over_the_labels_that_are_given(smoothing):
     logits, labels = sequences()
@@ -47,6 +48,7 @@ def test_no_gradient_comes_from_a_position_without_a_label():
     assert (np.abs(gradient[given]).max(axis=-1) > 0).all()
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("batch_size", [1, 4, 11])
 def test_sequences_of_unequal_numbers_of_labels_count_by_their_labels(batch_size):
     logits, labels = sequences()

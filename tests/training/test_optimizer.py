@@ -44,10 +44,8 @@ def update(optimizer: Any, parameters: Any, gradients: Any) -> Any:
         return transformation.update(gradients, transformation.init(parameters), parameters)[0]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(each, marks=() if each == "muon" else pytest.mark.slow) for each in OPTIMIZERS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_rates_of_one_program_train_and_a_rate_of_zero_does_not(name: str):
     """Under jit and vmap, both numbers traced where a rule takes both."""
     random = np.random.default_rng(0)
@@ -147,6 +145,7 @@ def test_a_warmup_that_is_no_share_gets_one_line(name: str, warmup: float):
         optimizer(10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("clipping", "bound", "size"),
     [

@@ -39,6 +39,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "family"), CASES)
 def test_it_lowers_for_every_platform(network: str, family: str, cache):
     words = [f"model={network}", f"family={family}", *NETWORKS[network], *SMALL, f"cache={cache}"]

@@ -110,6 +110,7 @@ def test_patience_keeps_what_stopping_would_have_kept():
         assert float(again[2]) == kept
 
 
+@pytest.mark.slow
 def test_the_objective_sees_a_batch_s_further_arrays_and_a_key_of_its_own():
     seen = []
 
@@ -144,6 +145,7 @@ def test_rows_of_further_arrays_stay_with_their_examples():
     del state
 
 
+@pytest.mark.slow
 def test_held_out_splits_are_scored_by_the_task_whatever_the_objective():
     def nothing(model, batch, key):
         del key
@@ -170,6 +172,7 @@ def rounded(model, *, training, key):
     )
 
 
+@pytest.mark.slow
 def test_the_model_comes_back_in_its_view_and_is_scored_in_it():
     model, curves = run(described(view=rounded))
     for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)):
@@ -178,6 +181,7 @@ def test_the_model_comes_back_in_its_view_and_is_scored_in_it():
     np.testing.assert_allclose(curves["validation_loss"][-1], float(loss), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_view_has_a_new_key_in_each_step_and_none_in_evaluations():
     seen = []
 
@@ -215,6 +219,7 @@ def test_the_best_is_the_earlier_on_ties_and_the_first_where_none_is_a_number():
     assert not equal(fit.finish(after(6, fit, falling)), first.finish(after(1, first, falling)))
 
 
+@pytest.mark.slow
 def test_training_on_starts_where_the_model_was():
     fit = described()
     model, curves = run(fit)
@@ -226,6 +231,7 @@ def test_training_on_starts_where_the_model_was():
     )
 
 
+@pytest.mark.slow
 def test_products_in_bfloat16_leave_parameters_and_scores_in_float32():
     plain, curves = run(described())
     fit = described(precision="bfloat16")

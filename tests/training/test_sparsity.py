@@ -35,6 +35,7 @@ def network() -> Perceptron:
     return Perceptron((8,), 3, widths=[16], linear=Dense, rngs=nnx.Rngs(0))
 
 
+@pytest.mark.slow
 def test_zeros_stay_and_all_else_moves():
     start = network()
     before = start.layers[0].linear.kernel
@@ -47,6 +48,7 @@ def test_zeros_stay_and_all_else_moves():
     assert np.abs(model.layers[0].bias[...]).max() > 0  # began at zero, but has no fans
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "share"), [(6, 0.5 * (1 - (1 - 5 / 10) ** 3)), (14, 0.5)])
 def test_the_share_of_zeros_is_that_of_the_schedule(steps: int, share: float):
     rule = partial(gradually_sparse, share=0.5, until=10, every=1)

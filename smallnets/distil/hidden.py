@@ -253,15 +253,15 @@ def pooled(x: jax.Array) -> jax.Array:
 
 def relations(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The distances [n, n] between z[n, d] over their mean, and the cosines [n, n, n] of angles."""
-    others = ~jnp.eye(len(z), dtype=bool)
+    pairs = max(len(z) * (len(z) - 1), 1)
     differences = z[:, None] - z[None]
     # Where the distance is 0, so is its gradient.
     squares = jnp.square(differences).sum(axis=-1)
-    apart = others & (squares > 0)
+    apart = squares > 0
     lengths = jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1)), 0)
-    mean = lengths.sum() / jnp.maximum(others.sum(), 1)
+    mean = lengths.sum() / pairs
     units = jnp.where(apart[..., None], differences / jnp.where(apart, lengths, 1)[..., None], 0)
-    return lengths / mean, jnp.einsum("jid,jkd->jik", units, units)
+    return lengths / jnp.where(mean > 0, mean, 1), jnp.einsum("jid,jkd->jik", units, units)
 
 
 def huber(x: jax.Array) -> jax.Array:

@@ -106,7 +106,12 @@ def written(
     network: Any, inputs: jax.Array, prompt: int, *, temperature: Any, key: jax.Array
 ) -> jax.Array:
     """The first ``prompt`` tokens of inputs[n, T], and what a network writes behind: [n, T + 1]."""
-    length = inputs.shape[-1]
+    if inputs.ndim != 2 or inputs.dtype != jnp.int32:
+        raise ValueError(
+            f"what is written is tokens [n, T], but inputs are {inputs.dtype} "
+            f"{list(inputs.shape)}: choose a task of text, or distil=logits"
+        )
+    length = inputs.shape[1]
     if not 1 <= prompt < length:
         raise ValueError(
             f"distil.prompt must lie in 1 .. {length - 1}, so that something is left to write of "

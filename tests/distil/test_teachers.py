@@ -121,7 +121,10 @@ def test_what_can_not_teach_is_one_line_before_anything_is_compiled(
         ([*ENCODER, "+distil=attention", f"distil.teacher={run}"], "needs blocks with attention"),
         (["model=perceptron", *TINY, "+distil=features", f"distil.teacher={run}"], "a Perceptron"),
         ([*STUDENT, "+distil=features", f"distil.teacher=[{run}]"], "is of a Ensemble"),
-        ([*STUDENT, "+distil=sequences", f"distil.teacher={run}"], "needs a decoder of tokens"),
+        (
+            [*STUDENT, "+distil=sequences", f"distil.teacher={run}"],
+            "choose a task of text, or distil=logits",
+        ),
         ([*logits, "distil.teacher=taught_by.of_jax"], "if you trust it, allow its package"),
         ([*logits, functions, "distil.teacher=taught_by.none"], "which is not there"),
         ([*logits, functions, "distil.teacher=taught_by.of_three"], r"but gives float32 \(16, 3\)"),

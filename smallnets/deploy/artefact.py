@@ -17,6 +17,7 @@ from smallnets.deploy import behind, card, environment, litert, onnx, proof, sta
 from smallnets.deploy.form import form
 from smallnets.files import check_new, new_folder
 from smallnets.measure import machine
+from smallnets.measure.energy import BUSY_CORE
 from smallnets.models import Model
 from smallnets.rows import Row
 from smallnets.sweep.build import build, load
@@ -220,6 +221,7 @@ def _about(
         "threshold": _threshold(model, data),
         "scores_of_the_model": found.scores(model, found.logits),
         "device": machine.device_name(jax.devices("cpu")[0]),
+        "watts_of_a_core": BUSY_CORE.middle_watts,
         "exported": {"on": date.today().isoformat(), "versions": machine.versions()},
         "files": {},
     }

@@ -6,7 +6,9 @@ request fails and says so: an answer never silently comes from the weaker model.
 Source: Teerapittayanon, McDanel & Kung 2017, arXiv:1709.01921 (confidence as the rule to send on).
 """
 
+import contextlib
 import http.client
+import json
 import math
 import threading
 import time
@@ -24,8 +26,11 @@ class Behind:
     """
 
     def __init__(self, url: str, card: dict[str, Any], threshold: float | None, timeout: float):
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
+        parts, port = urlsplit(url), None
+        with contextlib.suppress(ValueError):  # of a port that is none
+            port = parts.port or 80
+        alone = parts.path in ("", "/") and not parts.query
+        if parts.scheme != "http" or not parts.hostname or port is None or not alone:
             raise ValueError(f"--behind needs an address as http://HOST:PORT, but is {url}")
         threshold = card.get("threshold") if threshold is None else threshold
         if threshold is None or card["kind"] != "classes":
@@ -33,7 +38,7 @@ class Behind:
                 "a threshold is of classes and stands on the card of a task with a validation "
                 "split, but this one has none: give --threshold, or leave --behind out"
             )
-        self.host, self.port, self.timeout = parts.hostname, parts.port or 80, timeout
+        self.host, self.port, self.timeout = parts.hostname, port, timeout
         self.threshold, self.classes = threshold, card["output"]["shape"][-1]
         self.asked = self.seen = 0
         self.seconds = 0.0
@@ -54,29 +59,41 @@ class Behind:
         return found
 
     def _ask(self, x: np.ndarray) -> np.ndarray:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
         body = x.astype(x.dtype.newbyteorder("<")).tobytes()
+        status, said = self._request("POST", "/answer", body, self.timeout)
+        if status != 200 or len(said) != 4 * len(x) * self.classes:
+            raise ConnectionError(f"status {status}, {len(said)} bytes")
+        return np.frombuffer(said, "<f4").reshape(len(x), self.classes)
+
+    def _request(
+        self, method: str, path: str, body: bytes | None, timeout: float
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
         try:
-            connection.request(
-                "POST", "/answer", body, {"Content-Type": "application/octet-stream"}
-            )
+            kind = {"Content-Type": "application/octet-stream"}
+            connection.request(method, path, body, kind)
             reply = connection.getresponse()
-            said = reply.read()
+            return reply.status, reply.read()
         except (OSError, http.client.HTTPException) as error:
             raise ConnectionError(str(error) or type(error).__name__) from error
         finally:
             connection.close()
-        if reply.status != 200 or len(said) != 4 * len(x) * self.classes:
-            raise ConnectionError(f"status {reply.status}, {len(said)} bytes")
-        return np.frombuffer(said, "<f4").reshape(len(x), self.classes)
 
     def health(self) -> dict[str, Any]:
-        """The share sent on, and the seconds that one of those took."""
+        """The share sent on, the seconds that one of those took, and the joules that it took there.
+
+        The joules are asked of the server behind, and None where it does not say them.
+        """
+        joules = None
+        with contextlib.suppress(ConnectionError, ValueError, AttributeError):
+            _, said = self._request("GET", "/health", None, min(1.0, self.timeout))
+            joules = json.loads(said).get("joules_an_answer")
         return {
             "address": f"http://{self.host}:{self.port}",
             "threshold": self.threshold,
             "share_sent_on": self.asked / self.seen if self.seen else None,
             "seconds_an_answer": self.seconds / self.asked if self.asked else None,
+            "joules_an_answer": joules,
         }
 
 

@@ -80,9 +80,9 @@ def _compared(path: Path, entry: dict, now: dict, model: models.Model, scored: b
     line = f"{path.name}: at batch {batches} within {worst:.1g} of the model"
     if not scored:
         return line
-    for batch, found in now["scores"].items():
-        for metric, value in found.items():
-            before = entry["scores"][batch][metric]
+    for batch, recorded in entry["scores"].items():
+        for metric, before in recorded.items():
+            value = now["scores"][batch][metric]
             if not math.isclose(value, before, rel_tol=SCORE[rounded], abs_tol=SCORE[rounded]):
                 raise ValueError(
                     f"{path}: {metric} at batch {batch} is {value:.4f}, on the card {before:.4f}: "

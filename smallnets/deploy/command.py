@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from smallnets import models
 from smallnets.deploy.artefact import NOT_STATED, ROUTES, Wanted, export
 from smallnets.deploy.check import check
 
@@ -38,15 +39,17 @@ def main(arguments: list[str]) -> None:
         data_licence=said.data_licence,
     )
     card = export(Path(said.run), Path(said.out), wanted, allow=allow)
+    kept = card["files"][models.NAME]["bytes"]
     for name, entry in card["files"].items():
-        print(_line(name, entry))
+        print(_line(name, entry, kept))
     print(f"check it with: smallnets export --check {said.out}")
 
 
-def _line(name: str, entry: dict) -> str:
+def _line(name: str, entry: dict, kept: int) -> str:
     line = f"{name:18}{entry['bytes']:>12,} bytes"
     if "parity" not in entry:
         return line
+    line += f", {entry['bytes'] / kept:.2f} of the kept model's"
     scores = ", ".join(f"{k} {v:.4f}" for k, v in entry.get("scores", {}).get("1", {}).items())
     if "same_tokens" in entry:
         scores = f"{entry['same_tokens']:.0%} of its tokens are the model's own"

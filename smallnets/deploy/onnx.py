@@ -1,8 +1,9 @@
 """ONNX: one file for any batch, by jax2onnx; as int8, weights and products in eight bits.
 
 :func:`main` runs in the environment of this route alone, on a model's file. What jax2onnx writes is
-mended there: products become MatMul, which is what the quantiser looks for (onnxruntime #8488), and
-arrays that stand in the graph several times, as a shared block's do, are kept once.
+mended there: products become MatMul, which is what the quantiser looks for (onnxruntime #8488),
+arrays that stand in the graph several times, as a shared block's do, are kept once, and whole
+numbers of a model that is kept in a few bits take four of them, or two.
 """
 
 # What is imported below is in the environment of a route, not in ours.
@@ -81,7 +82,30 @@ def _write_float(
             _einsum_to_matmul(node)
     common.RemoveUnusedNodesPass()(program)
     common.DeduplicateInitializersPass(size_limit=2**40)(program)
+    _narrow(program)
     ir.save(program, out)
+
+
+def _narrow(program: Any) -> None:
+    """Whole numbers that only become floats in as few bits as hold them: 2 (opset 25), 4 or 8."""
+    import ml_dtypes
+    import onnx_ir as ir
+
+    for name, value in program.graph.initializers.items():
+        users = {node.op_type for node in value.consumers()}
+        if value.dtype != ir.DataType.INT8 or users != {"Cast"}:
+            continue
+        numbers = value.const_value.numpy()
+        low, high = numbers.min(initial=0), numbers.max(initial=0)
+        if low < -8 or high > 7:
+            continue
+        ternary = low >= -2 and high <= 1
+        narrow = numbers.astype(ml_dtypes.int2 if ternary else ml_dtypes.int4)
+        value.const_value = ir.tensor(narrow, name=name)
+        value.dtype = value.const_value.dtype
+        if ternary:
+            program.ir_version = max(program.ir_version, 13)
+            program.graph.opset_imports[""] = max(program.graph.opset_imports[""], 25)
 
 
 def _einsum_to_matmul(node: Any) -> None:

@@ -45,6 +45,8 @@ class Examples:
         metrics = () if self.data is None else self.data.metrics
         for metric in scores(model.kind, metrics, model.targets):
             found[metric.name] = float(metric(answers, labels))
+        if self.data is not None and self.data.test.bytes:
+            found["bits_per_byte"] = self.data.test.bits_per_byte(found["loss"])
         return found
 
 

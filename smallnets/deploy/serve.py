@@ -1,6 +1,8 @@
 """An artefact over HTTP, by the standard library: JSON or raw numbers in, logits out.
 
-    GET /health    what is served, and what it has answered so far
+    GET /health    what is served, what it has answered so far, and what an answer took: seconds of
+                   the program, joules of the request (a model: CPU-seconds of its thread times the
+                   card's watts of a core)
     GET /card      the artefact's card
     POST /answer   {"inputs": [...]} gives {"logits": [...], "answers": [...]};
                    application/octet-stream, the numbers of inputs as they lie in memory (little
@@ -32,7 +34,7 @@ from smallnets.deploy.behind import Behind
 BYTES = 1 << 20  # of a request's body
 SECONDS = 10.0  # for one request
 CONNECTIONS = 64  # at once
-RAW = "application/octet-stream"
+RAW, JSON = "application/octet-stream", "application/json"
 
 
 class RefusedError(Exception):
@@ -63,7 +65,7 @@ class Server(ThreadingHTTPServer):
     ):
         self.card, self.program, self.name, self.behind = card, program, name, behind
         self.largest, self.seconds = largest, timeout
-        self.answered, self.busy = 0, 0.0
+        self.answered, self.busy, self.cpu = 0, 0.0, 0.0
         self.turn, self.free = threading.Lock(), threading.BoundedSemaphore(CONNECTIONS)
         self.deadlines: dict[socket.socket, float] = {}
         super().__init__(address, Handler)
@@ -78,10 +80,25 @@ class Server(ThreadingHTTPServer):
             self.answered += len(x)
         return y if self.behind is None else self.behind.improved(x, y)
 
+    def took(self, cpu: float) -> None:
+        """Count the CPU-seconds of a request that was answered."""
+        with self.turn:
+            self.cpu += cpu
+
     def health(self) -> dict[str, Any]:
+        """What was answered so far and at what cost; of both models, where there is one behind."""
         said: dict[str, Any] = {"ok": True, "program": self.name, "answered": self.answered}
-        said["seconds_an_answer"] = self.busy / self.answered if self.answered else None
-        return said if self.behind is None else {**said, "behind": self.behind.health()}
+        said |= {"seconds_an_answer": None, "joules_an_answer": None}
+        watts = self.card.get("watts_of_a_core")
+        if self.answered:
+            said["seconds_an_answer"] = self.busy / self.answered
+            said["joules_an_answer"] = watts and watts * self.cpu / self.answered
+        if self.behind is not None:
+            said["behind"] = behind = self.behind.health()
+            parts = said["joules_an_answer"], behind["share_sent_on"], behind["joules_an_answer"]
+            known = None not in parts
+            said["joules_of_both"] = parts[0] + parts[1] * parts[2] if known else None
+        return said
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self.free.acquire(blocking=False):
@@ -128,23 +145,28 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(404, "there are /health, /card and, to post to, /answer")
 
     def do_POST(self) -> None:
+        start = time.thread_time()
         try:
-            if self.path != "/answer":
-                raise RefusedError(404, "inputs are posted to /answer")
-            body = self._body()
-            raw = self.headers.get_content_type() == RAW
-            x = from_raw(body, self.server.card) if raw else from_json(body, self.server.card)
-            y = self.server.answer(x)
+            reply = self._answered()
         except RefusedError as error:
             self._refuse(error.status, str(error))
             return
         except ConnectionError as error:
             self._refuse(502, f"the model behind does not answer: {error}")
             return
-        if raw:
-            self._reply(200, np.ascontiguousarray(y, "<f4").tobytes(), RAW)
-        else:
-            self._reply(200, json.dumps(as_json(y, self.server.card)).encode())
+        self.server.took(time.thread_time() - start)
+        self._reply(200, *reply)
+
+    def _answered(self) -> tuple[bytes, str]:
+        """The body of a reply and its type."""
+        if self.path != "/answer":
+            raise RefusedError(404, "inputs are posted to /answer")
+        body = self._body()
+        if self.headers.get_content_type() == RAW:
+            y = self.server.answer(from_raw(body, self.server.card))
+            return np.ascontiguousarray(y, "<f4").tobytes(), RAW
+        y = self.server.answer(from_json(body, self.server.card))
+        return json.dumps(as_json(y, self.server.card)).encode(), JSON
 
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "")
@@ -161,7 +183,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True  # of its body some may be unread
         self._reply(status, json.dumps({"error": why}).encode())
 
-    def _reply(self, status: int, body: bytes, kind: str = "application/json") -> None:
+    def _reply(self, status: int, body: bytes, kind: str = JSON) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -240,13 +262,14 @@ def main(arguments: list[str]) -> None:
     folder = Path(said.artefact)
     card = cards.read(folder)
     name = _program(card, said.program, folder)
+    _check(said)
+    behind = None
+    if said.behind:
+        behind = Behind(said.behind, card, said.threshold, said.timeout)
     if not said.here:
         route = runtime.SUFFIXES[Path(name).suffix]
         words = [folder.absolute(), "--program", name, *_rest(arguments, said.artefact)]
         sys.exit(environment.attached(route, "serve", [*words, "--here"]))
-    behind = None
-    if said.behind:
-        behind = Behind(said.behind, card, said.threshold, said.timeout)
     try:
         server = Server(
             (said.host, said.port),
@@ -258,13 +281,32 @@ def main(arguments: list[str]) -> None:
             timeout=said.timeout,
         )
     except OSError as error:
-        sys.exit(f"{said.host}:{said.port} can't be listened at ({error.strerror})")
+        raise ValueError(
+            f"{said.host}:{said.port} can't be listened at ({error.strerror}): name another --port "
+            "or --host"
+        ) from None
     host, port = server.server_address[:2]
     print(f"{name} at http://{host}:{port}, until Ctrl-C", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
         server.server_close()
+
+
+def _check(said: argparse.Namespace) -> None:
+    """Raise ValueError for a number that is out of its range."""
+    if not 0 <= said.port < 1 << 16:
+        raise ValueError(f"--port lies in 0 to 65535, but is {said.port}: 0 is any free one")
+    if said.largest < 1:
+        raise ValueError(f"--largest is at least 1 byte, but is {said.largest}: {BYTES} is usual")
+    if not 0 < said.timeout < math.inf:
+        raise ValueError(f"--timeout is above 0 seconds, but is {said.timeout}: 10 is usual")
+    if said.threshold is not None and not 0 <= said.threshold <= 1:
+        raise ValueError(
+            f"--threshold lies in [0, 1], but is {said.threshold}: leave it to the card"
+        )
+    if said.threshold is not None and not said.behind:
+        raise ValueError("--threshold says what is asked of a model behind: add --behind URL")
 
 
 def _program(card: dict[str, Any], asked: str | None, folder: Path) -> str:
@@ -294,4 +336,5 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except ValueError as error:
-        sys.exit(str(error))
+        print(f"smallnets: {error}", file=sys.stderr)
+        sys.exit(2)

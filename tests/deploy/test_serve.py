@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from smallnets.deploy import card, serve
 from smallnets.deploy.behind import Behind, confidence, threshold
 from smallnets.deploy.serve import Server
 
@@ -25,6 +27,7 @@ CARD = {
     "output": {"shape": [3]},
     "files": {"model.onnx": {"batch": "any"}},
     "threshold": 0.6,
+    "watts_of_a_core": 2.0,
 }
 
 
@@ -170,11 +173,16 @@ def test_only_unsure_answers_are_asked_of_the_model_behind():
             _, said = ask(small, x.tobytes(), "application/octet-stream")
             found = np.frombuffer(said, "<f4").reshape(40, 3)
             np.testing.assert_array_equal(found, np.where(unsure[:, None], -own, own))
-            health = small.health()["behind"]
+            whole = small.health()
+            health, own = whole["behind"], whole["joules_an_answer"]
             assert health["share_sent_on"] == unsure.mean()
             assert health["seconds_an_answer"] > 0
             assert large.answered == unsure.sum()
-    assert threshold(own, 0.25) == np.quantile(confidence(own), 0.25)
+            assert own == 2 * small.cpu / 40 > 0
+            assert health["joules_an_answer"] == 2 * large.cpu / large.answered > 0
+            both = own + unsure.mean() * health["joules_an_answer"]
+            assert whole["joules_of_both"] == pytest.approx(both)
+    assert threshold(program(x), 0.25) == np.quantile(confidence(program(x)), 0.25)
 
 
 def test_where_the_model_behind_is_gone_the_request_says_so():
@@ -182,11 +190,35 @@ def test_where_the_model_behind_is_gone_the_request_says_so():
         url = "http://{}:{}".format(*address(gone))
     with serving(behind=Behind(url, CARD, 1.0, 1.0)) as small:
         status, said = ask(small, inputs(2).tobytes(), "application/octet-stream")
+        health = small.health()
     assert status == 502
     assert "behind" in json.loads(said)["error"]
+    assert health["joules_of_both"] is None
 
 
-@pytest.mark.parametrize("url", ["ftp://a", "localhost:80", "http://"])
+@pytest.mark.parametrize(
+    "url", ["ftp://a", "localhost:80", "http://", "http://a:99999", "http://a:1/b"]
+)
 def test_an_address_that_is_none_is_refused(url: str):
     with pytest.raises(ValueError, match="http://HOST:PORT"):
         Behind(url, CARD, None, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--port", "99999"], "--port lies in 0 to 65535"),
+        (["--timeout", "nan"], "--timeout is above 0 seconds"),
+        (["--largest", "0"], "--largest is at least 1 byte"),
+        (["--behind", "http://a", "--threshold", "nan"], r"--threshold lies in \[0, 1\]"),
+        (["--threshold", ".5"], "add --behind URL"),
+        (["--program", "model.nix"], "has no program model.nix"),
+        (["--host", "nowhere.invalid", "--here"], "can't be listened at"),
+    ],
+)
+def test_words_that_are_wrong_are_refused(words: list[str], said: str, tmp_path: Path, monkeypatch):
+    (tmp_path / "model.onnx").write_bytes(b"program")
+    card.write({**CARD, "files": {"model.onnx": {"batch": "any"}}}, tmp_path)
+    monkeypatch.setattr(serve.runtime, "load", lambda path: program)
+    with pytest.raises(ValueError, match=said):
+        serve.main([str(tmp_path), *words])

@@ -120,6 +120,7 @@ def test_vmap_equals_map_to_rounding_over_the_first_20_steps(together: Together)
     assert np.quantile(difference, 0.99) < 1e-4
 
 
+@pytest.mark.slow
 def test_under_vmap_neither_neighbours_nor_place_touch_a_run(together: Together):
     group, turned = together.vmap(VALUES), together.vmap(take(VALUES, [2, 0, 1]))
     wild = {**VALUES, "optimizer.learning_rate": np.asarray([1e-3, 1e30, 1e-2], np.float32)}

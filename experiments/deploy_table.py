@@ -121,7 +121,7 @@ def compared(runs: pl.DataFrame) -> tuple[float, dict[str, pl.DataFrame]]:
     chosen = best_rate(runs, setting="rate", score="validation").runs
     means = chosen.group_by("family", "parameters").agg(pl.col("test").log().mean().exp())
     ends = means.group_by("family").agg(low=pl.min("test"), high=pl.max("test"))
-    low, high = float(ends["low"].max()), float(ends["high"].min())
+    low, high = ends["low"].to_numpy().max(), ends["high"].to_numpy().min()
     if not low < high:
         sys.exit(f"no score lies between {low:.3f} and {high:.3f}: widen the sizes")
     score = (low * high) ** 0.5

@@ -50,8 +50,8 @@ def trained(folder: Path, seeds: Sequence[int], words: list[str]) -> list[Run]:
 
 def of_route(folder: Path, route: Route, words: list[str], steps: int) -> tuple[float, list[Run]]:
     """The rate that validation errors choose, and the runs with it."""
-    said = [*words, *route.words, f"steps={steps}", "objective=distil"]
-    said += [f"teacher={folder}/teacher", *[f"start={folder}/large"] * route.begins_large]
+    said = [*words, *route.words, f"steps={steps}", "+distil=logits"]
+    said += [f"distil.teacher={folder}/teacher", *[f"start={folder}/large"] * route.begins_large]
     place = folder / f"{route.name.replace(' ', '_').replace(',', '')}-{steps}"
     tried = [trained(place, TUNING, [*said, f"optimizer.learning_rate={rate}"]) for rate in RATES]
     rate = RATES[int(np.argmin([errors(runs, "validation").mean() for runs in tried]))]

@@ -58,7 +58,7 @@ def cells(folder: Path, own: list[str], words: list[str], seeds: int, sizes: lis
     found, large = {}, folder / "large"
     rate = by_rule(folder / "large_rates", own, seeds, LARGE)
     first = trained(large, own, size=[LARGE], rate=[rate], seed=range(seeds + TUNING))[0].row
-    taught = [f"teacher={large}", "objective=distil"]
+    taught = ["+distil=logits", f"distil.teacher={large}"]
     routes = PLAIN | {name: [*route, *taught] for name, route in TAUGHT.items()}
     for (name, route), size in product(routes.items(), sizes):
         place = folder / name.replace(", ", "_")

@@ -43,7 +43,9 @@ class Row:
     ``versions`` name, besides packages, the ``numerics`` of :mod:`smallnets`: rows that differ in
     it don't compare bit by bit. ``dropless`` is true where experts had a capacity in training, and
     none where it was scored. ``route`` is what was done to a trained model on the way to this one,
-    stage by stage, and ``teacher`` the key of the run whose answers it learned from. A pass takes
+    stage by stage, and ``teacher`` the key of the run whose answers it learned from; then ``costs``
+    has ``teacher_flops``, what this run's share of asking it took, and ``energy`` holds that too. A
+    pass takes
     no steps: of its run's curves there is one point, no training loss, and in ``costs`` the bytes
     of the model's file, ``file_bytes``, and the milliseconds of a call, ``latency_ms``, taken in
     turns with those of its parent, ``parent_latency_ms``.

@@ -75,7 +75,7 @@ def made_of(row: Row, folder: Path) -> dict[str, Row]:
     ``start`` and ``teacher`` point. Raises ValueError for one that is not there.
     """
     found = {row.key: row}
-    said = row.config.get("teacher") or []
+    said = (row.config.get("distil") or {}).get("teacher") or []
     places = [row.config.get("start") or "", *([said] if isinstance(said, str) else said)]
     for key in _before(row):
         if key not in found:
@@ -139,9 +139,12 @@ def _above(run: dict[str, Any], runs: dict[str, dict[str, Any]]) -> Iterator[dic
 
 
 def _before(row: Row) -> list[str]:
-    """The keys of the runs that this one starts from and learns from."""
-    parents = [row.parent, row.teacher]
-    return [key for said in parents for key in said.rpartition("-")[0].split("+") if key]
+    """The keys of the runs that this one starts from and learns from.
+
+    A teacher that is a function, whose name has a dot, was made by no run.
+    """
+    keys = [key for said in (row.parent, row.teacher) for key in said.rpartition("-")[0].split("+")]
+    return [key for key in keys if key and "." not in key]
 
 
 def _find(key: str, folder: Path, places: list[str]) -> Path:

@@ -203,6 +203,24 @@ def _pieces(
         yield tokens[:, -steps:]
 
 
+def continued(
+    network: Any, prompt: jax.Array, count: int, *, temperature: Any, key: jax.Array
+) -> jax.Array:
+    """``prompt`` and ``count`` tokens after it, [B, n + count], for programs of one's own.
+
+    All lie within the network's window. As :func:`decoded`, but the network and the numbers may be
+    tracers; ``temperature`` None takes the likeliest tokens. Raises ValueError as :func:`parts`.
+    """
+    _check(network)
+    outer, blocks = jax.tree.map(lambda leaf: leaf, network), network.stack.unrolled().blocks
+    outer.stack = None
+    arrays, tree = jax.tree.flatten((outer, blocks))
+    length = prompt.shape[1]
+    room = jnp.pad(prompt, ((0, 0), (0, count)))
+    state = read(tree, arrays, room, jnp.int32(length), key)
+    return advance(tree, arrays, state, jnp.int32(count), temperature, None).tokens
+
+
 def stream(
     model: Model,
     prompt: str,

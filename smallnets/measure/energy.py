@@ -81,6 +81,18 @@ class Energy:
             idle_joules=scaled(self.idle_joules),
         )
 
+    def plus(self, other: "Energy") -> "Energy":
+        """The energy of both pieces of work; a number that one has not, the sum has not."""
+
+        def both(name: str) -> float | None:
+            one, two = getattr(self, name), getattr(other, name)
+            return None if one is None or two is None else one + two
+
+        if self.joules is None or other.joules is None:
+            return absent(self.covers if self.joules is None else other.covers)
+        names = ("joules", "low_joules", "high_joules", "idle_joules")
+        return replace(self, **{name: both(name) for name in names})
+
 
 def absent(why: str) -> Energy:
     """No number, and why there is none."""

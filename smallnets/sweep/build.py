@@ -4,6 +4,7 @@ import difflib
 import inspect
 import math
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -79,14 +80,14 @@ def load(tree: partial[Trainer], call: str, loaded: dict[str, Data]) -> Data:
         return loaded[call]
 
 
-def check(trainer: Trainer, data: Data, label: str, start: Any = None) -> Any:
+def check(trainer: Trainer, data: Data, label: str, start: Any = None, teacher: Any = None) -> Any:
     """The trainer's network with abstract arrays; raises ValueError where it can't be built.
 
     What its parts warn of is printed here, one line each, and nowhere else.
     """
     with one_line(f"{label}: "), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        network = trainer.check(data, start)
+        network = trainer.check(data, start, teacher)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         print(f"smallnets: warning: {label}: {message}", file=sys.stderr)
     return network
@@ -107,6 +108,16 @@ def one_line(prefix: str = "") -> Iterator[None]:
         if isinstance(error, TypeError) and "missing" in str(error) and "required" in str(error):
             name = "a value must be given that was left out: "
         raise ValueError(with_hint(" ".join(f"{prefix}{name}{error}".split()))) from error
+
+
+def raised_by_own_code(error: BaseException | None, packages: Sequence[str]) -> bool:
+    """Whether an error came through code of ``packages``, those that a config allows."""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if str(frame.f_globals.get("__name__")).partition(".")[0] in packages:
+                return True
+        error = error.__cause__
+    return False
 
 
 def _check_partials(config: Mapping[str, Any]) -> None:

@@ -96,11 +96,13 @@ def _stage(job: Job, chain: list[tuple[str, Any]]) -> Job:
     plain |= {"start": parent.folder, "model": parent.model}
     if "_target_" in node:
         plain |= {"compress": {name: node}, "steps": 0, "evaluations": 1, "view": None}
-        plain |= {"teacher": None, "save": "last", "patience": None}
+        plain |= {"distil": None, "save": "last", "patience": None}
         job = job._replace(teacher=None)
     else:
         plain |= _training(name, node, plain)
-        job = job._replace(teacher=job.whole.teacher)
+        if (teacher := job.whole.teacher) is not None and teacher is job.whole.parent:
+            plain["distil"] = {**plain["distil"], "teacher": teacher.folder}
+        job = job._replace(teacher=teacher)
     prefix, config = _prefix(job.whole, {later for later, _ in rest})
     said = " ".join([name, *_words(name, node)])
     return job._replace(

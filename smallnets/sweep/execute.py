@@ -17,6 +17,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from smallnets import models, rows
+from smallnets.measure import machine
 from smallnets.measure.energy import SharedClock, format_energy, measure
 from smallnets.measure.meter import find_meter
 from smallnets.models import Model
@@ -45,9 +46,11 @@ from smallnets.sweep.result import (
     score,
     timed,
     waves,
+    with_teaching,
 )
 from smallnets.sweep.settings import Chosen, settings_of
 from smallnets.sweep.study import Account, few_sizes, opened
+from smallnets.sweep.teachers import teaching
 from smallnets.training.batch import Execution
 
 
@@ -314,6 +317,7 @@ class Sweep:
                 self.fail(job, failed_row(job, key, error, self.here, portion))
             seen.fail(len(portion.keys))
             return
+        outcome = with_teaching(portion, outcome)
         self.account.energies.append(outcome.energy)
         portion = timed(portion, outcome)
         for job, row, model in runs_of(portion, outcome, execution, self.here):
@@ -325,7 +329,7 @@ class Sweep:
             self.checkpoints_of(execution, portion, print).remove()
 
     def begun(self, programs: list[Program]) -> list[Program]:
-        """The programs of a wave with what their runs start from; without it a run fails."""
+        """The programs of a wave with what runs start and learn from; without it they fail."""
         found = []
         for program in programs:
             ready = []
@@ -338,7 +342,8 @@ class Sweep:
                     ready.append(place)
             if ready:
                 found.append(begun(program.only(ready)))
-        return found
+        limit = settings_of(self.plan.config).memory_limit or machine.memory()
+        return teaching(found, limit)
 
     def fail(self, job: Job, row: Row) -> None:
         """Write the row of a job that raised, unless an earlier one, with numbers, is there."""

@@ -326,8 +326,8 @@ def _same(job: Job, numbers: Iterable[str]) -> str:
     for path in numbers:
         branch, name = _within(rest, path)
         del branch[name]
-    for name in ("start", "teacher"):  # folders, of which what counts is the shapes
-        rest.pop(name, None)
+    rest.pop("start", None)  # a folder, of which what counts is the shapes; so of a teacher
+    (rest.get("distil") or {}).pop("teacher", None)
     shapes = [each and each.shape for each in (job.parent, job.teacher)]
     return json.dumps([rest, list(numbers), job.stage, shapes], sort_keys=True)
 

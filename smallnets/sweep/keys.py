@@ -23,7 +23,8 @@ from smallnets.training.trainer import Trainer
 
 # The data stand for the task.
 LEFT_OUT = {"allow", "cache", "mesh", "save", "start", "study", "budget", "task"}
-LEFT_OUT |= {"teacher", "compress", "calibration"}
+LEFT_OUT |= {"compress", "calibration"}
+LEFT_OUT_OF_DISTIL = ("distil.teacher", "distil.memory")  # whose key stands beside; a place
 OF_A_PASS = {"seed", "batch_size", "compress", "calibration"}
 LENGTH = 16  # hexadecimal digits: among a million runs two share a key once in 10^7 studies
 
@@ -51,6 +52,7 @@ def run_keys(
         for name, branch in tree.keywords.items()
         if name not in left_out
         for path, value in calls(branch, name)
+        if not path.startswith(LEFT_OUT_OF_DISTIL)
     }
     varied = {path: array.tolist() for path, array in values.items() if path in said}
     for place, parent in enumerate(parents):

@@ -10,8 +10,9 @@ class Parent(NamedTuple):
 
     ``run`` is its key, ``saved`` says which of its models it is: the last and the best are two
     parents. ``shape`` is that of the network in words, ``model`` the config of the network that
-    was trained, ``route`` what has been done to it since. Where it is ``planned``, it is a run of
-    the same plan: its network is abstract, and will lie in ``folder``.
+    was trained, ``route`` what has been done to it since. ``inputs`` prepares what it reads, and
+    ``classes`` are the names of its answers. Where it is ``planned``, it is a run of the same plan:
+    its network is abstract, and will lie in ``folder``.
     """
 
     run: str
@@ -23,6 +24,8 @@ class Parent(NamedTuple):
     folder: str
     route: str = ""
     planned: bool = False
+    inputs: Any = None
+    classes: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

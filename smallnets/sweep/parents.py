@@ -1,8 +1,6 @@
 """The runs that others start from or learn from: ``start=RUN``, or runs matched by seed."""
 
 import glob
-import math
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +14,9 @@ from smallnets.nn import Ensemble
 from smallnets.rows import Row
 from smallnets.sweep.jobs import Job
 from smallnets.sweep.parent import Parent, shape_of
-from smallnets.tasks.data import Data
-from smallnets.training import distil
-from smallnets.training.trainer import Trainer
+from smallnets.sweep.teachers import described, function_teacher, is_name
 
-BATCH = 256  # examples that a teacher answers at once
-LARGEST_ANSWERS = 2**30  # bytes of all of them
+PARENT = "parent"  # as a teacher: the run that a job starts from
 BROUGHT = ("model", "family", "budget")  # words that a network which is there already refuses
 
 
@@ -39,16 +34,23 @@ class Parents:
         model, and where the job also says what the network is.
         """
         said = job.template.resolved
-        if (teacher := said.get("teacher")) is not None:
+        teacher = (said.get("distil") or {}).get("teacher")
+        if teacher is not None and teacher != PARENT:
             job = job._replace(teacher=self._teacher(teacher, job))
         if said["start"] is None:
+            if teacher == PARENT:
+                raise ValueError(
+                    "distil.teacher=parent is the run that a job starts from, but it names none: "
+                    "add start=RUN, the folder of a run"
+                )
             return job
         start, chain = job.resolved["start"], said.get("compress")
         for word in job.words:
             name = word.lstrip("+~").partition("=")[0].replace("/", ".").partition(".")[0]
             if name in BROUGHT and not (name == "budget" and chain):
                 raise ValueError(f"start={start} brings its network: leave out {word}")
-        return job._replace(parent=self._parent("start", start, job))
+        job = job._replace(parent=self._parent("start", start, job))
+        return job._replace(teacher=job.parent) if teacher == PARENT else job
 
     def _parent(self, word: str, start: str, job: Job) -> Parent:
         found, seed = self._list(start), job.resolved["seed"]
@@ -66,15 +68,29 @@ class Parents:
             )
         return self._kept(*found[0], job)
 
-    def _teacher(self, teacher: str | list[str], job: Job) -> Parent:
-        """The run that teaches; of a list, all the runs that it names, as one ensemble."""
+    def _teacher(self, teacher: Any, job: Job) -> Parent:
+        """The run that teaches; of a list, all the runs that it names, as one ensemble; or a
+        function.
+        """
+        if isinstance(teacher, str) and is_name(teacher):
+            teacher = {"_target_": teacher}
+        if isinstance(teacher, Mapping):
+            name = Path(f"{teacher}")
+            if name not in self._read:
+                self._read[name] = function_teacher(teacher, job.resolved["allow"])
+            return self._read[name]
         if isinstance(teacher, str):
-            return self._parent("teacher", teacher, job)
+            return self._parent("distil.teacher", teacher, job)
         name = Path(f"[{','.join(teacher)}]")
         if name not in self._read:
             runs = [self._kept(*run, job) for each in teacher for run in self._list(each)]
             if not runs:
-                raise ValueError(f"teacher={name} holds no run: name folders of runs")
+                raise ValueError(f"distil.teacher={name} holds no run: name folders of runs")
+            if len({described(each.inputs, each.classes) for each in runs}) > 1:
+                raise ValueError(
+                    f"distil.teacher={name} holds runs of several tasks: name runs that differ in "
+                    "their seeds"
+                )
             self._read[name] = runs[0]._replace(
                 run="+".join(each.key for each in runs),
                 saved="ensemble",
@@ -85,8 +101,8 @@ class Parents:
 
     def _kept(self, folder: Path, row: Row, job: Job) -> Parent:
         if folder not in self._read:
-            network = models.load(folder, allow=tuple(job.resolved["allow"])).network
-            network = jax.tree.map(np.asarray, network)
+            model = models.load(folder, allow=tuple(job.resolved["allow"]))
+            network = jax.tree.map(np.asarray, model.network)
             self._read[folder] = Parent(
                 run=row.key,
                 saved=models.notes(folder / models.NAME)["saved"],
@@ -96,6 +112,8 @@ class Parents:
                 shape=shape_of(network),
                 folder=str(folder),
                 route=row.route,
+                inputs=model.inputs,
+                classes=model.classes,
             )
         return self._read[folder]
 
@@ -116,39 +134,15 @@ def ancestors(job: Job) -> str:
 
 
 def begun(program: Any) -> Any:
-    """A plan's program with the networks that its runs start from, once their runs are done, and
-    with the answers that they learn from. Raises ValueError where one has left no model.
+    """A plan's program with the networks that its runs start from, once their runs are done.
+
+    Raises ValueError where one has left no model.
     """
     jobs = program.group.jobs
-    start, taught = program.start, program.taught
-    if start is None and jobs[0].parent is not None:
-        networks = [_network(job) for job in jobs]
-        start = jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
-    if taught is None and jobs[0].teacher is not None:
-        data = program.data
-        prepare = data.preparation if data.raw else None
-        teachers = [job.teacher for job in jobs]
-        found = {each.key: answers(each.network, data.train.inputs, prepare) for each in teachers}
-        _warn(program, found)
-        taught = np.stack([found[each.key] for each in teachers])
-    return replace(program, start=start, taught=taught)
-
-
-def _warn(program: Any, answered: Mapping[str, np.ndarray]) -> None:
-    """Say it where distilling can't teach: by a teacher that is never wrong, at temperature 1."""
-    objective, labels = program.tree.keywords["objective"], program.data.train.labels
-    if objective.func is not distil or program.data.kind != "classes":
-        return
-    one = objective.keywords.get("temperature")
-    temperatures = program.group.values.get("objective.temperature", one)
-    wrong = [((each.argmax(axis=-1) != labels) & (labels >= 0)).any() for each in answered.values()]
-    if np.any(np.asarray(temperatures) == 1) and not all(wrong):
-        print(
-            f"smallnets: warning: {program.label}: a teacher that makes no error on the train "
-            "split says at objective.temperature=1 hardly more than its labels: raise it, 4 is "
-            "usual",
-            file=sys.stderr,
-        )
+    if program.start is not None or jobs[0].parent is None:
+        return program
+    networks = [_network(job) for job in jobs]
+    return replace(program, start=jax.tree.map(lambda *leaves: np.stack(leaves), *networks))
 
 
 def _network(job: Job) -> Any:
@@ -157,46 +151,3 @@ def _network(job: Job) -> Any:
         return job.parent.network
     network = models.load(job.parent.folder, allow=tuple(job.resolved["allow"])).network
     return jax.tree.map(np.asarray, network)
-
-
-def check_teacher(trainer: Trainer, data: Data, network: Any) -> None:
-    """Raise ValueError where a network can't answer the examples of a task, or has too much to say.
-
-    Its answers to all train examples are kept beside them.
-    """
-    if trainer.augmentation:
-        raise ValueError(
-            "a teacher's answers are to the examples as they are, but an augmentation changes "
-            "them: leave one of both out"
-        )
-    batch, labels = trainer.batch(data), trainer.batch_labels(data)
-    expected = (*labels.shape[: 1 + (data.kind == "classes")], data.outputs)
-    found = jax.eval_shape(lambda network, inputs: network(inputs), network, batch).shape
-    if found != expected:
-        raise ValueError(
-            f"a teacher must answer as the task asks, {expected}, but gives {found}: name a run of "
-            "the same task"
-        )
-    needed = 4 * len(data.train) * math.prod(expected[1:])
-    if needed > LARGEST_ANSWERS:
-        raise ValueError(
-            f"a teacher's answers are kept beside the examples, but would take {needed:,} bytes of "
-            f"{LARGEST_ANSWERS:,}: give fewer examples"
-        )
-
-
-def answers(network: Any, inputs: np.ndarray, prepare: Any) -> np.ndarray:
-    """A network's answers to all examples, a batch at a time."""
-    size = min(BATCH, len(inputs))
-
-    @jax.jit
-    def call(network: Any, inputs: jax.Array) -> jax.Array:
-        return network(inputs if prepare is None else prepare(inputs))
-
-    starts = [min(start, len(inputs) - size) for start in range(0, len(inputs), size)]
-    found: Any = None
-    for start in starts:
-        part = np.asarray(call(network, inputs[start : start + size]))
-        found = np.zeros((len(inputs), *part.shape[1:]), np.float32) if found is None else found
-        found[start : start + size] = part
-    return found

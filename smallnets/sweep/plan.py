@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from smallnets.measure.budget import Network, solve
 from smallnets.measure.costs import AXES, Cost, counted_costs
 from smallnets.measure.search import Sizes
 from smallnets.sweep import CONF, VERSION_BASE, forget_an_empty_cache
-from smallnets.sweep.build import build, check, load, one_line
+from smallnets.sweep.build import build, check, load, one_line, raised_by_own_code
 from smallnets.sweep.chains import family, first_stage, following
 from smallnets.sweep.file_budget import with_file_budget
 from smallnets.sweep.jobs import (
@@ -44,7 +43,8 @@ from smallnets.sweep.jobs import (
 )
 from smallnets.sweep.keys import LENGTH, fingerprint, run_keys
 from smallnets.sweep.labels import Labels
-from smallnets.sweep.parents import Parents, ancestors, check_teacher
+from smallnets.sweep.parents import Parents, ancestors
+from smallnets.sweep.teachers import Taught, check_teacher, lesson
 from smallnets.tasks.data import Data
 from smallnets.traced import assign
 from smallnets.training.batch import Stages
@@ -70,7 +70,7 @@ class Program:
     task: str
     keys: list[str]  # of each run
     start: Any = None  # the networks that the runs start from, with a leading axis of runs
-    taught: Any = None  # a teacher's answers to the train split, [runs, examples, outputs]
+    taught: Taught | None = None
 
     @property
     def label(self) -> str:
@@ -99,28 +99,33 @@ class Program:
             families=[self.families[place] for place in places],
             keys=[self.keys[place] for place in places],
             start=jax.tree.map(lambda leaf: leaf[np.asarray(places)], self.start),
-            taught=None if self.taught is None else self.taught[np.asarray(places)],
+            taught=self.taught and self.taught._replace(index=self.taught.index[places]),
         )
 
     @property
     def inputs(self) -> tuple[dict[str, np.ndarray], Any, Any, Any]:
         """What the runs differ in, each leaf with a leading axis; batches that come are blank."""
         blank = blank_batches(self.trainer, self.data, len(self.group.jobs))
-        return self.group.values, self.start, self.taught, blank
+        return self.group.values, self.start, self.taught and self.taught.index, blank
 
-    def stages(self, inputs: Any, arrays: dict[str, Arrays], spread: Any = None) -> Stages:
+    def shared(self, arrays: dict[str, Arrays]) -> tuple[dict[str, Arrays], Any]:
+        """What all runs see: the splits on the device, and what they learn from."""
+        return arrays, self.taught and self.taught.shared
+
+    def stages(self, inputs: Any, shared: Any, spread: Any = None) -> Stages:
         """Pure functions that train a run, whose inputs may be tracers; ``spread`` is of a mesh."""
-        values, start, taught, batches = inputs
-        tree = self.tree
+        (values, start, index, batches), (arrays, taught) = inputs, shared
+        tree, teacher = self.tree, None
         for path, value in values.items():
             tree = assign(tree, path, value)
         trainer = tree()
         if trainer.compress:
             return compressing(trainer, self.data, arrays, start)
         if taught is not None:
-            train = replace(arrays["train"], more={"teacher": taught})
-            arrays = {**arrays, "train": train}
-        return trainer.stages(self.data, arrays, start, spread, batches)
+            teacher, answers = lesson(taught, index)
+            more = {} if answers is None else {"teacher": answers}
+            arrays = {**arrays, "train": replace(arrays["train"], more=more)}
+        return trainer.stages(self.data, arrays, start, teacher, spread, batches)
 
 
 class Refused(NamedTuple):
@@ -243,16 +248,6 @@ def plan_jobs(
     return Plan(programs, folder, config, context, refused)
 
 
-def raised_by_own_code(error: BaseException | None, packages: Sequence[str]) -> bool:
-    """Whether an error came through code of ``packages``, those that a config allows."""
-    while error is not None:
-        for frame, _ in traceback.walk_tb(error.__traceback__):
-            if str(frame.f_globals.get("__name__")).partition(".")[0] in packages:
-                return True
-        error = error.__cause__
-    return False
-
-
 def refused_key(job: Job) -> str:
     """What stands for the key of a job whose data or network are not to be had."""
     said = json.dumps(["refused", job.resolved], sort_keys=True)
@@ -300,10 +295,10 @@ def _prepare(
     network = first.parent and first.parent.network
     with one_line(f"{label}: "):
         if first.teacher is not None:
-            check_teacher(trainer, data, first.teacher.network)
+            check_teacher(trainer, data, first.teacher)
         if trainer.compress:
             network = applied(trainer, data, network)
-    network = check(trainer, data, label, network)
+    network = check(trainer, data, label, network, first.teacher and first.teacher.network)
     with one_line(f"{label}: "):
         trainer.mesh().check_network(network)
     network = seen(trainer, network)

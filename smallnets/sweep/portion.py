@@ -79,7 +79,7 @@ def train_program(program: Program, arrays: dict[str, Arrays], desk: Desk) -> To
     that is out of memory once it was tried with half as many runs, down to one. Raises StoppedError
     where it was asked to stop, once a checkpoint is written.
     """
-    count, at_most, done = len(program.group.jobs), None, 0
+    count, at_most, done, shared = len(program.group.jobs), None, 0, program.shared(arrays)
     compiling = training = 0.0
     pace = Pace(min(SECONDS_BETWEEN_CUTS, desk.interval or SECONDS_BETWEEN_CUTS))
     while done < count:
@@ -87,7 +87,7 @@ def train_program(program: Program, arrays: dict[str, Arrays], desk: Desk) -> To
             raise StoppedError
         rest = program.only(list(range(done, count)))
         try:
-            compiled = _compiled(rest, arrays, desk, at_most)
+            compiled = _compiled(rest, shared, desk, at_most)
         except Exception as error:
             at_most = _half(error, at_most or len(rest.group.jobs), program, desk)
             if not at_most:
@@ -100,7 +100,7 @@ def train_program(program: Program, arrays: dict[str, Arrays], desk: Desk) -> To
                 raise StoppedError
             portion = program.only(list(range(done, min(done + compiled.chunk, count))))
             try:
-                outcome = _trained(portion, arrays, compiled, desk, pace, done, count)
+                outcome = _trained(portion, shared, compiled, desk, pace, done, count)
                 training += outcome.seconds
             except _ProgramError as raised:
                 outcome = raised.__cause__
@@ -130,19 +130,17 @@ def named(program: Program) -> str:
     return f"{program.label}, {of}{program.parameters:,} parameters"
 
 
-def _compiled(
-    program: Program, arrays: dict[str, Arrays], desk: Desk, at_most: int | None
-) -> Compiled:
+def _compiled(program: Program, shared: Any, desk: Desk, at_most: int | None) -> Compiled:
     keep = program.trainer.save != "none"
 
-    def stages(inputs: Any, arrays: dict[str, Arrays], spread: Any = None) -> Stages:
-        found = program.stages(inputs, arrays, spread)
+    def stages(inputs: Any, shared: Any, spread: Any = None) -> Stages:
+        found = program.stages(inputs, shared, spread)
         return found if keep else found._replace(finish=lambda state: None)
 
     return compile_runs(
         stages,
         program.inputs,
-        arrays,
+        shared,
         evaluations=program.trainer.evaluations,
         execution=desk.execution,
         memory_limit=desk.memory_limit,
@@ -171,7 +169,7 @@ def on_device(program: Program) -> dict[str, Arrays]:
 
 def _trained(
     portion: Program,
-    arrays: dict[str, Arrays],
+    shared: Any,
     compiled: Compiled,
     desk: Desk,
     pace: Pace,
@@ -206,7 +204,7 @@ def _trained(
                 batches = next(read)
                 last = agreed(pace.last(done, evaluations)) if batches is None else done + 1
                 inputs = (*portion.inputs[:-1], batches)
-                cut = compiled.advance(inputs, arrays, cut, last)
+                cut = compiled.advance(inputs, shared, cut, last)
             except Exception as error:
                 raise _ProgramError from error
             now = time.perf_counter()

@@ -33,6 +33,7 @@ from smallnets.sweep.parents import Parents, ancestors, begun
 from smallnets.sweep.plan import Program
 from smallnets.sweep.portion import Desk, train_program
 from smallnets.sweep.result import Result, origin, runs_of
+from smallnets.sweep.teachers import teaching
 from smallnets.traced import assign, declared
 from smallnets.training.mesh import Mesh
 from smallnets.training.trainer import splits
@@ -98,7 +99,7 @@ def recorded(row: Row, folder: Path) -> Program:
     network = job.parent and job.parent.network
     if trainer.compress:
         network = applied(trainer, data, network)
-    network = check(trainer, data, row.family, network)
+    network = check(trainer, data, row.family, network, job.teacher and job.teacher.network)
     exact = tree
     for path, values in runs.values.items():
         exact = assign(exact, path, values[0].item())
@@ -112,7 +113,8 @@ def recorded(row: Row, folder: Path) -> Program:
     found = Program(
         runs, tree, trainer, data, network, {}, costs, [row.family], row.task, [key], start
     )
-    return begun(found)
+    (found,) = teaching([begun(found)], machine.memory())
+    return found
 
 
 def _trained(program: Program, row: Row) -> tuple[Row, Any]:

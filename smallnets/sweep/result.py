@@ -132,6 +132,14 @@ def runs_of(
         yield job, row, kept(network, data)
 
 
+def with_teaching(portion: Program, outcome: Result) -> Result:
+    """The outcome with its runs' share of the energy of what a teacher was asked beforehand."""
+    if not portion.taught or not portion.taught.energy:
+        return outcome
+    asked = portion.taught.energy.times(len(portion.group.jobs))
+    return replace(outcome, energy=outcome.energy.plus(asked))
+
+
 def timed(portion: Program, outcome: Result) -> Program:
     """The portion of a chain with the milliseconds of its model and of its parent's.
 

@@ -9,7 +9,6 @@ from smallnets.training.objective import (
     absolute_error,
     binary_cross_entropy,
     cross_entropy,
-    distil,
     huber,
     squared_error,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "cosine_schedule",
     "cross_entropy",
     "cutout",
-    "distil",
     "flip",
     "gradient_transformation",
     "gradually_sparse",

@@ -6,6 +6,7 @@ A run is ``begin``, then a segment or more, then ``finish``, over one explicit p
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -37,6 +38,32 @@ class Arrays:
     more: dict[str, Any] = field(default_factory=dict)
 
 
+class Projected(nnx.Module):
+    """A network in training, and a projection that is trained beside it and dropped at the end."""
+
+    def __init__(self, network: Any, projection: Any):
+        self.network, self.projection = network, projection
+
+    def __call__(self, x: Any) -> jax.Array:
+        return self.network(x)
+
+
+class Step(NamedTuple):
+    """What a step of training shows a distillation, such as :class:`smallnets.distil.Logits`.
+
+    ``see(call)`` is ``inputs -> call(model, inputs)`` of the model that learns, in the precision of
+    training; ``answering`` is that model as it is outside of a training step, by which it may write
+    what it learns from. ``teacher`` is what answers, where ``batch.more`` has no ``"teacher"``.
+    """
+
+    see: Callable[..., Any]
+    answering: Any
+    teacher: Any
+    batch: Arrays
+    key: jax.Array
+    index: jax.Array
+
+
 class TrainingState(NamedTuple):
     """All that a training run carries from one step to the next.
 
@@ -61,8 +88,9 @@ class Fit:
     """How a run is trained: what does not change from step to step.
 
     ``optimizer(steps)`` gives the transformation, ``objective(model, batch, key)`` the loss that is
-    minimised, ``parametrization`` how each weight array's initial values and learning rate depend
-    on its fans. ``view(model, training=..., key=...)`` stands between the parameters and the
+    minimised, or with ``distil(step, objective)`` what that makes of it and of a ``teacher``.
+    ``parametrization`` says how each weight array's initial values and learning rate depend on its
+    fans. ``view(model, training=..., key=...)`` stands between the parameters and the
     objective, as dropout or rounded weights do; evaluations and the model that is returned are
     seen through it too, with ``training=False`` and no key. ``augment(key, batch)`` is the batch
     that a training step sees instead of the one drawn. ``keep`` says which model is returned:
@@ -87,6 +115,8 @@ class Fit:
     prepare: Callable[[jax.Array], jax.Array] | None = None
     metrics: Sequence[Metric] = scores("classes")
     precision: Precision = "float32"
+    distil: Callable[[Step, Objective], jax.Array] | None = None
+    teacher: Any = None
 
     def run(
         self,
@@ -171,7 +201,7 @@ class Fit:
                 batch = replace(batch, inputs=self.prepare(batch.inputs))
             if self.augment is not None:
                 batch = self.augment(jax.random.fold_in(key_view, 1), batch)
-            return self.loss(whole(*trained), batch, key_view, key)
+            return self.loss(whole(*trained), batch, key_view, key, index)
 
         def drawn(index: jax.Array, order: jax.Array) -> tuple[Arrays, jax.Array]:
             assert train is not None
@@ -231,11 +261,19 @@ class Fit:
         )
         return state, curves
 
-    def loss(self, model: Any, batch: Arrays, key_view: jax.Array, key: jax.Array) -> jax.Array:
-        """The objective of a model as training sees it, on one batch, prepared and augmented."""
-        model = training(model, jax.random.fold_in(key_view, 0))
-        model = self._viewed(model, training=True, key=key_view)
-        return self.objective(computed_in(self.precision, model), batch, key)
+    def loss(
+        self, model: Any, batch: Arrays, key_view: jax.Array, key: jax.Array, index: jax.Array
+    ) -> jax.Array:
+        """What is minimised of a model as training sees it, on one batch, prepared and augmented,
+        in step ``index``.
+        """
+        learning = training(model, jax.random.fold_in(key_view, 0))
+        learning = self._viewed(learning, training=True, key=key_view)
+        if self.distil is None:
+            return self.objective(computed_in(self.precision, learning), batch, key)
+        see = partial(computed_in, self.precision, learning)
+        answering = self._viewed(model, training=True, key=key_view)
+        return self.distil(Step(see, answering, self.teacher, batch, key, index), self.objective)
 
     def _answers(self, model: Any) -> Callable[[Any], jax.Array]:
         prepare = self.prepare
@@ -259,25 +297,36 @@ class Fit:
         if state.best is not None:
             _, _, parameters, buffers = state.best
         model = combine(parameters, combine(buffers, state.rest))
-        return self._viewed(model, training=False, key=None)
+        model = self._viewed(model, training=False, key=None)
+        return model.network if isinstance(model, Projected) else model
 
     def _viewed(self, model: Any, *, training: bool, key: jax.Array | None) -> Any:
-        return model if self.view is None else self.view(model, training=training, key=key)
+        if self.view is None:
+            return model
+        if isinstance(model, Projected):
+            network = self.view(model.network, training=training, key=key)
+            return Projected(network, model.projection)
+        return self.view(model, training=training, key=key)
 
     def _transformation(self) -> optax.GradientTransformation:
         return with_rates(self.optimizer(self.steps), self.parametrization)
 
 
-def computed_in(precision: Precision, model: Any) -> Any:
-    """``x -> model(x)`` with parameters and inputs rounded to ``precision``, answers in float32."""
+def computed_in(precision: Precision, model: Any, call: Callable[..., Any] | None = None) -> Any:
+    """``x -> model(x)``, or ``x -> call(model, x)``, with parameters and inputs rounded to
+    ``precision`` and answers in float32.
+    """
     if precision == "float32":
-        return model
+        return model if call is None else partial(call, model)
 
     def rounded(leaf: jax.Array) -> jax.Array:
         return leaf.astype(precision) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     network = jax.tree.map(rounded, model)
-    return lambda inputs: network(rounded(inputs)).astype(jnp.float32)
+    answer = network if call is None else partial(call, network)
+    return lambda inputs: jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float32), answer(rounded(inputs))
+    )
 
 
 def keys_of(seed: jax.Array | int) -> tuple[jax.Array, jax.Array]:

@@ -75,40 +75,6 @@ def label_loss(
     return -jnp.sum(weights * likelihoods) / jnp.sum(weights)
 
 
-def distil(
-    model: Any,
-    batch: Any,
-    key: jax.Array,
-    *,
-    temperature: Traced = 4.0,
-    share: TracedFraction = 0.9,
-) -> jax.Array:
-    """What a student differs from its teacher by, and from the labels.
-
-        share T^2 KL(softmax(t / T) || softmax(y / T)) + (1 - share) cross-entropy(y, labels)
-
-    y are the model's logits and t the teacher's, ``batch.more["teacher"]``, T the temperature; the
-    mean is over the labels that are not -1. A teacher that makes no error on what it teaches says
-    at T = 1 little more than the labels do. Raises ValueError without a teacher, and where labels
-    are no classes.
-
-    Source: Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 2.
-    """
-    del key
-    _check(batch.labels, jnp.int32, "distil", "classes")
-    if "teacher" not in batch.more:
-        raise ValueError(
-            "objective=distil learns from a run's answers, but none is named: add teacher=RUN"
-        )
-    logits, taught = model(batch.inputs), batch.more["teacher"]
-    soft = jax.nn.log_softmax(taught / temperature)
-    own = jax.nn.log_softmax(logits / temperature)
-    divergence = jnp.sum(jnp.exp(soft) * (soft - own), axis=-1)
-    divergence = jnp.mean(divergence, where=batch.labels >= 0)
-    hard = label_loss(logits, batch.labels)
-    return share * temperature**2 * divergence + (1 - share) * hard
-
-
 def squared_error(model: Any, batch: Any, key: jax.Array) -> jax.Array:
     """Mean of (y - t)^2 over the targets of a batch, which have variance 1 in the train split."""
     return _differences(model, batch, key, "squared_error", jnp.square)

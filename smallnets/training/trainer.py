@@ -1,5 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
 
@@ -41,8 +41,8 @@ class Trainer:
     network's products in training. ``start`` names the run, or the runs by seed, whose kept model
     is trained on; ``compress`` holds what is done to it, a chain that a plan turns into runs of one
     pass each (:mod:`smallnets.compress`), which look at ``calibration`` training examples and take
-    no steps. ``teacher`` names runs likewise, whose answers to a batch are its
-    ``more["teacher"]``; a list of runs, or of folders of them, teaches as one ensemble.
+    no steps. ``distil()`` is what a teacher adds to the objective (:mod:`smallnets.distil`), and
+    names that teacher.
     ``mesh()`` is of the devices that train it, for whoever runs it. ``cache`` is the folder of
     prepared data and compiled programs; ``study`` holds what other
     values of the config refer to, ``allow`` names the packages besides ours that its calls may be
@@ -69,7 +69,7 @@ class Trainer:
     patience: int | None = None
     precision: Precision = "float32"
     start: str | None = None
-    teacher: str | list[str] | None = None
+    distil: Callable[..., Any] | None = None
     compress: Mapping[str, Any] | None = None
     calibration: int = 512
     study: Mapping[str, Any] | None = None
@@ -120,15 +120,17 @@ class Trainer:
         return jax.ShapeDtypeStruct((self.batch_size, *labels.shape[1:]), labels.dtype)
 
     def fit(
-        self, data: Data, arrays: dict[str, Arrays], start: Any = None
+        self, data: Data, arrays: dict[str, Arrays], start: Any = None, teacher: Any = None
     ) -> tuple[Any, dict[str, jax.Array]]:
         """Train the network, or ``start``; ``arrays`` are the splits of ``data`` on the device.
 
-        See :meth:`smallnets.training.fit.Fit.run`.
+        ``teacher`` is what it learns from in ``distil``, where the examples of the train split have
+        no ``more["teacher"]``. See :meth:`smallnets.training.fit.Fit.run`.
         """
         held_out = {name: split for name, split in arrays.items() if name != "train"}
-        return self._fit(data).run(
-            self.network(data), arrays["train"], held_out, seed=self.seed, start=start
+        network, start = self._learner(data, start, arrays["train"], teacher)
+        return self._fit(data, teacher).run(
+            network, arrays["train"], held_out, seed=self.seed, start=start
         )
 
     def stages(
@@ -136,6 +138,7 @@ class Trainer:
         data: Data,
         arrays: dict[str, Arrays],
         start: Any = None,
+        teacher: Any = None,
         spread: Callable[[Any], Any] | None = None,
         batches: Arrays | None = None,
     ) -> Stages:
@@ -143,16 +146,39 @@ class Trainer:
 
         ``batches`` are those of the next stretch where the train split is not in ``arrays``.
         """
-        fit, train = self._fit(data, spread), arrays.get("train")
+        fit, train = self._fit(data, teacher, spread), arrays.get("train")
         held_out = {name: split for name, split in arrays.items() if name != "train"}
+        network, start = self._learner(data, start, train, teacher)
         count = train.labels.shape[0] if train is not None else 0
         return Stages(
-            begin=lambda: fit.begin(self.network(data), self.seed, count=count, start=start),
+            begin=lambda: fit.begin(network, self.seed, count=count, start=start),
             advance=lambda state: fit.segment(state, train, held_out, 1, batches),
             finish=fit.finish,
         )
 
-    def _fit(self, data: Data, spread: Callable[[Any], Any] | None = None) -> Fit:
+    def _learner(
+        self, data: Data, start: Any, train: Arrays | None, teacher: Any
+    ) -> tuple[Any, Any]:
+        """The factory of what is trained, and what is trained on: with what a distillation adds."""
+        network = self.network(data)
+        if self.distil is None:
+            return network, start
+        distil, batch = self.distil(), self.batch(data)
+        taught = train.more.get("teacher") if train is not None else None
+        if taught is None:
+            taught = jax.eval_shape(distil.asked, teacher, batch)
+        student = partial(distil.student, inputs=batch, taught=taught)
+        if start is not None:
+            key = jax.random.fold_in(jax.random.key(self.seed), 1)
+            return network, student(start, rngs=nnx.Rngs(params=key))
+        return lambda *, rngs: student(network(rngs=rngs), rngs=rngs), None
+
+    def _fit(
+        self,
+        data: Data,
+        teacher: Any = None,
+        spread: Callable[[Any], Any] | None = None,
+    ) -> Fit:
         prepare = data.preparation if data.raw else None
         if spread is not None:
             prepare = spread if prepare is None else composed(prepare, spread)
@@ -170,12 +196,15 @@ class Trainer:
             prepare=prepare,
             metrics=data.scores,
             precision=self.precision,
+            distil=None if self.distil is None else self.distil(),
+            teacher=teacher,
         )
 
-    def check(self, data: Data, start: Any = None) -> Any:
+    def check(self, data: Data, start: Any = None, teacher: Any = None) -> Any:
         """Build and call all parts without computing; return the network, its arrays abstract.
 
-        ``start`` is the model that is trained on, in place of a new one. Raises ValueError where
+        ``start`` is the model that is trained on, in place of a new one; without the ``teacher`` of
+        a distillation the rest is checked. Raises ValueError where
         the data have fewer examples than a batch, tokens that the network has no row for, or where
         it does not return logits; what the network's own factories raise goes through.
         """
@@ -185,7 +214,7 @@ class Trainer:
                 f"for {len(data.train)} examples: choose a smaller batch"
             )
 
-        if data.streamed and (self.teacher is not None or self.compress):
+        if data.streamed and (self.distil is not None or self.compress):
             raise ValueError(
                 "a teacher's answers and a pass look at examples in memory, but this train split "
                 "stays on disk: set task.in_memory=true"
@@ -213,11 +242,10 @@ class Trainer:
             )
         if self.compress:  # a pass takes no steps
             return network
-        more = {} if self.teacher is None else {"teacher": logits}
-        batch = Arrays(self.batch(data), labels, more)
+        batch = Arrays(self.batch(data), labels)
         if self._augment is not None:
             batch = jax.eval_shape(self._augment, jax.random.key(0), batch)
-        loss = jax.eval_shape(partial(self.loss, data), network, batch)
+        loss = jax.eval_shape(partial(self.loss, data), network, batch, teacher)
         if getattr(loss, "shape", None) != () or not jnp.issubdtype(loss.dtype, jnp.floating):
             raise ValueError(
                 f"the objective must return one float, but returns {loss}: take a mean over the "
@@ -233,10 +261,14 @@ class Trainer:
     def _augment(self) -> Callable[[jax.Array, Arrays], Arrays] | None:
         return partial(augmented, parts=self.augmentation) if self.augmentation else None
 
-    def loss(self, data: Data, network: Any, batch: Arrays) -> jax.Array:
-        """The objective of a network as training sees it, on one prepared batch."""
-        key = jax.random.key(0)
-        return self._fit(data).loss(network, batch, key, key)
+    def loss(self, data: Data, network: Any, batch: Arrays, teacher: Any = None) -> jax.Array:
+        """What is minimised of a network as training sees it, on one prepared batch."""
+        key, fit = jax.random.key(0), self._fit(data, teacher)
+        if teacher is None:
+            fit = replace(fit, distil=None)
+        else:
+            _, network = self._learner(data, network, batch, teacher)
+        return fit.loss(network, batch, key, key, jnp.zeros((), int))
 
     def _objective(self, data: Data) -> Objective:
         """The objective, with what it asks of the train split."""

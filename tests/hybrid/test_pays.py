@@ -99,7 +99,9 @@ def test_all_that_led_to_a_run_is_found_once(tmp_path: Path):
     assert made_of(last, folder).keys() == {"last", "pass", "large", "a", "b"}
     far = tmp_path / "far" / "away" / "c"
     written(far.parent, row("c", 1.0))
-    taught = row("taught", 1.0, teacher="c-last", config={"start": None, "teacher": str(far)})
+    taught = row(
+        "taught", 1.0, teacher="c-last", config={"start": None, "distil": {"teacher": str(far)}}
+    )
     assert made_of(taught, written(tmp_path / "chain", taught)).keys() == {"taught", "c"}
     lost = row("lost", 1.0, parent="gone-last")
     with pytest.raises(ValueError, match="made from the run gone, which is not there"):

@@ -84,7 +84,8 @@ def test_equal_prefixes_train_once_and_seeds_are_one_program(
         "quantise code=int8",
         "quantise code=ternary",
     }
-    aware = ["compress=[factorise,quantisation_aware]", "objective=distil", f"teacher={parents}"]
+    aware = ["compress=[factorise,quantisation_aware]"]
+    aware += ["+distil=logits", f"distil.teacher={parents}"]
     (run, _) = library.train(library.plan(*words, *aware))
     assert run.row.teacher.endswith("-last")
     kernel = library.load(run.folder).network.head.kernel
@@ -179,7 +180,7 @@ def test_what_is_refused(parents: Path, cache: Path, tmp_path: Path):
         ([start, "compress=[quantise]", "budget.file_bytes=900"], "needs a pass with a share"),
         ([start, "compress=[units]", "budget.params=900"], "budget.file_bytes alone"),
         ([start, "compress=[units]", "task=sparse_parity"], "residual dense"),
-        ([start, "objective=distil"], "add teacher=RUN"),
+        ([start, "+distil=logits"], "distil.teacher must be given: add distil.teacher="),
         (["start=/nowhere", "compress=[units]"], "holds no run for seed=0"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=said) as error:

@@ -11,7 +11,7 @@ from flax import nnx
 
 import smallnets as library
 from smallnets.nn import Dense, Ensemble
-from smallnets.sweep.parents import begun
+from smallnets.sweep.teachers import Question, teaching
 
 SMALL = ["model=perceptron", "model.widths=[4]", "task=mnist1d", *TINY]
 
@@ -33,26 +33,29 @@ def test_a_list_of_runs_teaches_as_one_and_a_perfect_teacher_at_one_is_said(
 ):
     out = folders(cache, tmp_path / "teachers")
     teachers = library.train(library.plan(*SMALL, "seed=0,1", *out))
-    words = [*SMALL, "objective=distil", "objective.temperature=1,4", "objective.share=0.9"]
+    words = [*SMALL, "+distil=logits", "distil.temperature=1,4", "distil.share=0.9"]
     words += folders(cache, tmp_path / "students")
-    two = f"teacher=[{','.join(str(each.folder) for each in teachers)}]"
+    two = f"distil.teacher=[{','.join(str(each.folder) for each in teachers)}]"
     plan = library.plan(*words, two)
     (program,) = plan.programs  # the temperature varies inside it
-    taught = begun(program).taught
+    (long,) = library.plan(*words, two, "steps=2000").programs  # sees each example often
+    (with_answers,) = teaching([long], 2**32)
+    taught = with_answers.taught.answers  # once for both runs
+    assert taught.shape == (1, len(program.data.train), 10)
     x = program.data.train.inputs
     mean = np.mean([jax.nn.softmax(library.load(t.folder).network(x)) for t in teachers], axis=0)
     np.testing.assert_allclose(jax.nn.softmax(taught[0]), mean, rtol=1e-3, atol=1e-6)
     assert "warning" not in capsys.readouterr().err
     runs = library.train(plan)
     assert all(t.row.key in runs[0].row.teacher for t in teachers)
-    folder = library.plan(*words, f"teacher=[{tmp_path / 'teachers'}]").programs[0]
+    folder = library.plan(*words, f"distil.teacher=[{tmp_path / 'teachers'}]").programs[0]
     assert [job.teacher and job.teacher.key for job in folder.group.jobs] == [
         runs[0].row.teacher
     ] * 2
     perfect = np.eye(10, dtype=np.float32)[program.data.train.labels] * 9
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smallnets.sweep.parents.answers", lambda *_: perfect)
-        begun(program)
+        patch.setattr(Question, "answers", lambda self, first=None: perfect[None, :first])
+        teaching([program], 2**32)
     assert "hardly more than its labels: raise it" in capsys.readouterr().err
     with pytest.raises(ValueError, match="holds no run"):
-        library.plan(*words, f"teacher=[{tmp_path / 'nowhere'}]")
+        library.plan(*words, f"distil.teacher=[{tmp_path / 'nowhere'}]")

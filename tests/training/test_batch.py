@@ -184,7 +184,7 @@ def test_where_a_program_is_cut_is_not_in_its_bits(execution, cache: Path):
     words = ["model=residual", "family=mixture", "model.width=8", "seed=0,1,2", "save=best"]
     length = ["steps=20", "evaluations=4", "batch_size=16", f"cache={cache}"]
     (program,) = plan(*words, *length).programs
-    arrays = splits(program.data)
+    arrays = program.shared(splits(program.data))
 
     runs = compile_runs(
         program.stages,

@@ -47,7 +47,7 @@ def test_it_lowers_for_every_platform(network: str, family: str, cache):
         words.append("model.linear.blocks=2")
     (program,) = plan(*words).programs
     for execution in ("map", "vmap"):
-        arrays = splits(program.data)
+        arrays = program.shared(splits(program.data))
         one, blank = cuttable(program.stages, program.inputs, arrays, program.trainer.evaluations)
         bounds = np.int32(0), np.int32(2)
         traced = trace_runs(one, program.inputs, (arrays, *bounds), execution, blank)

@@ -70,6 +70,8 @@ class WholeNumbers(nnx.Module):
         self.rows, self.swapped = notes["length"], notes["swapped"]
         self.shape, self.ndim = tuple(kept.shape), kept.ndim
         numbers, scale = parts(kept.get_raw_value(), notes["code"], self.rows, notes["group"])
+        if notes["code"] == "int4":  # as -8 .. 7, which is what four bits are elsewhere
+            numbers, scale = -numbers, -scale
         self.numbers = nnx.Variable(numbers.astype(jnp.int8))
         self.scale = nnx.Variable(scale)
 

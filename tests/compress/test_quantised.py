@@ -16,7 +16,7 @@ from smallnets import models
 from smallnets.compress import in_code, quantisation_aware
 from smallnets.measure.parameters import parameter_bytes, parameters
 from smallnets.nn import Attention, Dense, FeedForward, Mixture, Quantised, Transformer
-from smallnets.nn.quantised import KINDS, _pack, _unpack, decode, encode
+from smallnets.nn.quantised import KINDS, WholeNumbers, _pack, _unpack, decode, encode
 from smallnets.tasks import Preparation
 from smallnets.training.fit import Arrays, Fit
 from smallnets.training.objective import cross_entropy
@@ -129,3 +129,12 @@ def test_a_files_bytes_are_known_from_shapes_and_its_model_comes_back(code: Any,
     again = models.load(path)
     assert jax.tree.structure(again) == jax.tree.structure(model)
     np.testing.assert_array_equal(answers(again.network, x), answers(model.network, x))
+
+
+@pytest.mark.slow
+def test_what_is_exported_of_int4_fits_four_bits_of_others():
+    kept = in_code(residual(depth=1), group=8).stack.blocks.layer.up.kernel
+    whole = WholeNumbers(kept)
+    assert whole.numbers[...].min() == -8
+    assert whole.numbers[...].max() <= 7
+    np.testing.assert_array_equal(whole[...], kept[...])

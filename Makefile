@@ -14,7 +14,7 @@ VERSIONS := 3.11-0.10.2 3.12-0.11.2 3.12-0.12.0 3.12-0.12.0.1 3.13-0.11.2 3.13-0
 PYTHON_OF = python$(firstword $(subst -, ,$*))
 JAX_OF = $(lastword $(subst -, ,$*))
 
-.PHONY: study test proofs sample paper artifact parity versions deploy
+.PHONY: study test types quick proofs sample paper artifact parity versions deploy
 
 study: .venv/installed
 	$(BIN)/smallnets -m +experiment=mnist1d
@@ -22,7 +22,12 @@ study: .venv/installed
 test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory -j 2 types quick
+
+types:
 	$(BIN)/pyright
+
+quick:
 	$(BIN)/pytest -n auto --dist loadfile
 
 proofs: .venv/installed

@@ -113,6 +113,7 @@ def test_without_the_model_that_is_asked_for_a_run_is_missing(cache: Path, tmp_p
     assert ledger(tmp_path / "study")[-1]["found"] == 1
 
 
+@pytest.mark.slow
 def test_the_best_model_is_that_of_the_lowest_validation_loss(cache: Path, tmp_path: Path):
     words = ["model.width=8", "steps=40", "evaluations=8", "batch_size=16", "save=best"]
     words += ["seed=range(6)", "optimizer=adam", "optimizer.learning_rate=0.1"]

@@ -27,26 +27,31 @@ WORDS = {  # a corner of each script's grid, and what it must print
         "file_bytes",
     ),
     "search_by_optuna": ([], "sign test p ="),
-    "deploy_table": (["model.width=16", "model.depth=2"], "paid after"),
+    "benchmarks/deploy_table": (["model.width=16", "model.depth=2"], "paid after"),
 }
 
+LONG = {"fewer_bytes", "fewer_bytes_lenet", "routes", "search_by_optuna"}  # a hundred runs each
 
 # Tested in tests/sweep/test_ray.py, tests/compress/test_pretrained.py.
 OF_EXTRAS = {"ray_workers", "tensorboard_callback", "pretrained"}
 
 
 def test_no_script_is_without_a_test():
-    assert {path.stem for path in EXPERIMENTS.glob("*.py")} == {*WORDS, *OF_EXTRAS}
+    scripts = {path.stem for path in EXPERIMENTS.glob("*.py")}
+    assert scripts == {name for name in WORDS if "/" not in name} | OF_EXTRAS
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",  # the studies of bytes train a hundred runs each
-    [pytest.param(each, marks=[pytest.mark.long] * ("bytes" in each)) for each in WORDS],
+    "name",
+    [pytest.param(each, marks=[pytest.mark.long] * (each in LONG)) for each in WORDS],
 )
 def test_a_script(name: str, cache: Path, tmp_path: Path):
     words, said = WORDS[name]
-    if name == "deploy_table" and not (EXPERIMENTS.parent / ".venv-onnx" / "installed").exists():
+    if (
+        name == "benchmarks/deploy_table"
+        and not (EXPERIMENTS.parent / ".venv-onnx" / "installed").exists()
+    ):
         pytest.skip("the converters' environments are not here: make deploy")
     if name == "fewer_bytes_lenet" and not Path("/usr/share/datasets/fashion-mnist").is_dir():
         pytest.skip("needs Debian's package dataset-fashion-mnist")

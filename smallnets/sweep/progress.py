@@ -116,7 +116,10 @@ class Training:
             line += f", {compiling} compiling"
         if done:
             runs, seconds = sum(runs for _, runs in self._programs), max(now - self._began, 1e-9)
-            line += f", {done:.1f} of {runs} runs, {done / seconds:.2g} a second"
+            rate = done / seconds
+            line += (
+                f", {done:.1f} of {runs} runs, {rate:{',.0f' if rate >= 10 else '.2g'}} a second"
+            )
         score, label = self._best
         if math.isfinite(score):
             line += f", best so far {score:.3g} ({label})"

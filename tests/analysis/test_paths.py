@@ -71,6 +71,7 @@ def chains(tmp_path: Path) -> Path:
     return study
 
 
+@pytest.mark.slow
 def test_the_report_draws_each_chain_from_what_it_began_with(chains: Path):
     main([str(chains)])
     html = (chains / "report.html").read_text()

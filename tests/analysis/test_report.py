@@ -106,6 +106,7 @@ def test_print_files_lie_beside_it_and_equal_studies_give_equal_files(reported, 
         assert np.ptp(np.asarray(picture.convert("L"))) > 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -232,6 +232,7 @@ def test_heads_go_with_the_query_heads_that_read_them():
     assert answers(found, x).shape == (9, 5)
 
 
+@pytest.mark.slow
 def test_heads_go_by_the_magnitude_of_their_values_too():
     """The first head answers with nothing, though the map behind it would read it the most."""
     model, x = encoder(), jnp.asarray(np.random.default_rng(0).normal(size=(9, 6, 2)), jnp.float32)

@@ -46,6 +46,7 @@ def test_attention_compares_relations_of_heads_of_any_width(width: int):
     assert float(way.distance(own, theirs[::-1], LABELS)) > 1e-2
 
 
+@pytest.mark.slow
 def test_relations_are_those_of_any_turned_and_scaled_copy_and_of_no_other():
     z = draw(4, 3)
     turn, _ = np.linalg.qr(draw(5, 5))

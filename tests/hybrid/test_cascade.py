@@ -125,6 +125,7 @@ def test_the_oracle_is_the_best_of_all_ways_to_pass_on_as_many():
     assert _oracle(Answers(np.zeros((3, 6)), wrong), stage) == pytest.approx(best)
 
 
+@pytest.mark.slow
 def test_a_temperature_undoes_a_scale_and_lowers_the_calibration_error(found):
     logits = DATA.validation.inputs @ TRUTH
     one = temperature(logits, DATA.validation.labels)

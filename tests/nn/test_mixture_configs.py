@@ -38,6 +38,7 @@ def built(overrides: str) -> tuple[Any, jax.Array]:
     return jax.eval_shape(network(overrides))
 
 
+@pytest.mark.slow
 def test_experts_of_low_rank_layers():
     model, y = built("model=transformer family=mixture model/linear=low_rank")
     expert = model.stack.blocks.feed_forward.layer.expert

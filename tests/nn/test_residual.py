@@ -101,6 +101,7 @@ def test_each_part_can_be_exchanged_and_nothing_is_held_twice(options, block):
     assert jax.eval_shape(call, model, jnp.ones((3, 2))).shape == (5,)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("unique", [None, 1])
 def test_a_network_with_norms_behind_the_sums_trains_every_parameter(unique):
     """Shared or not: each one has a gradient, and the exits theirs."""

@@ -80,6 +80,7 @@ def test_each_call_of_a_relaxed_block_adds_its_own_difference(order):
     np.testing.assert_allclose(call(model, X), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_relaxation_starts_as_plain_sharing(order):
     @jax.jit

@@ -137,6 +137,7 @@ def test_a_mixture_that_drops_nothing_is_causal(capacity_factor):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_mixture_that_drops_first_choices_alone_is_causal_within_a_sequence():
     """The first of the call: a later sequence may lose slots to any token of an earlier one."""
     one, other = before_a_change(transformer(mixture=mixture(top_k=1)), 6)

@@ -117,6 +117,7 @@ def assert_close(out: Path, other: Path) -> None:
             )
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -37,6 +37,7 @@ app()
 """
 
 
+@pytest.mark.slow
 def test_a_callback_hears_of_each_run(cache: Path, tmp_path: Path, monkeypatch):
     (tmp_path / "listening.py").write_text(CALLBACK)
     monkeypatch.syspath_prepend(tmp_path)

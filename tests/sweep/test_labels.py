@@ -128,6 +128,7 @@ def test_the_same_calls_have_one_label_however_they_were_written(labelled):
     assert not [names for names in by_calls.values() if len(names) > 1]
 
 
+@pytest.mark.slow
 def test_every_network_and_family_is_called_by_its_choices(labelled):
     found = {each.words: each.family for each in labelled}
     pairs = [

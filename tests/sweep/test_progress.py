@@ -50,7 +50,7 @@ def test_it_goes_by_what_is_heard_of_programs_under_way(monkeypatch):
 
 def test_on_a_terminal_a_line_below_the_bar_says_how_things_stand():
     said = io.StringIO()
-    with progress_bars(Console(file=said, width=100, force_terminal=True)) as bars:
+    with progress_bars(Console(file=said, width=160, force_terminal=True)) as bars:
         training = Training(bars, [(10.0, 1), (10.0, 1), (10.0, 1)])
         training.begin(0)
         training.begin(1)

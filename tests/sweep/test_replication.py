@@ -55,6 +55,7 @@ def test_other_numerics_are_counted_and_not_trained(
     assert "2 of another NUMERICS" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fraction", [0, 1.5])
 def test_a_fraction_is_one(fraction: float, paper: Path, capsys):
     with pytest.raises(SystemExit):

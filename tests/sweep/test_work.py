@@ -132,7 +132,7 @@ def test_what_is_no_plan_for_this_version_is_one_line(cache: Path, tmp_path: Pat
 
     refused("beyond the workers: they are counted from 0 to 39", "work", path, "--shard", "40/40")
     refused("--shard must be INDEX/WORKERS", "work", path, "--shard", "3")
-    refused("a worker may set hydra.launcher.* and cache", "work", path, "model.width=4")
+    refused("a worker may set hydra.launcher.*, mesh.* and cache", "work", path, "model.width=4")
     refused("is not there: write a plan", "collect", tmp_path / "nowhere.jsonl")
     refused("must hold one plan, but holds none", "work", tmp_path)
     refused("between 1 and the 2 programs of the plan", "submit", path, "--tasks", "3")

@@ -40,6 +40,7 @@ def test_the_loss_is_the_mean_over_the_labels_that_are_given(smoothing):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_no_gradient_comes_from_a_position_without_a_label():
     logits, labels = sequences()
     gradient = np.asarray(jax.grad(label_loss)(logits, labels))

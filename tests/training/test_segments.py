@@ -127,6 +127,7 @@ def test_the_objective_sees_a_batch_s_further_arrays_and_a_key_of_its_own():
     assert curves["train_loss"][0] < 0.8 * plain["train_loss"][0]  # weights of mean 1/2
 
 
+@pytest.mark.slow
 def test_rows_of_further_arrays_stay_with_their_examples():
     more = {"inputs": TRAIN.inputs}
 

@@ -111,7 +111,7 @@ def models(cache: Path) -> dict[str, Any]:
     return dict(zip((*FAMILIES, "convolutional"), models, strict=True))
 
 
-@pytest.mark.breadth
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [axis for axis in AXES if axis != "latency_ms"])
 @pytest.mark.parametrize("family", [*FAMILIES, "convolutional"])
 def test_every_family_meets_what_one_of_its_widths_costs(models, family, axis):

@@ -130,6 +130,7 @@ def test_a_narrow_terminal_cuts_no_number(described, monkeypatch):
     assert "…" not in wide
 
 
+@pytest.mark.slow
 def test_json_says_what_the_table_says(described):
     words = ["family=monarch", "budget.params=3_000"]
     (said,) = json.loads(described(*words, "--json"))

@@ -50,6 +50,7 @@ def test_a_callback_hears_of_each_run(cache: Path, tmp_path: Path, monkeypatch):
         assert f"seed={seed}" in words
 
 
+@pytest.mark.slow
 def test_what_hydra_writes_of_a_run_is_what_it_composes(cache: Path, tmp_path: Path):
     words = ["model=logistic", "optimizer.learning_rate=1e-2,3e-3", "seed=1", *TINY]
     smallnets("-m", *words, *folders(cache, tmp_path))

@@ -24,6 +24,7 @@ def tokens(*, highest: int, labels: tuple[int, ...]) -> Data:
     return Data(split, split, split, outputs=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "labels", "said"),
     [

@@ -95,7 +95,7 @@ def test_one_teacher_is_held_once_for_all_runs_of_a_program(run: Path, cache: Pa
     assert asked.taught
     assert asked.taught.answers is None
     assert {leaf.shape[0] for leaf in jax.tree.leaves(asked.taught.networks)} == {1}
-    _, _, index = asked.inputs  # all of the teacher that has an axis of runs
+    _, _, index, _ = asked.inputs  # all of the teacher that has an axis of runs
     np.testing.assert_array_equal(index, [0] * 6)
 
 

@@ -32,7 +32,8 @@ from smallnets.training.trainer import splits
 def compiled(*words):
     words = [*words, "steps=20", "evaluations=2", "batch_size=16", f"cache={sys.argv[1]}"]
     (program,) = plan(*words).programs
-    runs = compile_runs(program.stages, program.inputs, splits(program.data), evaluations=2,
+    arrays = splits(program.data)
+    runs = compile_runs(program.stages, program.inputs, program.shared(arrays), evaluations=2,
         execution="vmap", memory_limit=2**40, layout=layout_of(program))
     return runs
 

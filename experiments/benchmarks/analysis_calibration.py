@@ -11,7 +11,6 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from math import nan
 from pathlib import Path
 
 import smallnets.analysis
@@ -147,7 +146,8 @@ def plans_line(title: str, found: list[tuple[float, bool]]) -> str:
     cells = []
     for designs in (found, [each for each in found if each[0] >= ENOUGH]):
         means = [sum(column) / len(designs) for column in zip(*designs, strict=True)]
-        cells += [str(len(designs)), *(f"{mean:.2f}" for mean in means or (nan, nan))]
+        cells += [str(len(designs)), *(f"{mean:.2f}" for mean in means or ())]
+        cells += [""] * (2 - len(means))
     return f"| {title} | {' | '.join(cells)} |"
 
 

@@ -1,4 +1,4 @@
-# make study: the default study, from a clone to scaling curves.   make test: every check.
+# make study: the default study, from a clone to scaling curves.   make test: every quick check (types, then quick).
 # make proofs: the slow checks; make sample: a tenth of them.
 # make paper: from the frozen rows of paper/ its numbers, tables, figures and, with LaTeX, its PDF.
 # make artifact: paper, rows, code and every locked package in one archive, dist/artifact.tar.gz.
@@ -24,10 +24,10 @@ test: .venv/installed
 	$(BIN)/ruff check .
 	@$(MAKE) --no-print-directory -j 2 types quick
 
-types:
+types: .venv/installed
 	$(BIN)/pyright
 
-quick:
+quick: .venv/installed
 	$(BIN)/pytest -n auto --dist loadfile
 
 proofs: .venv/installed

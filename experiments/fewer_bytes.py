@@ -1,6 +1,6 @@
 """How many times fewer bytes can a trained network take before it answers worse?
 
-    python experiments/fewer_bytes.py [FOLDER] [WORDS]        about an hour on two idle cores
+    python experiments/fewer_bytes.py [FOLDER] [WORDS]
 
 A residual network of width 128 and depth 4 on MNIST-1D, ten seeds, and one more as the teacher. The
 reference is that network trained on for as many steps with the teacher's answers. The routes learn

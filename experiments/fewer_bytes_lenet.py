@@ -1,7 +1,7 @@
 """LeNet-300-100 or LeNet-5 on Fashion-MNIST in 40 times fewer bytes: does it hold?
 
-    python experiments/fewer_bytes_lenet.py [FOLDER] lenet_300_100 [WORDS]       some hours
-    python experiments/fewer_bytes_lenet.py [FOLDER] lenet5 [WORDS]              a day or two
+    python experiments/fewer_bytes_lenet.py [FOLDER] lenet_300_100 [WORDS]
+    python experiments/fewer_bytes_lenet.py [FOLDER] lenet5 [WORDS]
 
 The study of experiments/fewer_bytes.py, whose rules are these: large networks of ten epochs, and a
 margin of .3 points. The small network is the same with all widths in the same proportion, the

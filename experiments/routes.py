@@ -1,6 +1,6 @@
 """Is it better to train small, to train large and compress, or to distil?
 
-    python experiments/routes.py [FOLDER] [--families dense,monarch] [WORDS]    hours on two cores
+    python experiments/routes.py [FOLDER] [--families dense,monarch] [WORDS]
 
 Six families of networks, each with a large one. At each size of file: a small network trained on
 labels; the same in int4, as wide as that allows; the large one factorised and trained on in int4;

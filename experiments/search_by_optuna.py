@@ -1,6 +1,6 @@
 """Does Optuna find better networks than random search does, for the same compute?
 
-    python experiments/search_by_optuna.py [FOLDER] [WORDS]        about 20 minutes on two cores
+    python experiments/search_by_optuna.py [FOLDER] [WORDS]
 
 On each of three tasks every point of a grid (networks of one budget, and rates) is trained once by
 four seeds, but for the runs that are there. A search then looks points up instead of training them

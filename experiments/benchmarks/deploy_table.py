@@ -1,6 +1,6 @@
 """What does each family cost where it is deployed, at the score where the families are compared?
 
-    python experiments/benchmarks/deploy_table.py [FOLDER] [WORDS]    about 40 minutes on two cores
+    python experiments/benchmarks/deploy_table.py [FOLDER] [WORDS]
 
 Of six families on MNIST-1D and six on text, in this order, but for what is there in FOLDER:
 

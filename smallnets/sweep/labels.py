@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.default_element import ConfigDefault
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -50,8 +51,14 @@ class Labels:
         def network(model: str, family: str) -> dict[str, Any]:
             return _network(self._tree(model, family, choices.task, tree), sizes)
 
+        def named(model: str) -> str:
+            """The model whose YAML this one's starts from, where sizes alone are said anew."""
+            parent = self._parent(model)
+            same = parent and network(parent, PLAIN) == network(model, PLAIN)
+            return named(parent) if parent and same else model
+
         said = _network(tree, sizes)
-        nearest = choices.model, choices.family
+        nearest = named(choices.model), choices.family
         changed = _differences(said, network(*nearest))
         if changed:
             of_its_class = []  # composing all families of the others takes long
@@ -59,7 +66,7 @@ class Labels:
                 if not self._may_be(model, said["model"]):
                     continue
                 with contextlib.suppress(ValueError):  # of a package that is not allowed here
-                    if network(model, PLAIN)["model"] is said["model"]:
+                    if network(model, PLAIN)["model"] is said["model"] and named(model) == model:
                         of_its_class.append(model)
             families = self._loader.get_group_options("family")
             for model, family in itertools.product(of_its_class, families):
@@ -85,6 +92,14 @@ class Labels:
         found = self._loader.repository.load_config(f"model/{model}")
         target = OmegaConf.select(found.config, "_target_", default="") if found else ""
         return not target or target.rpartition(".")[2] == public_name(said).rpartition(".")[2]
+
+    def _parent(self, model: str) -> str | None:
+        """The model that the defaults of a model's YAML name, or None."""
+        found = self._loader.repository.load_config(f"model/{model}")
+        for default in (found and found.defaults_list) or ():
+            if isinstance(default, ConfigDefault) and not default.is_self():
+                return default.path
+        return None
 
     def _tree(self, model: str, family: str, task: str, tree: partial[Trainer]) -> partial[Trainer]:
         """The calls of a config with these choices; what it leaves to be given is None.

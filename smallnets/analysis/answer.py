@@ -29,14 +29,24 @@ def answer(study: Study, compared: Claims) -> tuple[str, ...]:
     if not fitted and (chains := sentences(study)):
         return tuple(chains[:NAMED])
     if not fitted:
-        return (f"No curve could be fitted: {some(study.notes, most=1)}.".replace("..", "."),)
-    compares = [_against(pair, compared.reference) for pair in compared.comparisons]
+        return (_without(study, compared),)
+    level = 1 - study.level
+    compares = [_against(pair, compared.reference, level) for pair in compared.comparisons]
     pairs = [pair for pair in compares if pair is not None]
     if not pairs:
         said = [_alone(study, fitted[0])] if len(fitted) == 1 else [_none(study, compared)]
     else:
-        said = _compared(study, compared, pairs)
+        said = _compared(study, compared, pairs) + _left(compared)
     return (*said, *_laws(study, fitted))
+
+
+def _without(study: Study, compared: Claims) -> str:
+    """What can be said where there is no law: why, and who is on the Pareto front."""
+    why = next((note for note in study.notes if "curve" in note), "none was asked for")
+    found = compared.points.filter("front").group_by("family", maintain_order=True).len()
+    fronts = [f"{name} ({count} point{'s' * (count > 1)})" for name, count in found.iter_rows()]
+    axes = f"{label(study.columns.score)} and {label(study.columns.size)}"
+    return f"No law was fitted: {why.rstrip('.')}. On the Pareto front of {axes}: {some(fronts)}."
 
 
 def best_run(study: Study) -> Best | None:
@@ -105,8 +115,8 @@ class _Pair:
     apart: bool
 
 
-def _against(pair: Comparison, reference: str, level: float = 0.05) -> _Pair | None:
-    """The comparison turned so that ``reference`` is what is compared with."""
+def _against(pair: Comparison, reference: str, level: float) -> _Pair | None:
+    """The comparison turned so that ``reference`` is what is compared with; p below ``level``."""
     if pair.refusal or reference not in (pair.family, pair.other):
         return None
     turned = pair.family == reference
@@ -162,6 +172,14 @@ def _compared(study: Study, compared: Claims, pairs: list[_Pair]) -> list[str]:
             text += " Intervals without 1 are among them: p is corrected for all pairs (Holm)."
         sentences.append(text)
     return sentences
+
+
+def _left(compared: Claims) -> list[str]:
+    """Which families can't be compared with the reference."""
+    refused = [pair for pair in compared.comparisons if pair.refusal]
+    against = [{pair.family, pair.other} - {compared.reference} for pair in refused]
+    names = [name for names in against if len(names) == 1 for name in names]
+    return [f"Not comparable with {compared.reference}: {some(names, most=NAMED)}."] * bool(names)
 
 
 def _numbers(pair: _Pair, study: Study, compared: Claims, *, turned: bool) -> tuple[str, str]:

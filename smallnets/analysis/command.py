@@ -3,6 +3,7 @@
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from rich.console import Console
@@ -15,17 +16,25 @@ from smallnets.analysis.figures import emphasised
 from smallnets.analysis.laws import BY_NAME
 from smallnets.analysis.planning import design, question
 from smallnets.analysis.study import Study, analyse
-from smallnets.analysis.table import digest, incomplete, read
+from smallnets.analysis.table import as_number, digest, incomplete, read
 
 LAWS = {"best": None, "none": ()} | {name: (law,) for name, law in BY_NAME.items()}
-PAIRS = 15
+PAIRS, REFUSED = 15, 5
 FAMILIES = 20  # of more, those in the figures' colours are printed alone
 PIPED = 10_000  # characters a line, where nobody reads on a terminal
 
 
+class Words(ArgumentParser):
+    """A parser to which a wrong word is a mistake like any other: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the words."""
+        raise ValueError(f"{message}; {self.prog} --help lists what there is")
+
+
 def main(words: list[str]) -> None:
     """The verb; raises ValueError or OSError, one line, where the data can't be analysed."""
-    parser = ArgumentParser(
+    parser = Words(
         prog="smallnets analyse",
         description="Fit scaling laws to runs, print them with intervals, write a report.",
         formatter_class=ArgumentDefaultsHelpFormatter,
@@ -58,6 +67,7 @@ def main(words: list[str]) -> None:
     )
     parser.add_argument("--out", type=Path, help="folder of the report (default: beside the data)")
     given = parser.parse_args(words)
+    questions, pins = [question(text) for text in given.next], _pins(given.pin)
     table = read(given.path, partial=given.partial)
     left = incomplete(given.path, table) if given.path.is_dir() else ""
     study = analyse(
@@ -81,12 +91,13 @@ def main(words: list[str]) -> None:
         test_examples=given.test_examples,
         grow=given.grow,
         laws=LAWS[given.law],
-        pins=dict(_pin(text) for text in given.pin),
+        pins=pins,
         predict=[_numbers(text) for text in given.predict],
         held=given.holdout,
         notes=[f"Not complete: {left}. What is said below may change."] if left else (),
     )
     compared = claims(study, reference=given.reference, at=given.at)
+    plans = [design(study, asked, seed=0) for asked in questions]
     out = given.out or _beside(given.path)
     written = report.write(study, out, compared=compared, source=digest(given.path))
     # Labels may hold brackets and colons. What is piped is not wrapped; where whoever reads has
@@ -94,8 +105,8 @@ def main(words: list[str]) -> None:
     width = None if sys.stdout.isatty() else PIPED
     console = Console(markup=False, emoji=False, highlight=False, width=width)
     show(study, compared, console)
-    for text in given.next:
-        console.print(str(design(study, question(text), seed=0)), soft_wrap=True)
+    for plan in plans:
+        console.print(str(plan), soft_wrap=True)
     console.print(f"report: {written}", soft_wrap=True)
 
 
@@ -119,7 +130,9 @@ def show(study: Study, compared: Claims, console: Console) -> None:
         console.print("... the laws of the other families are in laws.csv")
     for sentence in (*further(study), *pairs(study, compared, shown)):
         console.print(sentence, soft_wrap=True)
-    for note in [*tables.all_notes(study), *compared.refused]:
+    refused, rest = compared.refused[:REFUSED], len(compared.refused) - REFUSED
+    more = [f"{rest} other families have none either: see multipliers.csv"] * (rest > 0)
+    for note in [*tables.all_notes(study), *refused, *more]:
         console.print(f"- {note}")
 
 
@@ -138,7 +151,7 @@ def _options(parser: ArgumentParser) -> None:
         metavar="SIZE[,DATA]",
         help="predict the score at this size, however large",
     )
-    parser.add_argument("--at", type=float, help="score at which families are compared")
+    parser.add_argument("--at", type=float, help="score, as printed, to compare families at")
     parser.add_argument(
         "--holdout", type=int, default=1, help="largest sizes that the hold-out leaves out"
     )
@@ -151,24 +164,29 @@ def _options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--higher-is-better", action="store_true", help="as of an accuracy")
     parser.add_argument("--perfect", type=float, help="perfect score, where higher is better")
-    parser.add_argument("--chance", type=float, help="score of guessing (lower is better)")
+    parser.add_argument("--chance", type=float, help="score of guessing, as the runs have it")
     parser.add_argument("--test-examples", type=int, help="examples that the score is measured on")
     parser.add_argument("--grow", default="", help="word of the families' labels that is a size")
 
 
-def _pin(text: str) -> tuple[str, float]:
-    name, _, value = text.partition("=")
-    try:
-        return name.strip(), float(value)
-    except ValueError:
-        raise ValueError(f"--pin takes a parameter and a number, as E=1.69, got {text}") from None
+def _pins(texts: list[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, value = (each.strip() for each in text.partition("="))
+        number = as_number(value)
+        if number is None or not name:
+            raise ValueError(f"--pin takes a parameter and a number, as E=1.69, got {text!r}")
+        if name in found:
+            raise ValueError(f"{name} is pinned twice: leave one --pin out")
+        found[name] = number
+    return found
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(each) for each in text.split(","))
-    except ValueError:
-        raise ValueError(f"--predict takes a size, as 1e9 or 1e9,2e10, got {text}") from None
+    found = [as_number(each.strip()) for each in text.split(",")]
+    if None in found:
+        raise ValueError(f"--predict takes a size, as 1e9 or 70B,2e10, got {text!r}")
+    return tuple(each for each in found if each is not None)
 
 
 def pairs(study: Study, compared: Claims, shown: list[str]) -> list[str]:

@@ -306,8 +306,10 @@ def claims(study: Study, *, reference: str | None = None, at: float | None = Non
     ``at`` is the score at which pairs are compared, by default the middle of what both reached.
 
     Raises:
-        ValueError: if ``reference`` is not a family of the study.
+        ValueError: if ``reference`` is not a family of the study, or ``at`` not positive.
     """
+    if at is not None and not 0 < at < np.inf:
+        raise ValueError(f"families are compared at a positive score, got {at:g}")
     columns, fits = study.columns, _fits(study)
     reference, comparisons = compared(study, reference=reference, at=at)
     multipliers, refused = {}, []

@@ -396,4 +396,4 @@ def _reasons(score: np.ndarray) -> tuple[str, ...]:
         "not a finite number": int((~np.isfinite(score)).sum()),
         "zero or negative, which has no logarithm": int((score <= 0).sum()),
     }
-    return tuple(f"{count} runs: score {why}" for why, count in counts.items() if count)
+    return tuple(f"left out: {count} with a score {why}" for why, count in counts.items() if count)

@@ -67,7 +67,8 @@ def runs(
     told = [
         name
         for name in runs.columns
-        if not name.startswith(UNTOLD) and study.runs[name].n_unique() > 1
+        if not (name.startswith(UNTOLD) or runs[name].dtype.is_nested())
+        and study.runs[name].n_unique() > 1
     ]
     each = runs.select(
         pl.col(columns.family).alias("family"),

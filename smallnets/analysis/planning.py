@@ -106,9 +106,9 @@ def question(text: str) -> Question:
         raise ValueError(
             f"--next takes a question as 'dense vs low_rank at loss 2.5 by 1.5', got {text!r}"
         ) from None
-    if not asked.factor > 1:
+    if not 1 < asked.factor < np.inf or asked.family == asked.other:
         raise ValueError(
-            f"--next asks whether the first needs more than 1 times less, got {text!r}"
+            f"--next asks whether the first needs more than 1 times less than another, got {text!r}"
         )
     return asked
 

@@ -74,8 +74,9 @@ def write(
         OSError: if ``out`` can't be written.
     """
     out, compared = Path(out), compared or claims(study)
-    out.mkdir(parents=True, exist_ok=True)
     drawn = figures(study, compared)
+    text = page(study, compared, drawn)
+    out.mkdir(parents=True, exist_ok=True)
     path = out / "report.html"
     if path.exists():
         for name in set(FIGURES) - set(drawn):  # of an earlier report, which showed more
@@ -88,7 +89,7 @@ def write(
         )
     write_numbers(study, compared, out, source=source)
     with replacing(path) as draft:
-        draft.write_text(page(study, compared, drawn), encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
     return path
 
 
@@ -197,6 +198,8 @@ def as_dict(study: Study, compared: Claims, *, source: dict | None = None) -> di
                 "score": columns.score,
                 "family": columns.family,
                 "seed": columns.seed,
+                "data": columns.data,
+                "weights": columns.weights,
             },
             "level": study.level,
             "shape": {
@@ -335,6 +338,7 @@ def _family(curve: Curve, study: Study) -> dict[str, Any]:
                 for each in curve.intervals
             },
             "hold_out": choice.hold_out[0],
+            "held_out": [{"size": size, "error": error} for size, error in choice.held_out],
             "lack_of_fit_p": None if curve.lack_of_fit is None else curve.lack_of_fit.p_value,
         },
         "other_laws": []
@@ -358,6 +362,12 @@ def _family(curve: Curve, study: Study) -> dict[str, Any]:
             }
             for each in curve.predictions
         ],
+        "compute_optimal": {
+            axis: {"exponent": found.estimate, "low": found.low, "high": found.high}
+            for axis, found in (("size", curve.allocation.size), ("data", curve.allocation.data))
+        }
+        if curve.allocation
+        else None,
         "notes": curve.notes,
     }
 

@@ -1,4 +1,4 @@
-"""The runs that a study is read from: columns found, cells as numbers, scores, checks, the axis.
+"""The runs that a study is read from: columns found, cells as numbers, checks, the axis.
 
 What can be told from the data is not asked for: without a column of families all runs are one,
 without one of seeds each row is a run of its own.
@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-import numpy as np
 import polars as pl
-from scipy import stats
 
 from smallnets.analysis.select import DIVERGED
 from smallnets.analysis.table import frame, lower_is_better, natural, numbers
 
-FAMILY, SEED = "family", "seed"
+FAMILY, SEED, VALIDATION = "family", "seed", "validation_error"
 ROW = "row of the input"
 
 
@@ -57,7 +55,7 @@ def prepared(
     task: str | None = None,
     cost: str | None = None,
     settings: Sequence[str] = (),
-    validation: str = "validation_error",
+    validation: str = VALIDATION,
     where: str | None = None,
 ) -> Prepared:
     """The table (polars or pandas) with the columns found and their cells as numbers.
@@ -72,22 +70,16 @@ def prepared(
         raise ValueError("there are no runs: one line a run is needed")
     given = given.with_row_index(ROW, offset=1)
     notes = []
-    given, found = _present(given, columns, notes)
-    for name in filter(None, (cost, columns.data, columns.weights, *settings)):
-        if name not in given.columns:
-            raise ValueError(_absent(given, name))
-    # Of scores that a study names by itself the losses stand in.
-    _, score = lower_is_better(given, found.score)
-    if score not in given.columns and score == found.score:
-        raise ValueError(_absent(given, score))
+    _named(given, columns, cost, settings, task, validation)
+    given, found = _filled(given, columns, notes), columns
     asked = [*found.variables, found.score, validation, cost, found.weights]
     for name in dict.fromkeys(name for name in asked if name in given.columns):
         given = given.with_columns(numbers(given[name], given[ROW]))
     texts = {name: pl.String for name in (found.family, "task", "status") if name in given.columns}
     given = given.cast(texts)  # type: ignore[arg-type]
-    if where:
+    if where is not None:
         given = _where(given, where)
-    given = _one_task(given, task)
+    given = given if found.family == "task" else _one_task(given, task)
     given, score = lower_is_better(given, found.score)
     given, validation = lower_is_better(given, validation)
     found = replace(found, score=score)
@@ -98,23 +90,47 @@ def prepared(
     return Prepared(table=given, columns=found, validation=validation, notes=tuple(notes))
 
 
-def _present(
-    table: pl.DataFrame, columns: Columns, notes: list[str]
-) -> tuple[pl.DataFrame, Columns]:
+def _named(
+    table: pl.DataFrame,
+    columns: Columns,
+    cost: str | None,
+    settings: Sequence[str],
+    task: str | None,
+    validation: str,
+) -> None:
+    """Raise one line if a column that was named is not there, or is to be two things at once."""
     names = table.columns
-    if columns.family not in names:
-        if columns.family != FAMILY:
-            raise ValueError(_absent(table, columns.family))
+    own = [columns.family] * (columns.family != FAMILY) + [columns.seed] * (columns.seed != SEED)
+    own += ["task"] * (task is not None) + [cost] * (cost is not None)
+    for name in (columns.size, *own, *filter(None, (columns.data, columns.weights)), *settings):
+        if name not in names:
+            raise ValueError(_absent(table, name))
+    # Of scores that a study names by itself the losses stand in.
+    for name in (columns.score, *[validation] * (validation != VALIDATION)):
+        _, score = lower_is_better(table, name)
+        if score not in names and score == name:
+            raise ValueError(_absent(table, name))
+    parts: dict[str, str] = {}
+    for part in ("size", "data", "score", "family", "seed"):
+        name = getattr(columns, part)
+        if name and name in parts:
+            raise ValueError(
+                f"column {name} can't be {parts[name]} and {part} at once: name another for one"
+            )
+        parts[name] = part
+    if cost is not None and parts.get(cost, "size") != "size":
+        raise ValueError(f"column {cost} can't be {parts[cost]} and cost at once: name another")
+
+
+def _filled(table: pl.DataFrame, columns: Columns, notes: list[str]) -> pl.DataFrame:
+    """The table with a family and a seed where it has none."""
+    if columns.family not in table.columns:
         notes.append("No column family: all runs are taken as one family.")
         table = table.with_columns(pl.lit("all runs").alias(FAMILY))
-    if columns.seed not in names:
-        if columns.seed != SEED:
-            raise ValueError(_absent(table, columns.seed))
+    if columns.seed not in table.columns:
         notes.append("No column seed: each row is taken as a run of its own.")
         table = table.with_columns(pl.col(ROW).cast(pl.Int64).alias(SEED))
-    if columns.size not in names:
-        raise ValueError(_absent(table, columns.size))
-    return table, columns
+    return table
 
 
 def _absent(table: pl.DataFrame, name: str) -> str:
@@ -132,6 +148,11 @@ def _absent(table: pl.DataFrame, name: str) -> str:
 def _where(table: pl.DataFrame, condition: str) -> pl.DataFrame:
     try:
         kept = table.filter(pl.sql_expr(condition))
+    except pl.exceptions.ColumnNotFoundError as error:
+        unknown = re.search(r'"(.+?)"', str(error))
+        raise ValueError(
+            f"the condition {condition!r}: {_absent(table, unknown[1] if unknown else '')}"
+        ) from None
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
@@ -187,98 +208,6 @@ def _rows(table: pl.DataFrame, most: int = 6) -> str:
     places = [str(place) for place in table[ROW][:most]]
     rest = f" and {len(table) - most} more" if len(table) > most else ""
     return f"row {', '.join(places)}{rest}"
-
-
-RISES = 0.6  # rank correlation of score and size from which a family's score is said to rise
-
-
-def distance(table: pl.DataFrame, score: str, perfect: float | None) -> tuple[pl.DataFrame, str]:
-    """The table with the distance of a higher-is-better ``score`` from ``perfect``, and its name.
-
-    Without ``perfect`` it is 1 for scores up to 1 and 100 for scores up to 100.
-
-    Raises:
-        ValueError: if a score is above the perfect one, or that can't be guessed.
-    """
-    highest = float(table[score].cast(pl.Float64).fill_nan(None).max() or 0.0)  # type: ignore[arg-type]
-    if perfect is None:
-        perfect = next((each for each in (1.0, 100.0) if highest <= each), None)
-    if perfect is None:
-        raise ValueError(
-            f"{score} goes up to {highest:g}: say which score is perfect (--perfect), since a law "
-            "is of the distance from it"
-        )
-    if highest > perfect:
-        raise ValueError(f"{score} goes up to {highest:g}, above the perfect score {perfect:g}")
-    name = f"{perfect:g} - {score}"
-    return table.with_columns((perfect - pl.col(score).cast(pl.Float64)).alias(name)), name
-
-
-def refuse_rising(runs: pl.DataFrame, size: str, score: str, family: str) -> None:
-    """Raise one line if the score rises with size in most families: higher is better, it seems."""
-    rising, judged = [], 0
-    for (name,), line in runs.group_by(family, maintain_order=True):
-        values = line.select(pl.col(size).cast(pl.Float64), pl.col(score).cast(pl.Float64))
-        values = values.filter(pl.all_horizontal(pl.all().is_finite())).to_numpy()
-        if len(np.unique(values[:, 0])) < 3 or np.ptp(values[:, 1]) == 0:
-            continue
-        judged += 1
-        ranks = stats.rankdata(values, axis=0)
-        if np.corrcoef(ranks.T)[0, 1] > RISES:
-            rising.append(str(name))
-    if judged and 2 * len(rising) > judged:
-        raise ValueError(
-            f"{score} rises with {size} in {len(rising)} of {judged} families ({rising[0]} among "
-            "them), and lower is taken as better: if higher is better, say --higher-is-better"
-        )
-
-
-def above_chance(
-    runs: pl.DataFrame, chance: float, *, size: str, score: str, family: str
-) -> tuple[pl.DataFrame, list[str]]:
-    """The runs of sizes that have begun to learn, and notes on those left out.
-
-    A size counts as learning where its mean score is better than ``chance`` by twice its standard
-    error over seeds: below that no law of learning can be told.
-    """
-    value = pl.col(score).cast(pl.Float64)
-    group = [family, size]
-    error = (value.std().over(group) / value.count().over(group).sqrt()).fill_null(0.0)
-    learning = value.mean().over(group) + 2 * error.fill_nan(0.0) < chance
-    out = runs.filter(~learning).select(group).unique(maintain_order=True)
-    notes = [
-        f"{name}: {len(sizes)} sizes don't differ from chance ({chance:g}) and are left out: "
-        + ", ".join(f"{each:,}" for each in sizes[size])
-        + "."
-        for (name,), sizes in out.group_by(family, maintain_order=True)
-    ]
-    return runs.filter(learning), notes
-
-
-def noise_of_examples(score: np.ndarray, spread: float, examples: int) -> str:
-    """What ``examples`` test examples add to the scatter of an error rate, in a sentence.
-
-    The binomial standard deviation of an error p is sqrt(p (1 - p) / n), of its logarithm
-    sqrt((1 - p) / (p n)). ``spread`` is the standard deviation of the log score over seeds.
-
-    Raises:
-        ValueError: if the scores aren't shares between 0 and 1.
-    """
-    score = score[np.isfinite(score) & (score > 0)]
-    if not len(score) or score.max() >= 1:
-        raise ValueError(
-            "the noise of a number of test examples is that of a share between 0 and 1, as an "
-            "error is: leave --test-examples out for other scores"
-        )
-    drawn = float(np.sqrt(np.mean((1 - score) / (score * examples))))
-    if not np.isfinite(spread):
-        return f"{examples:,} test examples alone scatter a score by {drawn:.1%}"
-    rest = float(np.sqrt(max(spread**2 - drawn**2, 0)))
-    return (
-        f"runs of a size scatter by {spread:.1%}, of which {examples:,} test examples alone give "
-        f"{drawn:.1%}, and training {rest:.1%}"
-        + ("" if drawn < spread else ": more seeds don't help, more test examples do")
-    )
 
 
 def grown(table: pl.DataFrame, columns: Columns, grow: str) -> tuple[pl.DataFrame, list[str]]:

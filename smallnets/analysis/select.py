@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from smallnets.analysis.table import some
+
 DIVERGED = "diverged"
 RATE = "config.optimizer.learning_rate"
 
@@ -144,3 +146,25 @@ def _edge(name: str, group: list[str]) -> pl.Expr:
         .then(pl.lit(f"highest {word}"))
         .otherwise(None)
     )
+
+
+def notes(selection: Selection, family: str, size: str) -> list[str]:
+    """What a reader must be told: choices at the edge of their grid, and where none was made."""
+    name = " and ".join(each.removeprefix("config.") for each in selection.settings)
+    said = []
+    edge = selection.at_edge
+    if len(edge):
+        where = [
+            f"{line[family]} at {line[size]:,} ({line['edge']})"
+            for line in edge.iter_rows(named=True)
+        ]
+        said.append(
+            f"The best {name} is at the edge of its grid for {len(edge)} of "
+            f"{int(selection.sweep['chosen'].sum())} (family, size): {some(where)}. "
+            "A better one may lie outside: widen the grid there."
+        )
+    if selection.failed:
+        said.append(
+            f"No {name} was chosen where each had a diverged run: {some(selection.failed)}."
+        )
+    return said

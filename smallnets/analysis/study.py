@@ -25,21 +25,10 @@ from smallnets.analysis.intervals import (
     prediction,
 )
 from smallnets.analysis.laws import IN_SIZE, POWER, TWO_AXES, Law, pin
-from smallnets.analysis.runs import (
-    Columns,
-    above_chance,
-    chained,
-    check,
-    distance,
-    finished,
-    grown,
-    noise_of_examples,
-    prepared,
-    priced,
-    refuse_rising,
-)
+from smallnets.analysis.runs import Columns, chained, check, finished, grown, prepared, priced
+from smallnets.analysis.scores import above_chance, distance, noise_of_examples, refuse_rising
 from smallnets.analysis.select import Selection, best_rate, swept
-from smallnets.analysis.table import some
+from smallnets.analysis.select import notes as selection_notes
 
 STEP = 0.3  # of the spacing of the sizes: a break that is narrower is a step
 
@@ -125,8 +114,8 @@ def analyse(
 
     Scores are better the lower they are; of a metric of which rows say that it is not, the distance
     from its best value is taken (:func:`smallnets.analysis.table.lower_is_better`), and that from
-    ``perfect`` where ``higher_is_better``. Sizes that don't differ from ``chance`` are left out.
-    ``test_examples`` tells the noise of a test set from that of training.
+    ``perfect`` where ``higher_is_better``. Sizes that don't differ from ``chance``, a score as the
+    runs have it, are left out. ``test_examples`` tells the noise of a test set from training's.
 
     ``data`` is a second column that the law is of, so that it is E + A N^-alpha + B D^-beta.
     ``weights`` is a column of the weight of each run. ``cost`` names another axis to draw and
@@ -146,6 +135,8 @@ def analyse(
         raise ValueError(f"a hold-out leaves out one size or more, got {held}")
     if laws is None:
         laws = (TWO_AXES,) if data else IN_SIZE
+    if not laws and (pins or len(predict)):
+        raise ValueError("to predict or to pin a parameter takes a law: leave --law none out")
     laws = _pinned(laws, pins or {})
     settings = (setting,) if isinstance(setting, str) else tuple(setting)
     for law in laws:
@@ -163,7 +154,7 @@ def analyse(
         where=where,
     )
     table, columns, validation = given.table, given.columns, given.validation
-    score = columns.score
+    asked, score = score, columns.score
     if higher_is_better:
         table, score = distance(table, score, perfect)
         if validation in table.columns:
@@ -179,22 +170,23 @@ def analyse(
     if settings:
         selection = best_rate(table, setting=settings, score=validation, size=size, family=family)
         runs = selection.runs
-        notes += _selection_notes(selection, family, size)
+        notes += selection_notes(selection, family, size)
     laws = () if laws and chained(runs, columns, notes) else laws
     check(runs, columns, curves=bool(laws))
-    if not higher_is_better:
-        refuse_rising(finished(runs), size, score, family)
+    refuse_rising(finished(runs), size, score, family, turned=higher_is_better)
     if chance is not None:
-        runs, left_out = above_chance(runs, chance, size=size, score=score, family=family)
+        turned = asked != score and asked in runs.columns
+        runs, left_out = above_chance(
+            runs, chance, size=size, score=asked if turned else score, family=family, turned=turned
+        )
         notes += left_out
-        if runs.is_empty():
-            raise ValueError(f"no size differs from chance, {chance:g}")
     if cost is not None:
         runs, columns = priced(runs, columns, cost)
     usable = {name: finished(runs.filter(pl.col(family) == name)) for name in families}
     fitted = {name: _arrays(line, columns) for name, line in usable.items() if laws}
     fitted = {name: line for name, line in fitted.items() if _sizes(line) >= 2}
     verdict, choices = choose(fitted, laws=laws, delta=delta, held=held) if fitted else (None, {})
+    _possible(choices)
     curves = []
     for name in families:
         gone = int((runs[family] == name).sum()) - len(usable[name])
@@ -234,25 +226,16 @@ def _pinned(laws: Sequence[Law], pins: Mapping[str, float]) -> tuple[Law, ...]:
     return tuple(pin(law, dict(pins)) for law in having)
 
 
-def _selection_notes(selection: Selection, family: str, size: str) -> list[str]:
-    name = " and ".join(each.removeprefix("config.") for each in selection.settings)
-    notes = []
-    edge = selection.at_edge
-    if len(edge):
-        where = [
-            f"{line[family]} at {line[size]:,} ({line['edge']})"
-            for line in edge.iter_rows(named=True)
-        ]
-        notes.append(
-            f"The best {name} is at the edge of its grid for {len(edge)} of "
-            f"{int(selection.sweep['chosen'].sum())} (family, size): {some(where)}. "
-            "A better one may lie outside: widen the grid there."
-        )
-    if selection.failed:
-        notes.append(
-            f"No {name} was chosen where each had a diverged run: {some(selection.failed)}."
-        )
-    return notes
+def _possible(choices: Mapping[str, Choice]) -> None:
+    """Raise one line if an asymptote is pinned that leaves nothing to fall."""
+    for name, choice in choices.items():
+        best = choice.best
+        floor = dict(best.law.pins).get("E")
+        if floor is not None and best.boundary == best.law.parameters[: best.law.linear]:
+            raise ValueError(
+                f"E is pinned to {floor:g}, and the scores of {name} go down to "
+                f"{best.score.min():.4g}: pin it below all of them"
+            )
 
 
 def _arrays(runs: pl.DataFrame, columns: Columns) -> Runs:
@@ -370,6 +353,8 @@ def _law_notes(
     if verdict is not None and tested.signs:
         notes.append(str(tested))
     errors = [error for choice in choices.values() for _, error in choice.held_out]
+    if held > 1 and choices and not errors:
+        notes.append(f"No hold-out: without its {held} largest sizes no family can be fitted.")
     if len(errors) > 3 and (all(e > 0 for e in errors) or all(e < 0 for e in errors)):
         side = "above" if errors[0] > 0 else "below"
         notes.append(

@@ -134,12 +134,14 @@ def some(names: list[str] | tuple[str, ...], *, most: int = 6) -> str:
 
 def _text(data: bytes, path: Path) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
+        name, codec = "UTF-16", "utf-16"
+    else:
+        name, codec = "UTF-8", "utf-8-sig"
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(codec)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"line {line} of {path} is not UTF-8: save the file as UTF-8") from None
+        raise ValueError(f"line {line} of {path} is not {name}: save the file as UTF-8") from None
 
 
 def _parquet(data: bytes, name: str) -> pl.DataFrame:
@@ -290,7 +292,7 @@ def delimited(text: str, name: str) -> pl.DataFrame:
     Raises:
         ValueError: if a line has another number of cells than the header, or two columns one name.
     """
-    first = text.split("\n", 1)[0]
+    first = io.StringIO(text, newline="").readline().rstrip("\r\n")
     separator = max(SEPARATORS, key=lambda mark: (len(_split(first, mark)), mark == ","))
     try:
         lines = [
@@ -357,7 +359,7 @@ def numbers(column: pl.Series, rows: pl.Series) -> pl.Series:
         if TWICE.fullmatch(text) and not clear:
             plain, point = text.replace(",", ""), text.replace(",", ".")
             raise ValueError(f"{where} is {plain} or {point}: write it without the comma")
-        found[cell] = value = _number(text)
+        found[cell] = value = as_number(text)
         if value is None and text.lower() not in MISSING:
             raise ValueError(f"{where} is no number: correct it, or leave the cell empty")
     return pl.Series(
@@ -365,7 +367,7 @@ def numbers(column: pl.Series, rows: pl.Series) -> pl.Series:
     )
 
 
-def _number(text: str) -> float | None:
+def as_number(text: str) -> float | None:
     """One cell as a number, None where it is none."""
     factor = SUFFIXES.get(text[-1:].lower(), 1.0)
     digits = text[:-1].strip() if factor > 1 else text

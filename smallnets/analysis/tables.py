@@ -331,10 +331,12 @@ def _cell(text: str) -> str:
 
 def scores(study: Study) -> str:
     """Means over seeds at each size."""
+    size = label(study.columns.size)
+    size = f"{size} (size)" if size in ("family", "runs", "mean", "lowest", "highest") else size
     frames = [
         means(curve, study.columns).select(
             pl.lit(curve.family).alias("family"),
-            pl.col("size").map_elements(number, pl.String).alias(label(study.columns.size)),
+            pl.col("size").map_elements(number, pl.String).alias(size),
             "runs",
             *(pl.col(name).round_sig_figs(4) for name in ("mean", "lowest", "highest")),
         )

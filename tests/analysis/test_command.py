@@ -88,7 +88,7 @@ def file(tmp_path):
     ("words", "texts"),
     [
         (
-            ("--predict", "1e5", "--holdout", "2"),
+            ("--predict", ".1M", "--holdout", "2"),
             ("mlp at 100000: 0.", "of the mean", "of one run"),
         ),
         (("--law", "power"), ("A N^-alpha",)),
@@ -115,6 +115,10 @@ def test_each_option_has_its_line(file, call, words, texts, monkeypatch):
         (("--pin", "A=1"), "can't be pinned"),
         (("--predict", "big"), "--predict takes a size"),
         (("--predict", "-1"), "positive number"),
+        (("--pin", "E=.1", "--pin", "E=.2"), "E is pinned twice"),
+        (("--at", "0"), "at a positive score"),
+        (("--level", "high"), "argument --level: invalid float value"),
+        (("--levels", "0.9"), "unrecognized arguments: --levels 0.9; smallnets analyse --help"),
         (("--next", "who wins"), "--next takes a question"),
         (("--next", "cnn vs rnn at loss 1.2 by 2"), "no law of a family rnn"),
         (("--next", "cnn vs mlp at loss 9 by 2"), "extrapolated"),
@@ -126,9 +130,9 @@ def test_each_option_has_its_line(file, call, words, texts, monkeypatch):
     ],
 )
 def test_a_mistake_in_an_option_is_one_line(file, call, words, message, monkeypatch):
-    monkeypatch.setattr("smallnets.analysis.report.write", lambda *_, **__: "nowhere")
-    status, _, err = call(file, *NAMES, *words)
-    assert status == 2
+    monkeypatch.setattr("smallnets.analysis.report.write", None)  # nothing is written
+    status, out, err = call(file, *NAMES, *words)
+    assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
 
@@ -177,6 +181,19 @@ def test_anyones_file_gives_the_answer_the_warnings_and_a_report(tmp_path, call)
     assert "other laws" in out
     found = json.loads((tmp_path / "runs-report" / "analysis.json").read_text())
     assert found["runs"] == 2 * 5 * 2
+
+
+def test_of_many_families_without_a_multiplier_some_are_printed(tmp_path, call, monkeypatch):
+    monkeypatch.setattr("smallnets.analysis.report.write", lambda *_, **__: "nowhere")
+    scale = pl.col("arch").str.slice(1).cast(pl.Float64)
+    many = pl.concat(runs(arch=pl.lit(f"f{i}")) for i in range(9)).unique(
+        ["arch", "params", "seed"]
+    )
+    many.with_columns(loss=pl.col("loss") * 9**scale).write_csv(tmp_path / "runs.csv")
+    status, out, _ = call(tmp_path / "runs.csv", *NAMES)
+    assert status == 0
+    assert out.count("no multiplier of") == 5
+    assert "3 other families have none either" in out
 
 
 @pytest.mark.slow

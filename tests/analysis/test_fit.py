@@ -168,8 +168,8 @@ def test_runs_without_a_logarithm_are_dropped_and_counted():
     score[7] = np.nan
     fitted = fit(POWER, SIZE, score)
     assert fitted.dropped == (
-        "1 runs: score not a finite number",
-        "2 runs: score zero or negative, which has no logarithm",
+        "left out: 1 with a score not a finite number",
+        "left out: 2 with a score zero or negative, which has no logarithm",
     )
     assert fitted.degrees_of_freedom == len(SIZE) - 3 - 2
 

@@ -50,6 +50,7 @@ READ = {  # name of the file, its bytes, the first size
     "mark.csv": (b"\xef\xbb\xbf" + text(*LINES), 1000),
     "utf16.csv": (text(*LINES).decode().encode("utf-16"), 1000),
     "windows.csv": (text(*LINES).replace(b"\n", b"\r\n"), 1000),
+    "old_mac.csv": (text(*LINES).replace(b"\n", b"\r"), 1000),
     "blank_lines.csv": (text(*LINES).replace(b"\n", b"\n\n"), 1000),
     "spaces.csv": (text(*LINES).replace(b",", b" , "), 1000),
     "lines.jsonl": (jsonl(RUNS), 1000),
@@ -77,6 +78,7 @@ REFUSED = {
     "no_size.csv": (changed(3, ",0.5,mlp,1"), "params is missing in 1 of 16 runs: .* row 4"),
     "ragged.csv": (changed(5, "16000,0.4,mlp"), "line 7 of ragged.csv has 3 cells, the header 4"),
     "latin.csv": (text(*LINES).replace(b"cnn", b"caf\xe9"), "line 10 of .*latin.csv is not UTF-8"),
+    "half.csv": (text(*LINES).decode().encode("utf-16")[:-1], "half.csv is not UTF-16"),
     "twice.csv": (text(*LINES, head="params,loss,loss,seed"), "several columns named loss"),
     "broken.jsonl": (jsonl(RUNS)[:-5], "line 16 of broken.jsonl is no JSON object"),
     "misspelt.csv": (text(*LINES, head="param,loss,family,seed"), "no column params: is param"),
@@ -162,3 +164,27 @@ def test_a_misspelt_setting_and_an_empty_cost_are_said():
         analyse(table, size="params", score="loss", setting="mss")
     study = analyse(table, size="params", score="loss", cost="ms")
     assert any("without ms" in note and "row 3" in note for note in study.notes)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"task": "x"}, "no column task"),
+        ({"validation": "los"}, "no column los: is loss meant"),
+        ({"seed": "params"}, "column params can't be size and seed at once"),
+        ({"score": "params"}, "column params can't be size and score at once"),
+        ({"cost": "loss"}, "column loss can't be score and cost at once"),
+        ({"where": ""}, "the condition '' can't be applied"),
+        ({"where": "parms > 1"}, "no column parms: is params meant\\? there are params, loss, "),
+    ],
+)
+def test_a_column_that_is_not_there_or_is_two_things_is_said(words, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        analyse(pl.DataFrame(RUNS), **{"size": "params", "score": "loss"} | words)
+    assert len(str(caught.value)) < 200
+
+
+def test_tasks_may_be_the_families():
+    table = pl.DataFrame(RUNS).rename({"family": "task"})
+    study = analyse(table, size="params", score="loss", family="task")
+    assert [curve.family for curve in study.curves] == ["cnn", "mlp"]

@@ -5,12 +5,14 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 import smallnets.analysis
 from smallnets.analysis import report
 from smallnets.analysis.compare import claims
+from smallnets.analysis.report import as_dict
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import digest, from_rows
 
@@ -50,7 +52,8 @@ def test_analysis_json_holds_what_the_schema_names_and_no_more(reported):
         for path in keys(found)
     }
     optional = {"input", "best_run", "multipliers[]", "families[].law", "budgets[].left_out[]"}
-    asked = ("families[].predictions", "families[].as_power_law")  # only where there are any
+    asked = ("predictions", "as_power_law", "compute_optimal")  # only where there are any
+    asked = tuple(f"families[].{name}" for name in asked)
     quiet = {name for name in named if name.endswith("notes[]") or name.startswith(asked)}
     quiet |= optional
     lists = {path.rsplit("[]", 1)[0] + "[]" for path in present if "[]" in path}
@@ -83,6 +86,24 @@ def test_the_csvs_have_the_columns_that_the_schema_names(reported):
     assert len(curves) == 2 * 6
     assert (curves["mean_low"] < curves["law"]).all()
     assert (curves["run_high"] > curves["mean_high"]).all()
+
+
+def test_a_law_in_size_and_data_has_its_keys_too():
+    table = pl.DataFrame(
+        [
+            {"family": "x", "n": n, "tokens": d, "loss": 1.7 + 400 * n**-0.34 + 900 * d**-0.3}
+            for n in np.geomspace(1e6, 1e8, 4)
+            for d in np.geomspace(1e7, 1e9, 4)
+        ]
+    )
+    study = analyse(table, size="n", score="loss", data="tokens", predict=[(1e9, 2e10)])
+    found = as_dict(study, claims(study))
+    assert found["columns"]["data"] == "tokens"
+    (family,) = found["families"]
+    assert family["compute_optimal"]["size"]["exponent"] == pytest.approx(0.3 / 0.64, abs=1e-3)
+    assert family["predictions"][0]["at"] == [1e9, 2e10]
+    said = {path for path in keys(found) if "compute_optimal" in path or "predictions" in path}
+    assert said <= documented() | {"families[].predictions[].at[]"}
 
 
 @pytest.mark.slow

@@ -206,6 +206,15 @@ def test_sixty_one_families_have_seven_colours_and_the_others_are_grey(tmp_path)
         assert picture.height < 1400
 
 
+def test_columns_may_have_any_name_and_hold_lists():
+    table = random_study(["a", "b"], sizes=5, seeds=2).rename({"parameters": "runs"})
+    table = table.with_columns(curve=pl.concat_list("test_error", "test_error"))
+    study = analyse(table, size="runs")
+    compared = claims(study)
+    html = page(study, compared, figures(study, compared))
+    assert "<th>runs (size)</th><th>runs</th>" in html
+
+
 @pytest.mark.slow
 def test_names_are_text_in_every_door(tmp_path):
     names = ["[red]a[/red] :smile:", "<b>b</b> & $x_1^2$", "=SUM(A1:A9)"]

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from smallnets.analysis.answer import answer
 from smallnets.analysis.compare import claims
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import from_rows
@@ -156,13 +157,21 @@ def test_higher_is_better_is_refused_with_a_hint_and_taken_when_said():
     assert percent.columns.score == "100 - loss"
     with pytest.raises(ValueError, match="above the perfect score"):
         analyse_runs(accuracy, higher_is_better=True, perfect=0.5)
+    with pytest.raises(ValueError, match="leave --higher-is-better and --perfect out"):
+        analyse_runs(curves(), higher_is_better=True)
 
 
 def test_sizes_at_chance_are_left_out_and_said():
     chance = pl.when(pl.col("n") < 50).then(0.9 + 0.001 * pl.col("run")).otherwise("loss")
     study = analyse_runs(curves(loss=chance), chance=0.9)
-    assert any("a: 2 sizes don't differ from chance" in note for note in study.notes)
+    assert any("a: left out, not told from chance (0.9): " in note for note in study.notes)
     assert study.runs["n"].min() == 100
+    accuracy = {"loss": 1 - pl.col("loss")}  # in whose own units chance is said
+    turned = curves(loss=chance).with_columns(**accuracy)
+    study = analyse_runs(turned, chance=0.1, higher_is_better=True)
+    assert study.runs["n"].min() == 100
+    with pytest.raises(ValueError, match="chance is a score, got nan"):
+        analyse_runs(curves(), chance=float("nan"))
 
 
 def test_the_noise_of_a_test_set_is_told_from_that_of_training():
@@ -201,6 +210,8 @@ def test_weights_count_and_a_pin_is_held():
         assert one.choice.best.parameters == pytest.approx(other.choice.best.parameters, rel=1e-4)
     with pytest.raises(ValueError, match="no law has F to pin"):
         analyse_runs(table, pins={"F": 1.0})
+    with pytest.raises(ValueError, match="E is pinned to 5, and the scores of a go down to 0"):
+        analyse_runs(table, pins={"E": 5.0})
 
 
 def test_a_law_in_size_and_data_gives_exponents_of_both_and_a_prediction():
@@ -227,6 +238,7 @@ def test_hold_out_errors_of_one_sign_are_said():
     bend = pl.when(pl.col("n") > 500).then(pl.col("loss") * 1.2).otherwise("loss")
     notes = analyse_runs(curves(loss=bend), held=2).notes
     assert any("All 4 hold-out errors have one sign" in note for note in notes)
+    assert any(note.startswith("No hold-out") for note in analyse_runs(curves(), held=5).notes)
 
 
 def test_the_shape_is_questioned_in_words_and_interpolation_leads():
@@ -240,6 +252,32 @@ def test_the_shape_is_questioned_in_words_and_interpolation_leads():
     assert {pair.leads for pair in claims(study).comparisons} == {"interpolation"}
 
 
+def test_exact_curves_question_nothing():
+    exact = 0.3 + pl.col("n").cast(pl.Float64) ** -0.4
+    study = analyse_runs(curves(loss=exact))
+    assert not study.shape.questioned
+    assert not any(curve.lack_of_fit and curve.lack_of_fit.found for curve in study.curves)
+
+
+def test_what_is_established_is_so_at_the_level_that_was_asked_for():
+    table = curves(loss=pl.col("loss") * pl.when(pl.col("arch") == "a").then(1.05).otherwise(1.0))
+    said = {}
+    for level in (0.5, 0.95, 0.9999):
+        study = analyse_runs(table, level=level)
+        compared = claims(study)
+        (pair,) = compared.comparisons
+        said[level] = "Not established" not in " ".join(answer(study, compared))
+        assert said[level] == (pair.p_adjusted < 1 - level), level
+    assert said[0.5]
+    assert not said[0.9999]
+
+
+def test_the_answer_names_who_cannot_be_compared():
+    higher = pl.when(pl.col("arch") == "c").then(pl.col("loss") * 9).otherwise("loss")
+    study = analyse_runs(curves(loss=higher, families=("a", "b", "c")))
+    assert "Not comparable with a: c." in answer(study, claims(study))
+
+
 def test_without_laws_there_is_a_front_and_no_curve():
     rates = pl.DataFrame({"config.rate": [0.1, 0.2]})
     table = runs().filter(pl.col("run") == 0).join(rates, how="cross")
@@ -247,3 +285,7 @@ def test_without_laws_there_is_a_front_and_no_curve():
     study = analyse_runs(table, laws=())
     assert all(curve.choice is None for curve in study.curves)
     assert len(claims(study).points) == 20
+    (said,) = answer(study, claims(study))
+    assert said.startswith("No law was fitted: none was asked for. On the Pareto front of loss")
+    with pytest.raises(ValueError, match="takes a law"):
+        analyse_runs(table, laws=(), predict=[10.0])

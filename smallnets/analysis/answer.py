@@ -65,7 +65,10 @@ def best_run(study: Study) -> Best | None:
     family, size = str(run[columns.family]), run[columns.size]
     curve = next(curve for curve in study.curves if curve.family == family)
     at = means(curve, columns).filter(pl.col("size") == size)
-    seeds = at["runs"][0] if len(at) else 0
+    same = curve.runs.filter(pl.col(columns.size) == size)
+    # Rows at several settings, or of other data, are no seeds.
+    apart = bool(columns.data) or same[columns.seed].is_duplicated().any()
+    seeds = at["runs"][0] if len(at) and not apart else 0
     over = f" (mean of its {seeds} seeds: {at['mean'][0]:.4g})" if seeds > 1 else ""
     sentence = (
         f"Best run, by {label(by)}: {family} with {number(size)} {label(columns.size)}, "
@@ -202,6 +205,8 @@ def _none(study: Study, compared: Claims) -> str:
     reasons = [pair.refusal for pair in compared.comparisons if pair.refusal] or list(
         compared.refused
     )
+    if study.columns.data:
+        reasons = ["where a law is of two variables, no one size has a score"]
     why = f": {reasons[0]}" if reasons else ""
     return (
         f"How many times fewer {label(study.columns.size)} one family needs than another can't be "
@@ -216,7 +221,7 @@ def _alone(study: Study, curve: Curve) -> str:
     said = ", ".join(
         f"{each.parameter} = {each.estimate:.3g} ({each})"
         for each in curve.intervals
-        if each.parameter in ("E", "alpha") or len(curve.intervals) <= 2
+        if each.parameter in ("E", "alpha", "beta") or len(curve.intervals) <= 2
     )
     return (
         f"The {label(study.columns.score)} of {curve.family} falls with its "
@@ -243,6 +248,8 @@ def _laws(study: Study, fitted: list[Curve]) -> list[str]:
             f"No wrong shape of {law} is seen, but in {lacking} of {len(tests)} families more than "
             "seeds moves the sizes off it, which the intervals allow for."
         )
+    elif not tests and not study.shape.signs:
+        said = f"Whether {law} holds can't be tested by these data."
     else:
         said = f"Nothing seen speaks against {law}."
     if study.verdict is not None and not study.verdict.settled:

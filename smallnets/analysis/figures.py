@@ -104,7 +104,10 @@ def curves(study: Study, shown: list[str]) -> Figure:
     floors = {
         curve.family: curve.choice.best.parameters["E"]
         for curve in study.curves
-        if curve.family in shown and curve.choice and curve.choice.best.parameters.get("E", 0) > 0
+        if curve.family in shown
+        and len(laws[curve.family])  # none is drawn of a law in two variables
+        and curve.choice
+        and curve.choice.best.parameters.get("E", 0) > 0
     }
     most = max(curve.runs[study.columns.size].n_unique() for curve in study.curves)
     every = f", of at most {MARKED} sizes" if most > MARKED else ""

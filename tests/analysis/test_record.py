@@ -12,6 +12,7 @@ import pytest
 import smallnets.analysis
 from smallnets.analysis import report
 from smallnets.analysis.compare import claims
+from smallnets.analysis.figures import figures
 from smallnets.analysis.report import as_dict
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import digest, from_rows
@@ -102,6 +103,10 @@ def test_a_law_in_size_and_data_has_its_keys_too():
     (family,) = found["families"]
     assert family["compute_optimal"]["size"]["exponent"] == pytest.approx(0.3 / 0.64, abs=1e-3)
     assert family["predictions"][0]["at"] == [1e9, 2e10]
+    assert list(figures(study, claims(study))) == ["curves", "pareto", "residuals"]
+    assert found["answer"][0].startswith("The loss of x falls with its n N as E + A N^-alpha + B")
+    assert "beta = 0.3 (" in found["answer"][0]
+    assert "can't be tested by these data" in found["answer"][1]
     said = {path for path in keys(found) if "compute_optimal" in path or "predictions" in path}
     assert said <= documented() | {"families[].predictions[].at[]"}
 

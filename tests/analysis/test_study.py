@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from smallnets.analysis.answer import answer
+from smallnets.analysis.answer import answer, best_run
 from smallnets.analysis.compare import claims
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import from_rows
@@ -285,6 +285,9 @@ def test_without_laws_there_is_a_front_and_no_curve():
     study = analyse_runs(table, laws=())
     assert all(curve.choice is None for curve in study.curves)
     assert len(claims(study).points) == 20
+    best = best_run(study)
+    assert best is not None
+    assert "seeds" not in best.sentence  # two rates are no seeds
     (said,) = answer(study, claims(study))
     assert said.startswith("No law was fitted: none was asked for. On the Pareto front of loss")
     with pytest.raises(ValueError, match="takes a law"):

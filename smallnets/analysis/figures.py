@@ -227,6 +227,9 @@ def pareto(study: Study, claims: Claims, shown: list[str]) -> Figure | None:
     tips = [*named(study), {"field": "chance", "title": "on the front"}]
     coloured = points.filter(pl.col("family").is_in(shown))
     rest = points.filter(~pl.col("family").is_in(shown))
+    if len(rest) > DOTS:  # one stands for those that it would cover
+        places = [(pl.col(name).log10() * 50).round().alias(f"{name} place") for name in ("x", "y")]
+        rest = rest.sort("front", descending=True).unique(places, keep="first", maintain_order=True)
     best = {"type": "circle", "size": 22, "opacity": 1}  # inside the open marker
     layers = [
         layer(pl.concat([on, end]), {"type": "line", "interpolate": "step-after", "color": "#999"}),

@@ -292,6 +292,17 @@ def test_figures_of_an_earlier_report_go_where_none_takes_their_place(tmp_path, 
     assert all((tmp_path / f"{name}.{kind}").exists() for name in drawn for kind in ("pdf", "png"))
 
 
+def test_of_many_points_one_stands_for_those_that_it_would_cover():
+    many = random_study([f"f{i}" for i in range(60)], sizes=50)
+    study = analyse(many, laws=())
+    drawn = figures(study, claims(study))["pareto"].panels[0]["layer"]
+    grey = [each for each in drawn if each["mark"].get("color") == "#aaa"]
+    assert 100 < len(grey[0]["data"]["values"]) < 1000  # of 2,650
+    front = claims(study).points.filter("front")
+    dots = [each for each in drawn if each["mark"].get("size") == 22]
+    assert sum(len(each["data"]["values"]) for each in dots) == len(front)
+
+
 @pytest.mark.slow
 def test_sixty_families_of_two_hundred_runs_are_read_in_bounded_memory(tmp_path):
     """In the shape of experiments/benchmarks/analysis_size.py, which takes more."""

@@ -70,9 +70,7 @@ def test_it_says_what_it_is_and_its_commands_build_and_shape_check(path: Path):
         network = trainer.check(given)
         factory = trainer.network(given)
         drawn = jax.eval_shape(lambda: factory(rngs=nnx.Rngs(params=jax.random.key(0))))  # noqa: B023
-        assert jax.tree.all(
-            jax.tree.map(lambda a, b: a == b, network, drawn)
-        )  # not drawn: the same
+        assert jax.tree.all(jax.tree.map(lambda a, b: a == b, network, drawn))
         assert jax.tree.leaves(network)
         assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(network))
         chosen.append(config.hydra.runtime.choices.get(str(path.parent.relative_to(CONF))))

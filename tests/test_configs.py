@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from hydra import compose, initialize_config_dir
 
 from smallnets.sweep import CONF, VERSION_BASE
@@ -65,7 +66,11 @@ def test_it_says_what_it_is_and_its_commands_build_and_shape_check(path: Path):
         with initialize_config_dir(str(CONF), **VERSION_BASE):
             config = compose("config", words, return_hydra_config=True)
         resolved = resolve(config)
-        network = build(resolved)().check(data(resolved))
+        trainer, given = build(resolved)(), data(resolved)
+        network = trainer.check(given)
+        factory = trainer.network(given)
+        drawn = jax.eval_shape(lambda: factory(rngs=nnx.Rngs(params=jax.random.key(0))))  # noqa: B023
+        assert jax.tree.all(jax.tree.map(lambda a, b: a == b, network, drawn))
         assert jax.tree.leaves(network)
         assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(network))
         chosen.append(config.hydra.runtime.choices.get(str(path.parent.relative_to(CONF))))

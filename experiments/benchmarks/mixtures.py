@@ -61,7 +61,7 @@ x = jax.random.normal(jax.random.key(0), (TOKENS, WIDTH))
 dense = partial(FeedForward, linear=Dense, hidden=2 * WIDTH * TOP_K)
 cases = {("dense", 1, 1.0): compiled(call, dense(WIDTH, WIDTH, rngs=nnx.Rngs(0)), x)}
 for experts in (8, 64):
-    maps = stacked(partial(EXPERT, WIDTH, WIDTH), jax.random.key(1), experts)
+    maps = stacked(partial(EXPERT, WIDTH, WIDTH), nnx.Rngs(1), experts)
     grouped = jax.random.normal(jax.random.key(2), (experts, CHOICES // experts, WIDTH))
     cases["experts alone", experts, 1.0] = compiled(alone, maps, grouped)
     for name, factor in (("capacity 1", 1.0), ("capacity 1.25", 1.25), ("dropless", None)):

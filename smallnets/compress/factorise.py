@@ -24,6 +24,25 @@ TASKS_OWN = ("embedding", "head", "exits", "router")  # parts whose widths are t
 LEAST = 16  # layers whose smaller side is shorter stay as they are
 
 
+@jax.custom_batching.sequential_vmap
+def _svd(matrix: jax.Array) -> tuple[jax.Array, ...]:
+    """Matrices of a batch are decomposed in turn, here and in ``_eigh``.
+
+    XLA's CPU runs a batch on the threads of the pool that waits for it: two at once wait for each
+    other for ever, and on many cores LAPACK's memory runs out (jax issue 39292).
+    """
+    return tuple(jnp.linalg.svd(matrix, full_matrices=False))
+
+
+@jax.custom_batching.sequential_vmap
+def _eigh(matrix: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(jnp.linalg.eigh(matrix))
+
+
+svd = jnp.vectorize(_svd, signature="(m,n)->(m,k),(k),(k,n)")
+eigh = jnp.vectorize(_eigh, signature="(n,n)->(n),(n,n)")
+
+
 def low_rank(
     model: Any,
     inputs: jax.Array | None = None,
@@ -98,14 +117,14 @@ def nearest_factors(
     The singular values are split evenly between both, so that both are trained alike.
     """
     if gram is None:
-        left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
+        left, values, right = svd(matrix)
         root = jnp.sqrt(values[..., :rank])
         return left[..., :rank] * root[..., None, :], root[..., :, None] * right[..., :rank, :]
-    powers, vectors = jnp.linalg.eigh(damped(gram))
+    powers, vectors = eigh(damped(gram))
     powers = jnp.maximum(powers, 1e-7 * powers[..., -1:])
     scales = jnp.sqrt(powers)[..., :, None]
     seen = scales * jnp.einsum("...ji,...jo->...io", vectors, matrix)
-    left, values, right = jnp.linalg.svd(seen, full_matrices=False)
+    left, values, right = svd(seen)
     root = jnp.sqrt(values[..., :rank])
     # the even split is one of how the inputs are scaled: their mean scale stands with U
     mean = jnp.sqrt(jnp.mean(powers, axis=-1))[..., None, None]

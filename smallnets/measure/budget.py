@@ -17,6 +17,7 @@ from flax import nnx
 
 from smallnets.measure.costs import AXES, Cost
 from smallnets.measure.search import START, Candidate, Sizes, candidates, crossing, outwards
+from smallnets.nn.parameter import Undrawn
 
 Axes = Mapping[str, Callable[[nnx.Module, jax.ShapeDtypeStruct], Cost]]
 BUDGETS = (*AXES, "file_bytes")
@@ -211,7 +212,19 @@ def _cost_of(
 
 def _built(network: Network) -> nnx.Module:
     """The network, its arrays abstract."""
-    return jax.eval_shape(lambda: network(rngs=nnx.Rngs(params=jax.random.key(0))))
+    raised: list[ValueError] = []
+
+    def build() -> nnx.Module | None:
+        try:
+            return network(rngs=Undrawn(params=jax.random.key(0)))
+        except ValueError as error:  # JAX filters a traceback for longer than a network is traced
+            raised.append(error)
+            return None
+
+    found = jax.eval_shape(build)
+    if raised:
+        raise raised[0]
+    return found
 
 
 def _meets(cost: Cost, target: float, budget: Budget) -> bool:

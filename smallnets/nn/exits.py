@@ -68,7 +68,7 @@ class Exits(nnx.Module):
             raise ValueError(
                 f"exits need a block behind them, but depth={count + 1}: set depth to 2 or more"
             )
-        self.heads = stacked(exit, rngs.params(), count)
+        self.heads = stacked(exit, rngs, count)
         self.weight, self.joint = hyperparameter(weight), hyperparameter(joint)
 
     def divergence(self, states: jax.Array, logits: jax.Array) -> jax.Array:

@@ -86,8 +86,8 @@ class Mixture(nnx.Module):
         self.capacity_factor = capacity_factor
         self.router = router(d_in, experts, top_k=top_k, rngs=rngs)
         build = partial(expert, d_in, d_out)
-        self.expert = scale_active(stacked(build, rngs.params(), experts), top_k / experts)
-        self.shared_expert = stacked(build, rngs.params(), shared) if shared else None
+        self.expert = scale_active(stacked(build, rngs, experts), top_k / experts)
+        self.shared_expert = stacked(build, rngs, shared) if shared else None
         self.balance_weight = hyperparameter(balance_weight)
         self.router_z_weight = hyperparameter(router_z_weight)
         self.load = statistic("routing_load")
@@ -210,7 +210,7 @@ class SoftMixture(nnx.Module):
             )
         self.experts, self.slots = experts, slots
         self.kernel = kernel(rngs, d_in, experts * slots, fan_in=d_in, fan_out=experts * slots)
-        self.expert = stacked(partial(expert, d_in, d_out), rngs.params(), experts)
+        self.expert = stacked(partial(expert, d_in, d_out), rngs, experts)
         self.entropy = statistic("routing_entropy")
 
     def unrolled(self) -> "SoftMixture":

@@ -22,6 +22,13 @@ class Hyperparameter(nnx.Variable):
     """A number of a model that no optimiser touches; a leaf, so that it may be a tracer."""
 
 
+class Undrawn(nnx.Rngs):
+    """The streams of a network of which only shapes are asked for: its kernels are zeros.
+
+    Otherwise what is drawn takes most of the time that ``jax.eval_shape`` needs to trace it.
+    """
+
+
 def kernel(rngs: nnx.Rngs, *shape: int, fan_in: int, fan_out: int) -> nnx.Param:
     """A weight array drawn from N(0, 1 / fan_in), so that products keep variance 1.
 
@@ -39,7 +46,10 @@ def kernel(rngs: nnx.Rngs, *shape: int, fan_in: int, fan_out: int) -> nnx.Param:
             f"a weight array may hold up to 2^40 numbers, 4 TB, but one would be "
             f"{' x '.join(map(str, shape))}: choose smaller widths, hidden sizes and vocabularies"
         )
-    values = jax.random.normal(rngs.params(), shape) / jnp.sqrt(fan_in)
+    if isinstance(rngs, Undrawn):
+        values = jnp.zeros(shape)
+    else:
+        values = jax.random.normal(rngs.params(), shape) / jnp.sqrt(fan_in)
     return nnx.Param(values, fan_in=fan_in, fan_out=fan_out)
 
 
@@ -47,9 +57,13 @@ def hyperparameter(value: Any) -> Hyperparameter:
     return Hyperparameter(jnp.asarray(value, float))
 
 
-def stacked(factory: Factory, key: jax.Array, count: int) -> Any:
+def stacked(factory: Factory, rngs: nnx.Rngs, count: int) -> Any:
     """``count`` independent modules as one, each parameter with a leading axis of that length."""
-    return jax.vmap(lambda key: factory(rngs=nnx.Rngs(params=key)))(jax.random.split(key, count))
+    if isinstance(rngs, Undrawn):
+        module = factory(rngs=rngs)
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), module)
+    keys = jax.random.split(rngs.params(), count)
+    return jax.vmap(lambda key: factory(rngs=nnx.Rngs(params=key)))(keys)
 
 
 def unstacked(module: Any, count: int) -> list[Any]:

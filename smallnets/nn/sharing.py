@@ -86,7 +86,7 @@ class Stack(nnx.Module):
             raise ValueError(f"order must be cyclic or consecutive, but is {order!r}: choose one")
         self.unique, self.loops = unique, depth // unique
         self.order = order
-        self.blocks = stacked(block, rngs.params(), unique)
+        self.blocks = stacked(block, rngs, unique)
         own, shared = _parts(self.blocks)
         if jax.tree.leaves(own):
             if self.loops == 1:
@@ -94,7 +94,7 @@ class Stack(nnx.Module):
                     "a relaxation needs blocks that are called more than once, but "
                     f"unique={unique} for depth={depth}: lower unique, or set relaxation to 0"
                 )
-            own, _ = _parts(stacked(block, rngs.params(), depth))
+            own, _ = _parts(stacked(block, rngs, depth))
             self.blocks = combine(own, shared)
 
     def calls(self) -> Any:
@@ -206,7 +206,7 @@ class SharedPart(nnx.Module):
             )
         self.part = part
         self.shared = getattr(first, part)
-        self.blocks = stacked(block, rngs.params(), depth)
+        self.blocks = stacked(block, rngs, depth)
         delattr(self.blocks, part)
 
     def calls(self) -> Any:

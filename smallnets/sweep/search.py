@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.core.utils import JobReturn, JobStatus
 from rich.table import Table
 
@@ -25,6 +23,7 @@ from smallnets.rows import Row
 from smallnets.sweep.execute import console
 from smallnets.sweep.plan import plan_jobs
 from smallnets.sweep.result import score
+from smallnets.sweep.space import Space, check_counts, drawn, space
 from smallnets.tasks.data import Data
 
 NAME = "search.json"
@@ -33,24 +32,6 @@ TESTS = ("test_error", "test_bits_per_byte", "test_loss")  # the first that ther
 COUNTED = [axis for axis in AXES if axis != "latency_ms"]
 Jobs = list[list[str]]
 Launch = Callable[[Jobs, int], Sequence[JobReturn]]  # as Hydra's: all are trained
-
-
-class Interval(NamedTuple):
-    """Numbers that are drawn uniformly, with ``log`` in the logarithm."""
-
-    low: float
-    high: float
-    log: bool
-
-
-Values = list[str] | Interval
-
-
-class Space(NamedTuple):
-    """What each key may be: always, and only where a word such as ``family=low_rank`` was drawn."""
-
-    always: dict[str, Values]
-    only: dict[str, dict[str, Values]]
 
 
 class Trial(NamedTuple):
@@ -73,66 +54,6 @@ class Trial(NamedTuple):
         """The runs' test errors, or what of a task without them is said."""
         name = next(each for each in TESTS if each in self.runs[0].metrics)
         return [row.metrics[name] for row in self.runs]
-
-
-def space(
-    params: Mapping[str, str],
-    params_of: Mapping[str, Mapping[str, str]],
-    arguments: Sequence[str] = (),
-) -> tuple[Space, list[str]]:
-    """The space of a sweeper's ``params``, and the seeds, all of which each draw is trained by.
-
-    Values are in Hydra's words: choices (``1,2,4``), each as likely, and intervals
-    (``tag(log, interval(1e-3, 1e-1))``). ``arguments`` take the place of params, or add to them.
-    Raises ValueError where nothing is left to be drawn.
-    """
-    parser = OverridesParser.create()
-
-    def parsed(words: Mapping[str, str]) -> dict[str, Values]:
-        found = parser.parse_overrides([f"{key}={value}" for key, value in words.items()])
-        return {each.get_key_element(): _values(each) for each in found}
-
-    said = {each.get_key_element(): _values(each) for each in parser.parse_overrides([*arguments])}
-    only = {
-        word: {key: said.get(key, values) for key, values in parsed(of).items()}
-        for word, of in params_of.items()
-    }
-    conditional = {key for of in only.values() for key in of}
-    always = parsed(params)
-    always |= {key: each for key, each in said.items() if key in always or key not in conditional}
-    seeds = always.pop("seed", ["seed=0"])
-    if all(isinstance(values, list) and len(values) == 1 for values in always.values()):
-        raise ValueError(
-            "a search draws from choices and intervals, but none is given: set for example "
-            "family=dense,low_rank"
-        )
-    if isinstance(seeds, Interval):
-        raise ValueError("seeds are trained, not drawn: give them as seed=0,1")
-    return Space(always, only), [each.removeprefix("seed=") for each in seeds]
-
-
-def drawn(space: Space, *, networks: int, rates: int, seed: int) -> list[list[list[str]]]:
-    """The words of ``networks`` draws of all choices, ``[networks, rates, words]``.
-
-    Each stands there with ``rates`` draws of all intervals, whose numbers, such as a learning
-    rate, vary inside a program. Raises ValueError for counts below 1.
-    """
-    _check_counts(networks=networks, rates=rates)
-    random = np.random.default_rng(seed)
-    found = []
-    for _ in range(networks):
-        chosen = {key: _fixed(values, random) for key, values in space.always.items()}
-        within = dict(space.always)
-        for word in space.only.keys() & {*chosen.values()}:
-            chosen |= {key: _fixed(values, random) for key, values in space.only[word].items()}
-            within |= space.only[word]
-        found.append(
-            [
-                [word or f"{key}={_number(within[key], random)}" for key, word in chosen.items()]
-                for _ in range(rates)
-            ]
-        )
-    return found
 
 
 def front(trials: Sequence[Trial], costs: Sequence[str]) -> list[Trial]:
@@ -170,10 +91,12 @@ def sweep(sweeper: Any, arguments: list[str]) -> list[JobReturn]:
     draws = drawn(
         within, networks=options["networks"], rates=options["rates"], seed=options["seed"]
     )
+    folder, asked = Path(config.hydra.sweep.dir), _asked(within, seeds, options)
+    _check_folder(folder, asked)
     loaded: dict[str, Data] = {}
     costs = options["costs"]
     _check_costs(costs, COUNTED)
-    _check_counts(finalists=options["finalists"], fresh=options["fresh"])
+    check_counts(finalists=options["finalists"], fresh=options["fresh"])
     found, returns = search(
         lambda jobs, first: sweeper.launcher.launch(jobs, initial_job_idx=first),
         lambda jobs: plan_jobs(context, config, jobs, loaded=loaded),
@@ -183,7 +106,7 @@ def sweep(sweeper: Any, arguments: list[str]) -> list[JobReturn]:
         finalists=options["finalists"],
         fresh=options["fresh"],
     )
-    record = write(found, Path(config.hydra.sweep.dir), costs)
+    record = write(found, folder, costs, asked)
     out = console()
     out.print(show(found, within, costs))
     for line in sentences(record):
@@ -226,6 +149,23 @@ def search(
     return Found(trials, best, finals), [*first, *last]
 
 
+def _asked(space: Space, seeds: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a search was asked for, as its record says it."""
+    asked = {**space._asdict(), "seeds": seeds, **options}
+    del asked["params_of"]  # they are in the space
+    return json.loads(json.dumps(asked, default=list))
+
+
+def _check_folder(folder: Path, asked: dict[str, Any]) -> None:
+    """Raise ValueError where the record of another search is there."""
+    record = folder / NAME
+    if record.exists() and json.loads(record.read_text()).get("asked") != asked:
+        raise ValueError(
+            f"{record} is of a search that was asked for otherwise: give this one a folder of its "
+            "own by hydra.sweep.dir"
+        )
+
+
 def _check_costs(costs: Sequence[str], known: Collection[str]) -> None:
     for cost in costs:
         if cost not in known:
@@ -233,12 +173,6 @@ def _check_costs(costs: Sequence[str], known: Collection[str]) -> None:
                 f"hydra.sweeper.search.costs names {cost}, but a network's counted costs are "
                 f"{', '.join(known)}: name some of these"
             )
-
-
-def _check_counts(**counts: Any) -> None:
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"hydra.sweeper.search.{name} is a count of at least 1, not {count!r}")
 
 
 def _admitted(check: Callable[[Jobs], Any], draws: list[list[list[str]]]) -> list[list[list[str]]]:
@@ -289,10 +223,13 @@ def show(found: Found, space: Space, costs: Sequence[str]) -> Table:
     return table
 
 
-def write(found: Found, folder: Path, costs: Sequence[str]) -> dict[str, Any]:
-    """Write ``search.json``: the front, the runs by fresh seeds, and what the search took."""
+def write(
+    found: Found, folder: Path, costs: Sequence[str], asked: dict[str, Any]
+) -> dict[str, Any]:
+    """Write ``search.json``: what was asked, the front, the runs by fresh seeds, and the cost."""
     finals = {tuple(each.words): each for each in found.finals}
     record: dict[str, Any] = {
+        "asked": asked,
         "front": [
             {
                 "words": trial.words,
@@ -305,7 +242,7 @@ def write(found: Found, folder: Path, costs: Sequence[str]) -> dict[str, Any]:
             }
             for trial in found.front
             for final in [finals.get(tuple(trial.words))]
-        ]
+        ],
     }
     for name, trials in (("search", found.tried), ("fresh_seeds", found.finals)):
         runs = [row for trial in trials for row in trial.runs]
@@ -347,36 +284,3 @@ def _telling(words: list[str], space: Space) -> list[str]:
 def _spread(values: Sequence[float]) -> str:
     spread = f" ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else ""
     return f"{np.mean(values):.4g}{spread}"
-
-
-def _values(override: Override) -> Values:
-    """What a word of Hydra's may be: whole words for choices, an interval for the rest.
-
-    Raises ValueError for a logarithm of what is not above 0, and for a sweep of another kind.
-    """
-    key = override.get_key_element()
-    if not override.is_sweep_override():
-        return [f"{key}={override.get_value_element_as_str()}"]
-    if override.is_discrete_sweep():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
-    sweep = override.value()
-    assert isinstance(sweep, IntervalSweep)
-    low, high, log = float(sweep.start or 0), float(sweep.end or 0), "log" in sweep.tags
-    if not low < high or (log and low <= 0):
-        raise ValueError(
-            f"{key} is drawn from an interval, whose start lies below its end and with the tag "
-            f"log above 0, but it is {low:g} to {high:g}: turn or raise them"
-        )
-    return Interval(low, high, log)
-
-
-def _fixed(values: Values, random: np.random.Generator) -> str:
-    """One of the choices; empty where numbers of an interval will be drawn."""
-    return "" if isinstance(values, Interval) else values[random.integers(len(values))]
-
-
-def _number(values: Values, random: np.random.Generator) -> str:
-    assert isinstance(values, Interval)
-    share, (low, high, log) = random.random(), values
-    drawn = low * (high / low) ** share if log else low + (high - low) * share
-    return f"{drawn:.3g}"

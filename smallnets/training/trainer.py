@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 
 from smallnets.nn.embedding import Embedding
-from smallnets.nn.parameter import partition
+from smallnets.nn.parameter import Undrawn, partition
 from smallnets.tasks.data import Data, check_whole
 from smallnets.traced import TracedInt
 from smallnets.training.augmentation import Augmentation, augmented
@@ -228,7 +228,7 @@ class Trainer:
         def build_and_call(inputs: jax.Array, start: Any) -> tuple[Any, jax.Array]:
             network = start
             if network is None:
-                network = self.network(data)(rngs=nnx.Rngs(params=jax.random.key(0)))
+                network = self.network(data)(rngs=Undrawn(params=jax.random.key(0)))
             _check_tokens(network, data)
             return network, network(inputs)
 

@@ -7,7 +7,8 @@ import pytest
 from command import folders, smallnets
 
 from smallnets import rows
-from smallnets.sweep.search import FRESH, NAME, Interval, Trial, drawn, front, space
+from smallnets.sweep.search import FRESH, NAME, Trial, front
+from smallnets.sweep.space import Interval, drawn, space
 
 PARAMS = {"family": "dense,low_rank", "rate": "tag(log, interval(1e-3, 1e-1))", "depth": "2"}
 ONLY = {"family=low_rank": {"ratio": "0.25,0.5", "depth": "4"}}
@@ -135,6 +136,10 @@ def test_the_command_from_a_budget_to_the_answer(
     before = sorted(kept)
     smallnets(*words, report=True)  # the same command trains nothing anew
     assert sorted(row.key for row in rows.load(tmp_path / "study")) == before
+    with pytest.raises(SystemExit):  # another would take the record's place
+        smallnets(*words, "model.depth=2", report=True)
+    assert "is of a search that was asked for otherwise" in capsys.readouterr().err
+    assert json.loads((tmp_path / "study" / NAME).read_text()) == record
 
 
 @pytest.mark.slow

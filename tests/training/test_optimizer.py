@@ -104,7 +104,7 @@ def test_decay_touches_only_arrays_with_fans(choice: tuple[str, ...], share: flo
     """Where the gradient is zero the update is the decay alone."""
     rngs = nnx.Rngs(0)
     layers = {
-        "stack": stacked(partial(Affine, 6, 8, linear=Dense), rngs.params(), 3),
+        "stack": stacked(partial(Affine, 6, 8, linear=Dense), rngs, 3),
         "norm": RMSNorm(8),
         "table": Embedding(16, 8, tied=False, rngs=rngs),
     }
@@ -184,7 +184,7 @@ def test_a_rule_that_takes_no_decay_refuses_it():
 @pytest.mark.slow
 def test_muon_makes_each_matrix_of_a_stack_orthogonal_by_itself():
     rngs = nnx.Rngs(0)
-    stack = partition(stacked(partial(Dense, 12, 6), rngs.params(), 3))[0]
+    stack = partition(stacked(partial(Dense, 12, 6), rngs, 3))[0]
     optimizer = chosen(
         "muon",
         "optimizer.learning_rate=1",
@@ -206,7 +206,7 @@ def test_muon_makes_each_matrix_of_a_stack_orthogonal_by_itself():
 @pytest.mark.parametrize("family", LINEAR)
 def test_muon_takes_matrices_and_leaves_cores_of_tensor_trains_to_adam(family: str):
     linear = partial(factory(family), 16, 16)
-    parameters = partition(stacked(linear, nnx.Rngs(0).params(), 3))[0]
+    parameters = partition(stacked(linear, nnx.Rngs(0), 3))[0]
     axes = jax.tree.leaves(muon_matrices(parameters), is_leaf=lambda leaf: leaf is None)
     arrays = jax.tree.leaves(has_fans(parameters))
     matrices = sum(leaf is not None for leaf in axes)

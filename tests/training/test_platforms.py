@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from smallnets.nn import Dense
 from smallnets.nn.dispatch import run_blocks
@@ -58,7 +59,7 @@ def test_it_lowers_for_every_platform(network: str, family: str, cache):
 
 def test_blocks_of_rows_are_computed_as_the_platform_likes():
     """One after another on a CPU, in a loop; side by side, as a batched product, elsewhere."""
-    layers = stacked(partial(Dense, 4, 4), jax.random.key(0), 3)
+    layers = stacked(partial(Dense, 4, 4), nnx.Rngs(0), 3)
     traced = jax.jit(run_blocks).trace(layers, jnp.ones((5, 8, 4)), jnp.arange(5) % 3)
     loops = {
         platform: "stablehlo.while" in traced.lower(lowering_platforms=(platform,)).as_text()

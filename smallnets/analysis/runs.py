@@ -101,8 +101,9 @@ def _named(
     """Raise one line if a column that was named is not there, or is to be two things at once."""
     names = table.columns
     own = [columns.family] * (columns.family != FAMILY) + [columns.seed] * (columns.seed != SEED)
-    own += ["task"] * (task is not None) + [cost] * (cost is not None)
-    for name in (columns.size, *own, *filter(None, (columns.data, columns.weights)), *settings):
+    own += ["task"] * (task is not None)
+    further = [name for name in (cost, columns.data, columns.weights) if name]
+    for name in (columns.size, *own, *further, *settings):
         if name not in names:
             raise ValueError(_absent(table, name))
     # Of scores that a study names by itself the losses stand in.

@@ -26,11 +26,20 @@ from smallnets.analysis.interpolation import (
     Interpolation,
     interpolated,
     interpolation,
+    over_scores,
     scatter,
 )
 from smallnets.analysis.intervals import covariance
 from smallnets.analysis.laws import Law
-from smallnets.analysis.ranking import Ranks, Slice, at_cost, pareto, rank_stability, scores_at
+from smallnets.analysis.ranking import (
+    Ranks,
+    Slice,
+    at_cost,
+    pareto,
+    rank_stability,
+    scores_at,
+    settings,
+)
 from smallnets.analysis.study import Study, finished
 from smallnets.analysis.table import some
 
@@ -287,12 +296,14 @@ class Claims:
     """Every comparison that the study allows; ``refused`` says which it doesn't and why.
 
     ``multipliers`` are of each family against ``reference`` over all scores, by their laws;
-    ``comparisons`` of every pair at one score, by laws and by interpolation, with p-values after
-    Holm. ``points`` are the Pareto front, ``slices`` the families at equal costs.
+    ``interpolated`` the same by interpolation, empty where the laws lead. ``comparisons`` are of
+    every pair at one score, by laws and by interpolation, with p-values after Holm. ``points`` are
+    the Pareto front, ``slices`` the families at equal costs.
     """
 
     reference: str
     multipliers: dict[str, Multiplier]
+    interpolated: dict[str, tuple[Interpolated, ...]]
     comparisons: tuple[Comparison, ...]
     points: pl.DataFrame
     slices: tuple[Slice, ...]
@@ -323,6 +334,7 @@ def claims(study: Study, *, reference: str | None = None, at: float | None = Non
     return Claims(
         reference=reference,
         multipliers=multipliers,
+        interpolated=over_scores(fits, reference, study.level) if study.shape.questioned else {},
         comparisons=comparisons,
         points=pareto(
             finished(study.runs),
@@ -355,22 +367,6 @@ def _fits(study: Study) -> dict[str, Fit]:
     if study.columns.data:
         return {}
     return {curve.family: curve.choice.best for curve in study.curves if curve.choice}
-
-
-def settings(study: Study) -> tuple[str, ...]:
-    """Columns whose values set rows of one family and size apart: they are no seeds."""
-    columns = study.columns
-    own = (columns.family, *columns.variables, columns.seed, columns.score)
-    return tuple(
-        name
-        for name in study.runs.columns
-        if name not in own
-        and name.startswith("config.")
-        and study.runs.group_by(columns.family, columns.size)
-        .agg(pl.col(name).n_unique())[name]
-        .max()
-        != 1
-    )
 
 
 def _budgets(fits: dict[str, Fit]) -> list[float]:

@@ -14,6 +14,7 @@ from smallnets.analysis.layers import (
     beyond,
     greys,
     law_lines,
+    multipliers,
     named,
     runs,
     scores,
@@ -29,6 +30,7 @@ from smallnets.analysis.panels import (
     layer,
     lines,
     markers,
+    muted_lines,
     painted,
     panel,
     rule,
@@ -154,20 +156,21 @@ def each_family(study: Study, shown: list[str]) -> Figure | None:
 
 
 def multiplier(study: Study, claims: Claims, shown: list[str]) -> Figure | None:
-    """How many times less each family needs than the reference, over the score both reach."""
-    table = {
-        name: pl.DataFrame({"family": name, "x": m.score, "y": m.value, "p": m.p_value}).hstack(
-            pl.DataFrame({"low": m.low, "high": m.high})
-        )
-        for name in shown
-        if (m := claims.multipliers.get(name)) is not None
-    }
+    """How many times less each family needs than the reference, over the score both reach.
+
+    Where the shape of the laws is questioned it is drawn by interpolation, the laws' muted beside.
+    """
+    questioned = study.shape.questioned
+    by_laws, by_means = multipliers(claims, shown)
+    table, muted = (by_means, by_laws) if questioned else (by_laws, {})
     if not table:
         return None
-    every = pl.concat(table.values())
-    x = axis(f"{label(study.columns.score)} (better to the right)", span(every["x"], pad=0))
+    every = pl.concat(part.filter(pl.col("y").is_not_nan()) for part in table.values())
+    beside = pl.concat([part.select("x", "y") for part in (*table.values(), *muted.values())])
+    beside = beside.filter(pl.col("y").is_not_nan())
+    x = axis(f"{label(study.columns.score)} (better to the right)", span(beside["x"], pad=0))
     x["scale"]["reverse"] = True
-    inner = span([*every["y"], 1.0], pad=0)
+    inner = span([*beside["y"], 1.0], pad=0)
     room = max(np.log(inner[1] / inner[0]) / 2, np.log(2))  # an open band stretches no axis
     ends = np.exp([-room, room]) * inner
     low = float(np.clip(every["low"].min(), ends[0], inner[0]))  # type: ignore[arg-type]
@@ -179,16 +182,18 @@ def multiplier(study: Study, claims: Claims, shown: list[str]) -> Figure | None:
         {"field": "y", "title": "times fewer", "format": ".3~g"},
         {"field": "low", "title": "from", "format": ".3~g"},
         {"field": "high", "title": "to", "format": ".3~g"},
-        {"field": "p", "title": "p against 1", "format": ".2~g"},
+        *([] if questioned else [{"field": "p", "title": "p against 1", "format": ".2~g"}]),
     ]
     together = len(table) <= OVERLAID
     panels = []
     for group in [list(table)] if together else [[name] for name in table]:
         rest = [table[name] for name in table if name not in group]
-        marked = [table[name].gather_every(max(len(table[name]) // 4, 1), 4) for name in group]
+        known = [table[name].filter(pl.col("y").is_not_nan()) for name in group]
+        marked = [part.gather_every(max(len(part) // 4, 1), len(part) // 10) for part in known]
         layers = [
             rule(1),
             *([grey(pl.concat(rest))] if rest else ()),
+            *muted_lines(muted, group, shown),
             *bands(table, group, shown, kinds=(("low", "high", 0.16),)),
             *lines(table, group, shown, tips=tips),
             markers(pl.concat(marked), shown, tips=tips),
@@ -202,7 +207,12 @@ def multiplier(study: Study, claims: Claims, shown: list[str]) -> Figure | None:
         f"How many times fewer {size} a family needs than {claims.reference} for the same "
         f"{label(study.columns.score)}, only where both have data within their own sizes. "
         f"Bands: {study.level:.0%} pointwise, cut where they leave the figure. "
-        + ("By the laws, whose shape these data question. " if study.shape.questioned else "")
+        + (
+            "By monotone interpolation of the means, with gaps where a slope is not told from "
+            "zero; dotted: by the laws, whose shape these data question. "
+            if questioned
+            else ""
+        )
     )
     return Figure(
         title=f"Efficiency against {claims.reference}",

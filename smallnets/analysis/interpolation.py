@@ -10,7 +10,7 @@ slope isn't told from zero, and nothing is said; nothing is extrapolated. The in
 give that of their ratio (MOVER, Zou & Donner 2008).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,8 @@ from scipy.special import stdtrit
 
 from smallnets.analysis.fit import Fit
 
-POINTS = 241
+POINTS = 241  # of a curve
+SCORES = 40  # at which a multiplier is drawn
 CUBIC = 3
 
 
@@ -79,10 +80,12 @@ def interpolated(
     *,
     score: float | None = None,
     level: float = 0.95,
+    tested: bool = True,
 ) -> Interpolated:
     """m of the ``first`` family against the ``second`` at ``score``, or in the overlap's middle.
 
     It never raises: what can't be said has its ``reason``, that of a curve that isn't there too.
+    Only if it is ``tested`` it has a p-value, which takes most of the time.
     """
     at = np.nan if score is None else score
     try:
@@ -116,10 +119,36 @@ def interpolated(
         value=float(np.exp(middle)),
         low=float(np.exp(below)),
         high=float(np.exp(above)),
-        p_value=_p_value(first, second, target, middle),
+        p_value=_p_value(first, second, target, middle) if tested else np.nan,
         level=level,
         reason="",
     )
+
+
+def over_scores(
+    fits: Mapping[str, Fit], reference: str, level: float = 0.95
+) -> dict[str, tuple[Interpolated, ...]]:
+    """m of each family against ``reference`` over the scores that the means of both reach.
+
+    From the worst score to the best, without p-values; where a slope is not told from zero a point
+    has its reason and no numbers. Families without a point that has numbers are left out.
+    """
+    errors, found = scatter(fits.values()), {}
+    curves = {name: interpolation(fitted, errors) for name, fitted in fits.items()}
+    other = curves.pop(reference, "no reference")
+    for name, curve in curves.items():
+        if isinstance(curve, str) or isinstance(other, str):
+            continue
+        high = min(curve.log_score[0], other.log_score[0])
+        low = max(curve.log_score[-1], other.log_score[-1])
+        scores = np.exp(np.linspace(high, low, SCORES + 2)[1:-1]) if low < high else ()
+        points = [
+            interpolated(curve, other, score=float(score), level=level, tested=False)
+            for score in scores
+        ]
+        if any(not point.reason for point in points):
+            found[name] = tuple(points)
+    return found
 
 
 def _means(fitted: Fit) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from smallnets.analysis.compare import Claims
 from smallnets.analysis.intervals import band
 from smallnets.analysis.panels import Panel, axis, grey, layer, markers, scatter, span, whiskers
 from smallnets.analysis.study import Curve, Study, means
@@ -79,6 +80,32 @@ def runs(
     # Names of columns may hold dots and brackets, which would be paths: fields have names of ours.
     tips = [{"field": f"c{i}", "title": label(name)} for i, name in enumerate(told)]
     return [scatter(each, shown, tips=tips), marks]
+
+
+def multipliers(
+    claims: Claims, names: Sequence[str]
+) -> tuple[dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
+    """The multipliers of ``names`` over the score, by the laws and by interpolation.
+
+    By interpolation ``y`` is NaN where nothing can be said, so that lines have gaps there.
+    """
+    by_laws = {
+        name: pl.DataFrame({"x": m.score, "y": m.value, "low": m.low, "high": m.high})
+        .with_columns(pl.Series("p", m.p_value))
+        .with_columns(pl.lit(name).alias("family"))
+        for name in names
+        if (m := claims.multipliers.get(name)) is not None
+    }
+    by_means = {
+        name: pl.DataFrame(
+            [(each.score, each.value, each.low, each.high) for each in claims.interpolated[name]],
+            schema=dict.fromkeys(("x", "y", "low", "high"), pl.Float64),
+            orient="row",
+        ).with_columns(pl.lit(name).alias("family"))
+        for name in names
+        if name in claims.interpolated
+    }
+    return by_laws, by_means
 
 
 def thinned(at: pl.DataFrame) -> pl.DataFrame:

@@ -258,6 +258,17 @@ def lines(
     ]
 
 
+def muted_lines(
+    table: dict[str, pl.DataFrame], names: Sequence[str], families: Sequence[str]
+) -> list[Panel]:
+    """A thin dotted line a family, for what does not lead."""
+    parts = [table[name].select("family", "x", "y") for name in names if name in table]
+    mark = {"type": "line", "strokeWidth": 1.2, "strokeDash": [1, 3], "opacity": 0.7}
+    if not parts:
+        return []
+    return [painted(pl.concat(parts), mark, families, "stroke", detail={"field": "family"})]
+
+
 def bands(
     table: dict[str, pl.DataFrame],
     names: Sequence[str],
@@ -275,7 +286,8 @@ def bands(
         area = pl.concat(
             part.select("family", "x", pl.col(low).alias("low"), pl.col(high).alias("high"))
             for part in parts
-        ).filter(pl.col("low").is_not_nan(), pl.col("high").is_not_nan())
+            if part[low].is_not_nan().any()  # elsewhere a line without a number is a gap
+        )
         # An open end is drawn to far outside the axis, which clips it.
         area = area.with_columns(pl.col("low").clip(1e-300), pl.col("high").clip(upper_bound=1e300))
         ends = {"y": PLACES["y"] | {"field": "low"}, "y2": {"field": "high"}}

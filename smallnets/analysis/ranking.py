@@ -104,6 +104,22 @@ def pareto(
     )
 
 
+def settings(study: Study) -> tuple[str, ...]:
+    """Columns whose values set rows of one family and size apart: they are no seeds."""
+    columns = study.columns
+    own = (columns.family, *columns.variables, columns.seed, columns.score)
+    return tuple(
+        name
+        for name in study.runs.columns
+        if name not in own
+        and name.startswith("config.")
+        and study.runs.group_by(columns.family, columns.size)
+        .agg(pl.col(name).n_unique())[name]
+        .max()
+        != 1
+    )
+
+
 def at_cost(fits: dict[str, Fit], cost: float, *, level: float = 0.95) -> Slice:
     """Every family's score at ``cost``, where that lies within the family's own data."""
     found, reasons = [], []

@@ -215,7 +215,7 @@ def as_dict(study: Study, compared: Claims, *, source: dict | None = None) -> di
             "reference": compared.reference,
             "families": [_family(curve, study) for curve in study.curves],
             "multipliers": [
-                line for line in multipliers(compared).to_dicts() if line["kind"] == "curve"
+                line for line in multipliers(compared).to_dicts() if line["kind"] != "pair"
             ],
             "comparisons": [
                 {
@@ -307,6 +307,12 @@ def multipliers(compared: Claims) -> pl.DataFrame:
         ("curve", family, compared.reference, *numbers, math.nan, "")
         for family, m in compared.multipliers.items()
         for numbers in zip(m.score, m.value, m.low, m.high, m.p_value, strict=True)
+    ]
+    lines += [
+        ("interpolation", family, compared.reference, *numbers, math.nan, math.nan, m.reason)
+        for family, points in compared.interpolated.items()
+        for m in points
+        for numbers in [(m.score, m.value, m.low, m.high)]
     ]
     lines += [
         ("pair", p.family, p.other, p.score, *p.answer, p.p_adjusted, p.refusal)

@@ -4,8 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from smallnets.analysis import report
 from smallnets.analysis.answer import answer, best_run
 from smallnets.analysis.compare import claims
+from smallnets.analysis.figures import figures
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import from_rows
 
@@ -249,7 +251,29 @@ def test_the_shape_is_questioned_in_words_and_interpolation_leads():
     study = analyse_runs(curves(loss=pl.col("loss") * factor, families=families))
     assert study.shape.questioned
     assert any("shape of the law is questioned" in note for note in study.notes)
-    assert {pair.leads for pair in claims(study).comparisons} == {"interpolation"}
+    compared = claims(study)
+    assert {pair.leads for pair in compared.comparisons} == {"interpolation"}
+    # So it does in the figure, where the laws' are muted beside, and in the numbers.
+    drawn = figures(study, compared)["multiplier"]
+    assert "By monotone interpolation" in drawn.caption
+    named = {panel["title"]["text"]: panel["layer"] for panel in drawn.panels}
+    assert named.keys() == compared.interpolated.keys() == {"b", "c", "d"}
+    lines = {
+        bool(each["mark"].get("strokeDash")): [point["y"] for point in each["data"]["values"]]
+        for each in named["b"]
+        if each["mark"]["type"] == "line" and "stroke" in each["encoding"]
+    }
+    leading = pl.Series([each.value for each in compared.interpolated["b"]])
+    known = leading.is_not_nan()
+    assert 0 < known.sum() < len(known)  # at the ends no slope is told from zero: a gap
+    assert [y is not None for y in lines[False]] == known.to_list()
+    assert pl.Series(lines[False]).filter(known).to_list() == pytest.approx(
+        leading.filter(known).to_list(), rel=1e-5
+    )
+    assert lines[True] == pytest.approx(compared.multipliers["b"].value, rel=1e-5)
+    written = report.multipliers(compared).filter(kind="interpolation", family="b")
+    assert written["times_fewer"].is_not_null().to_list() == known.to_list()
+    assert (written["reason"] == "").to_list() == known.to_list()
 
 
 def test_exact_curves_question_nothing():

@@ -40,7 +40,10 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A table that can be analysed, sorted; ``notes`` say what was assumed or left out."""
+    """A table that can be analysed, sorted; ``notes`` say what was assumed or left out.
+
+    It has the number of each row of the input in a column ``ROW``, so that checks can name it.
+    """
 
     table: pl.DataFrame
     columns: Columns
@@ -86,7 +89,7 @@ def prepared(
     given = _complete(given, found, cost, notes)
     order = {name: i for i, name in enumerate(sorted(set(given[found.family]), key=natural))}
     rank = pl.col(found.family).replace_strict(order, return_dtype=pl.Int64)
-    given = given.sort(rank, found.size, found.seed, maintain_order=True).drop(ROW)
+    given = given.sort(rank, found.size, found.seed, maintain_order=True)
     return Prepared(table=given, columns=found, validation=validation, notes=tuple(notes))
 
 
@@ -252,7 +255,7 @@ def priced(runs: pl.DataFrame, columns: Columns, cost: str) -> tuple[pl.DataFram
     if wrong.any():
         raise ValueError(
             f"column {cost} must hold a positive number for every run; {int(wrong.sum())} of "
-            f"{len(runs)} have none"
+            f"{len(runs)} have none, the first in row {_first(runs, wrong)}"
         )
     median = pl.col(cost).cast(pl.Float64).median().over(columns.family, columns.size)
     return runs.with_columns(median.alias(cost)), replace(columns, size=cost)
@@ -293,12 +296,16 @@ def check(table: pl.DataFrame, columns: Columns, *, curves: bool = True) -> None
         for what, wrong in rules.items():
             if count := int(wrong.fill_null(False).sum()):
                 raise ValueError(
-                    f"column {name} is {what} in {count} of {len(runs)} runs: correct or remove "
-                    f"them, or mark runs that failed by status = {DIVERGED}"
+                    f"column {name} is {what} in {count} of {len(runs)} runs, the first in row "
+                    f"{_first(runs, wrong)}: correct or remove them, or mark runs that failed by "
+                    f"status = {DIVERGED}"
                 )
     for name in (*columns.variables, *filter(None, [columns.weights])):
-        if (runs[name] == 0).any():
-            raise ValueError(f"column {name} is zero in places: it must be positive")
+        if (zero := runs[name] == 0).any():
+            raise ValueError(
+                f"column {name} is zero, the first time in row {_first(runs, zero)}: it must be "
+                "positive"
+            )
     if not curves:
         return
     keys = [columns.family, *columns.variables, columns.seed]
@@ -316,6 +323,11 @@ def check(table: pl.DataFrame, columns: Columns, *, curves: bool = True) -> None
             f"every {columns.family} has a single {columns.size}: a curve needs at least two, an "
             "interval two more than the law has parameters (4 for a power law)"
         )
+
+
+def _first(runs: pl.DataFrame, wrong: pl.Series) -> int:
+    """The first row of the input that is ``wrong``, wherever it was sorted to."""
+    return int(runs.filter(wrong.fill_null(False))[ROW].min())  # type: ignore[arg-type]
 
 
 def finished(runs: pl.DataFrame) -> pl.DataFrame:

@@ -25,7 +25,16 @@ from smallnets.analysis.intervals import (
     prediction,
 )
 from smallnets.analysis.laws import IN_SIZE, POWER, TWO_AXES, Law, pin
-from smallnets.analysis.runs import Columns, chained, check, finished, grown, prepared, priced
+from smallnets.analysis.runs import (
+    ROW,
+    Columns,
+    chained,
+    check,
+    finished,
+    grown,
+    prepared,
+    priced,
+)
 from smallnets.analysis.scores import above_chance, distance, noise_of_examples, refuse_rising
 from smallnets.analysis.select import Selection, best_rate, swept
 from smallnets.analysis.select import notes as selection_notes
@@ -182,6 +191,7 @@ def analyse(
         notes += left_out
     if cost is not None:
         runs, columns = priced(runs, columns, cost)
+    table, runs = table.drop(ROW), runs.drop(ROW)  # no further check names one
     usable = {name: finished(runs.filter(pl.col(family) == name)) for name in families}
     fitted = {name: _arrays(line, columns) for name, line in usable.items() if laws}
     fitted = {name: line for name, line in fitted.items() if _sizes(line) >= 2}

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from smallnets.analysis import report
+from smallnets.analysis import runs as runs_module
 from smallnets.analysis.answer import answer, best_run
 from smallnets.analysis.compare import claims
 from smallnets.analysis.figures import figures
@@ -68,11 +69,15 @@ def test_few_sizes_give_a_curve_without_an_interval(write_study):
     [
         (
             {"loss": pl.when(pl.col("n") == 10).then(float("inf")).otherwise("loss")},
-            "infinite in 4",
+            "loss is infinite in 4 of 20 runs, the first in row 1: ",
         ),
-        ({"loss": -pl.col("loss")}, "loss is negative in 20 of 20"),
+        ({"loss": -pl.col("loss")}, "loss is negative in 20 of 20 runs, the first in row 1: "),
+        (
+            {"loss": pl.when(pl.col("n") == 30).then(-1.0).otherwise("loss")},
+            "loss is negative in 4 of 20 runs, the first in row 3: ",
+        ),
         ({"n": -pl.col("n")}, "n is negative"),
-        ({"n": pl.col("n") - 10}, "n is zero"),
+        ({"n": pl.col("n") - 10}, "n is zero, the first time in row 1: "),
         ({"n": pl.lit(10), "run": pl.int_range(20)}, "single n: a curve needs at least two"),
         ({"run": pl.lit(0)}, "20 runs share their arch, n, run"),
         ({"loss": pl.lit(True)}, "must hold numbers"),
@@ -107,8 +112,13 @@ def test_a_cost_that_differs_between_seeds_is_taken_at_its_median():
     assert study.curves[0].choice is not None
     assert study.curves[0].choice.best.sizes == 5
     assert set(study.runs["ms"]) == {21.0, 61.0, 201.0, 601.0, 2001.0}
-    with pytest.raises(ValueError, match="positive number"):
-        analyse_runs(runs(ms=pl.lit(0.0)), cost="ms")
+    free = pl.when((pl.col("arch") == "b") & (pl.col("n") == 10)).then(0.0).otherwise(1.0)
+    with pytest.raises(
+        ValueError, match="positive number .* 2 of 20 have none, the first in row 9"
+    ):
+        analyse_runs(runs(ms=free).reverse(), cost="ms")
+    assert runs_module.ROW not in study.runs.columns
+    assert runs_module.ROW not in study.table.columns
 
 
 def test_a_reference_that_is_not_there_is_refused():

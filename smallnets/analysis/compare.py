@@ -211,7 +211,7 @@ def _pair(
     at = np.nan if score is None else score
     try:
         if score is None:
-            at = float(np.sqrt(np.prod(overlap(a, b))))
+            at = float(np.exp(np.log(overlap(a, b)).mean()))
         m = multiplier(a, b, score=np.array([at]), level=level)
         numbers = tuple(float(v[0]) for v in (m.value, m.low, m.high, m.p_value, m.detectable))
     except ValueError as error:

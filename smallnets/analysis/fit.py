@@ -236,11 +236,12 @@ def start(
     """
     z, y, weights = _medians(z, y, weights)
     whole = law.free_law or law
-    shapes, features = whole.grid(z)
-    terms = features.shape[1]
-    # Relative errors stand for logarithmic ones: weight 1 / score^2, target 1.
-    target = y if law.log_linear else np.exp(y)
-    w = weights if law.log_linear else weights * np.exp(-2 * y)
+    (shapes, features), terms = whole.grid(z), whole.linear
+    # Relative errors stand for logarithmic ones: weight 1 / score^2, target 1. The unit is a middle
+    # score, since squares of 1e200 are beyond a double.
+    unit = 0.0 if law.log_linear else y.mean()
+    target = y if law.log_linear else np.exp(y - unit)
+    w = weights if law.log_linear else weights / target**2
     normal = (features * w) @ features.swapaxes(1, 2)
     right = features @ (w * target)
     found, values, log = [], [], np.asarray if law.log_linear else np.log
@@ -252,9 +253,9 @@ def start(
         allowed = (linear[:, subset] > 0).all(axis=1) | law.log_linear
         u = linear[allowed]
         if not law.log_linear:
-            u = np.maximum(u, 1e-2 * np.exp(y.min()))
-        values.append(log(np.einsum("gj,gjn->gn", u, features[allowed])))
-        found.append(np.concatenate([log(u), shapes[allowed]], axis=1))
+            u = np.maximum(u, 1e-2 * target.min())
+        values.append(unit + log(np.einsum("gj,gjn->gn", u, features[allowed])))
+        found.append(np.concatenate([unit + log(u), shapes[allowed]], axis=1))
     candidates, value = np.concatenate(found), np.concatenate(values)
     if law.pins:  # which move the prediction off the grid
         held = [whole.parameters.index(name) for name, _ in law.pins]

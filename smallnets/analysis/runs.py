@@ -16,6 +16,8 @@ from smallnets.analysis.table import frame, lower_is_better, natural, numbers
 
 FAMILY, SEED, VALIDATION = "family", "seed", "validation_error"
 ROW = "row of the input"
+APART = 1e100  # times the lowest score, beyond what single precision can hold
+PATTERN = re.compile(r"\^.*\$|\*", re.S)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,9 @@ def prepared(
     given = frame(table)
     if given.is_empty():
         raise ValueError("there are no runs: one line a run is needed")
+    for name in given.columns:
+        if PATTERN.fullmatch(name):  # polars would take it for the columns that it describes
+            raise ValueError(f"a column can't be named {name!r}, which is a pattern: rename it")
     given = given.with_row_index(ROW, offset=1)
     notes = []
     _named(given, columns, cost, settings, task, validation)
@@ -308,6 +313,14 @@ def check(table: pl.DataFrame, columns: Columns, *, curves: bool = True) -> None
             )
     if not curves:
         return
+    scores = runs[columns.score].cast(pl.Float64)
+    low, high = (float(end or 1.0) for end in (scores.filter(scores > 0).min(), scores.max()))  # type: ignore[arg-type]
+    if high > APART * low:
+        raise ValueError(
+            f"column {columns.score} goes from {low:.3g}, the first in row "
+            f"{_first(runs, scores == low)}, to {high:.3g}, the first in row "
+            f"{_first(runs, scores == high)}: no law spans this, correct or remove the runs"
+        )
     keys = [columns.family, *columns.variables, columns.seed]
     if twice := int(runs.select(keys).is_duplicated().sum()):
         raise ValueError(

@@ -67,7 +67,7 @@ def best_run(study: Study) -> Best | None:
     at = means(curve, columns).filter(pl.col("size") == size)
     same = curve.runs.filter(pl.col(columns.size) == size)
     # Rows at several settings, or of other data, are no seeds.
-    apart = bool(columns.data) or same[columns.seed].is_duplicated().any()
+    apart = bool(columns.data or columns.settings) or same[columns.seed].is_duplicated().any()
     seeds = at["runs"][0] if len(at) and not apart else 0
     over = f" (mean of its {seeds} seeds: {at['mean'][0]:.4g})" if seeds > 1 else ""
     sentence = (

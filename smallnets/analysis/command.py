@@ -50,7 +50,8 @@ def main(words: list[str]) -> None:
     parser.add_argument(
         "--setting",
         action="append",
-        help="column of a swept setting; several are chosen jointly for each family and size "
+        help="column of a swept setting; several are chosen jointly for each family and size, "
+        "with --law none each is a point of its own "
         "(default: columns config.* that vary among runs of one family, size and seed)",
     )
     parser.add_argument(

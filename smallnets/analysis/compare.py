@@ -34,11 +34,11 @@ from smallnets.analysis.laws import Law
 from smallnets.analysis.ranking import (
     Ranks,
     Slice,
+    apart,
     at_cost,
     pareto,
     rank_stability,
     scores_at,
-    settings,
 )
 from smallnets.analysis.study import Study, finished
 from smallnets.analysis.table import some
@@ -341,7 +341,7 @@ def claims(study: Study, *, reference: str | None = None, at: float | None = Non
             cost=columns.size,
             score=columns.score,
             family=columns.family,
-            apart=() if study.verdict or fits else settings(study),
+            apart=apart(study),
         ),
         slices=tuple(at_cost(fits, cost, level=study.level) for cost in _budgets(fits)),
         ranks=_ranks(study, fits),

@@ -325,7 +325,7 @@ class Allocation:
 
     From E + A N^-alpha + B D^-beta, a = beta / (alpha + beta) and b = 1 - a (Hoffmann et al. 2022,
     arXiv:2203.15556, equation 4). ``ratio`` is G in N = G (N D)^a, D = (N D)^b / G:
-    (alpha A / (beta B))^(1 / (alpha + beta)).
+    (alpha A / (beta B))^(1 / (alpha + beta)), NaN where a term does not fall.
     """
 
     size: Interval
@@ -353,7 +353,9 @@ def allocation(fitted: Fit, *, level: float = 0.95) -> Allocation:
     low, high = profile(fitted, share, level=level) if fitted.identifiable else (-np.inf, np.inf)
     method = "size means" if np.isfinite([low, high]).all() else NOT_IDENTIFIABLE
     p = fitted.parameters
-    ratio = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / (p["alpha"] + p["beta"]))
+    by_size, by_data = p["alpha"] * p["A"], p["beta"] * p["B"]
+    exponent = 1 / (p["alpha"] + p["beta"])
+    ratio = (by_size / by_data) ** exponent if min(by_size, by_data) > 0 else np.nan
     return Allocation(
         size=Interval(
             parameter="a", estimate=middle, low=low, high=high, level=level, method=method

@@ -104,20 +104,23 @@ def pareto(
     )
 
 
-def settings(study: Study) -> tuple[str, ...]:
-    """Columns whose values set rows of one family and size apart: they are no seeds."""
+def apart(study: Study) -> tuple[str, ...]:
+    """Columns whose values set rows of one family and size apart: they are no seeds.
+
+    Where curves were fitted, settings are chosen and only the amount of data is left.
+    """
     columns = study.columns
+    data = (columns.data,) if columns.data else ()
+    if any(curve.choice for curve in study.curves):
+        return data
     own = (columns.family, *columns.variables, columns.seed, columns.score)
-    return tuple(
-        name
+    varied = study.runs.group_by(columns.family, columns.size).agg(
+        pl.col(name).n_unique()
         for name in study.runs.columns
-        if name not in own
-        and name.startswith("config.")
-        and study.runs.group_by(columns.family, columns.size)
-        .agg(pl.col(name).n_unique())[name]
-        .max()
-        != 1
+        if name.startswith("config.") and name not in own
     )
+    found = [name for name in varied.columns[2:] if varied[name].max() != 1]
+    return tuple(dict.fromkeys([*data, *columns.settings, *found]))
 
 
 def at_cost(fits: dict[str, Fit], cost: float, *, level: float = 0.95) -> Slice:

@@ -328,7 +328,7 @@ def _family(curve: Curve, study: Study) -> dict[str, Any]:
     return {
         "family": curve.family,
         "runs": len(curve.runs),
-        "sizes": points["size"].to_list(),
+        "sizes": points["size"].unique(maintain_order=True).to_list(),
         "law": None
         if choice is None
         else {

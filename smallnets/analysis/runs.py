@@ -24,7 +24,8 @@ PATTERN = re.compile(r"\^.*\$|\*", re.S)
 class Columns:
     """The names of the columns that a study is read from; ``data`` and ``weights`` may be empty.
 
-    ``data`` is the second variable of a law in two, such as the tokens seen.
+    ``data`` is the second variable of a law in two, such as the tokens seen. Runs that differ in
+    one of ``settings``, which were named where no law was asked for, are no seeds of one point.
     """
 
     size: str
@@ -33,6 +34,7 @@ class Columns:
     seed: str
     data: str = ""
     weights: str = ""
+    settings: tuple[str, ...] = ()
 
     @property
     def variables(self) -> list[str]:

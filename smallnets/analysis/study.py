@@ -25,16 +25,7 @@ from smallnets.analysis.intervals import (
     prediction,
 )
 from smallnets.analysis.laws import IN_SIZE, POWER, TWO_AXES, Law, pin
-from smallnets.analysis.runs import (
-    ROW,
-    Columns,
-    chained,
-    check,
-    finished,
-    grown,
-    prepared,
-    priced,
-)
+from smallnets.analysis.runs import ROW, Columns, chained, check, finished, grown, prepared, priced
 from smallnets.analysis.scores import above_chance, distance, noise_of_examples, refuse_rising
 from smallnets.analysis.select import Selection, best_rate, swept
 from smallnets.analysis.select import notes as selection_notes
@@ -119,7 +110,8 @@ def analyse(
     size and seed) are chosen jointly for each (family, size) by the mean of ``validation`` over
     seeds. ``validation_error`` is the default because a study of errors should choose by errors:
     the validation loss of a small network keeps rising, from overconfidence, while its error still
-    falls, and would choose rates that are too small.
+    falls, and would choose rates that are too small. Where ``laws`` are none, nothing is chosen:
+    each setting is a point of its own.
 
     Scores are better the lower they are; of a metric of which rows say that it is not, the distance
     from its best value is taken (:func:`smallnets.analysis.table.lower_is_better`), and that from
@@ -173,7 +165,9 @@ def analyse(
     notes = [*notes, *given.notes, *merged]
     families = table[family].unique(maintain_order=True).to_list()
     selection, runs = None, table
-    if not settings and laws:
+    if not laws:  # nothing is chosen: each setting is a point of its own
+        columns, settings = replace(columns, settings=settings), ()
+    elif not settings:
         settings = swept(table, [family, *columns.variables, seed])
         settings = settings if validation in table.columns else ()
     if settings:
@@ -380,16 +374,18 @@ def _over(difference: float) -> str:
 
 
 def means(curve: Curve, columns: Columns) -> pl.DataFrame:
-    """One line a size: geometric mean of the score (what is fitted), lowest, highest, runs."""
+    """One line a size, and setting: geometric mean of the score, lowest, highest, runs."""
     score = pl.col(columns.score).cast(pl.Float64)
+    setting = [pl.struct(columns.settings).alias("setting")] if columns.settings else []
     return (
         curve.runs.filter(score > 0)
-        .group_by(pl.col(columns.size).alias("size"))
+        .group_by(pl.col(columns.size).alias("size"), *setting, maintain_order=True)
         .agg(
             score.log().mean().exp().alias("mean"),
             score.min().alias("lowest"),
             score.max().alias("highest"),
             pl.len().alias("runs"),
         )
-        .sort("size")
+        .drop("setting", strict=False)
+        .sort("size", maintain_order=True)
     )

@@ -40,7 +40,7 @@ def objective(delta: float) -> str:
 def counts(study: Study) -> str:
     """How many families, sizes and seeds the figure shows."""
     found = [
-        (len(points), int(points["runs"].max()))  # type: ignore[arg-type]
+        (points["size"].n_unique(), int(points["runs"].max()))  # type: ignore[arg-type]
         for points in (means(curve, study.columns) for curve in study.curves)
         if len(points)
     ]

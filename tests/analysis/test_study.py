@@ -10,6 +10,7 @@ from smallnets.analysis import runs as runs_module
 from smallnets.analysis.answer import answer, best_run
 from smallnets.analysis.compare import claims
 from smallnets.analysis.figures import figures
+from smallnets.analysis.report import curves as curves_of
 from smallnets.analysis.study import analyse
 from smallnets.analysis.table import from_rows
 
@@ -334,6 +335,29 @@ def test_the_answer_names_who_cannot_be_compared():
     higher = pl.when(pl.col("arch") == "c").then(pl.col("loss") * 9).otherwise("loss")
     study = analyse_runs(curves(loss=higher, families=("a", "b", "c")))
     assert "Not comparable with a: c." in answer(study, claims(study))
+
+
+def test_without_laws_settings_that_are_named_are_points_and_no_seeds():
+    table = runs().join(pl.DataFrame({"rate": [0.1, 0.2], "depth": ["x", "y"]}), how="cross")
+    table = table.with_columns(loss=pl.col("loss") * (1 + pl.col("rate")))
+    study = analyse_runs(table, laws=(), setting=("rate", "depth"))
+    points = claims(study).points
+    assert len(points) == 2 * 5 * 2
+    assert set(points["runs"]) == {2}
+    assert points.filter("front")["family"].to_list() == ["b"] * 5  # each at its better rate
+    assert len(curves_of(study)) == 20
+    drawn = figures(study, claims(study))["pareto"].panels[0]["layer"]
+    assert sum(len(each["data"]["values"]) for each in drawn if "shape" in each["encoding"]) == 20
+    assert figures(study, claims(study))["curves"].caption.startswith("2 families, 5 sizes")
+    best = best_run(study)
+    assert best is not None
+    assert "seeds" not in best.sentence
+
+
+def test_points_of_a_law_in_size_and_data_are_set_apart_by_both():
+    tokens = pl.col("n") * pl.col("run").replace_strict({0: 20, 1: 60, 2: 180})
+    study = analyse_runs(curves(tokens=tokens), data="tokens")
+    assert len(claims(study).points) == 36
 
 
 def test_without_laws_there_is_a_front_and_no_curve():

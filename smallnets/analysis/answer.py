@@ -238,18 +238,27 @@ def _laws(study: Study, fitted: list[Curve]) -> list[str]:
     tests = [curve.lack_of_fit for curve in fitted if curve.lack_of_fit is not None]
     tests = [test for test in tests if test.p_value == test.p_value]
     lacking = sum(test.found for test in tests)
-    if study.shape.questioned:
+    shape = study.shape
+    if shape.questioned:
+        what = "its exponents and predictions are no evidence"
+        if shape.signs:
+            what = "the numbers above are by interpolation between sizes"
         said = (
-            f"The shape of {law} is questioned by these data: the numbers above are by "
-            "interpolation between sizes, and no law should be extrapolated."
+            f"The shape of {law} is questioned by these data: {what}, and no law should be "
+            "extrapolated."
         )
     elif lacking:
+        seen = f"No wrong shape of {law} is seen"
+        if shape.reason:
+            seen = f"The shape of {law} is not tested ({shape.reason})"
         said = (
-            f"No wrong shape of {law} is seen, but in {lacking} of {len(tests)} families more than "
-            "seeds moves the sizes off it, which the intervals allow for."
+            f"{seen}, but in {lacking} of {len(tests)} families more than seeds moves the sizes "
+            "off it, which the intervals allow for."
         )
-    elif not tests and not study.shape.signs:
-        said = f"Whether {law} holds can't be tested by these data."
+    elif shape.reason and not tests:
+        said = f"Whether {law} holds can't be tested by these data: {shape.reason}."
+    elif shape.reason:
+        said = f"No more than seeds is seen about {law}, whose shape is not tested: {shape.reason}."
     else:
         said = f"Nothing seen speaks against {law}."
     if study.verdict is not None and not study.verdict.settled:

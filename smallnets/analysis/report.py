@@ -205,7 +205,7 @@ def as_dict(study: Study, compared: Claims, *, source: dict | None = None) -> di
             "shape": {
                 "questioned": study.shape.questioned,
                 "p_value": study.shape.p_value,
-                "text": str(study.shape) if study.shape.signs else "",
+                "text": str(study.shape),
             },
             "delta": study.delta,
             "answer": answer(study, compared),

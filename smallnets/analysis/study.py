@@ -6,16 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from smallnets.analysis.choose import (
-    Choice,
-    LackOfFit,
-    Runs,
-    Shape,
-    Verdict,
-    choose,
-    lack_of_fit,
-    shape,
-)
+from smallnets.analysis.adequacy import LackOfFit, Shape, lack_of_fit, shape
+from smallnets.analysis.choose import Choice, Runs, Verdict, choose
 from smallnets.analysis.intervals import (
     Allocation,
     Interval,
@@ -354,7 +346,7 @@ def _law_notes(
             "show that E is zero. Both are printed; intervals, predictions and multipliers are of "
             f"{verdict.law.formula}, which has the other as E = 0."
         )
-    if verdict is not None and tested.signs:
+    if choices:
         notes.append(str(tested))
     errors = [error for choice in choices.values() for _, error in choice.held_out]
     if held > 1 and choices and not errors:

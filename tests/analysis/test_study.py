@@ -249,6 +249,13 @@ def test_a_law_in_size_and_data_gives_exponents_of_both_and_a_prediction():
     truth = 1.7 + 400 * 1e9**-0.34 + 900 * 2e10**-0.3
     assert curve.predictions[0].low < truth < curve.predictions[0].high
     assert claims(study).comparisons == ()
+    # Both tests are said in words: against seeds there are none, of shape there is one.
+    assert "not testable" in str(curve.lack_of_fit)
+    assert any("squares and product of the two log variables p" in each for each in study.notes)
+    assert answer(study, claims(study))[-1].startswith("Nothing seen speaks against E + A N^-alpha")
+    study = analyse_runs(table.filter(pl.col("n") < 5e6)[:8], data="tokens")
+    assert any("not tested: 8 cells of size and data leave too" in each for each in study.notes)
+    assert answer(study, claims(study))[-1].startswith("Whether E + A N^-alpha + B D^-beta holds")
 
 
 @pytest.mark.parametrize(

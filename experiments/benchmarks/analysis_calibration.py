@@ -67,10 +67,10 @@ design was chosen for it."""
 
 UNKNOWN = """\
 Not simulated through the whole path: robust objectives and weights (their intervals hold their \
-estimate, and the example of the tests the truth; how often is not known), laws in two variables, \
-parameters of a broken law, families of unequal noise or designs, errors of sizes that families \
-share (they question the shape, though they cancel in a multiplier), settings chosen on the same \
-runs."""
+estimate, and the example of the tests the truth; how often is not known), laws in two variables \
+(of their test of shape `adequacy.py` says what was measured), parameters of a broken law, \
+families of unequal noise or designs, errors of sizes that families share (they question the \
+shape, though they cancel in a multiplier), settings chosen on the same runs."""
 
 
 def main() -> None:

@@ -10,9 +10,10 @@ and the pattern is a bend: squares and product of the log variables, added to th
 (an F test on cell means, whose errors are taken as independent). Measured under a true law of
 Chinchilla's with seeds of .02 of the log score: questioned in .054 of 1,250 single-run studies, in
 .037 of 1,250 of three seeds and an error of cells of .02 (grids of 3 x 4 to 8 x 3, iso-FLOP
-profiles of 4 x 5). Where the law is that of Kaplan et al. 2020, or the larger of two bottlenecks,
-or has repeated data in it, it was questioned in all of 40 to 60 studies of each grid (three seeds,
-an error of .005) and in .97 or more of iso-FLOP profiles. What it does not do: a slight turn in one
+profiles of 4 x 5; with further seeds .060 and .057 of 600 on 4 x 4, and .053 of 150 with three
+families). Where the law is that of Kaplan et al. 2020, or the larger of two bottlenecks, or has
+repeated data in it, it was questioned in all of 40 to 60 studies of each grid (three seeds, an
+error of .005) and in .97 or more of iso-FLOP profiles. What it does not do: a slight turn in one
 variable alone went unseen (0 to .08), and an error that all amounts of data of a size share, such
 as luck in tuning, questions a true law in .01 to .14 (.02, in 100 studies of each grid).
 Neighbouring cells being alike, tried in its place, says nothing of iso-FLOP profiles.

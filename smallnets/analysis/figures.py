@@ -235,6 +235,8 @@ def pareto(study: Study, claims: Claims, shown: list[str]) -> Figure | None:
     on = points.filter("front").sort("x").select("x", "y")
     end = pl.DataFrame({"x": [points["x"].max()], "y": on["y"][-1:]})
     tips = [*named(study), {"field": "chance", "title": "on the front"}]
+    if points["setting"].max():
+        tips.append({"field": "setting", "title": "setting"})
     coloured = points.filter(pl.col("family").is_in(shown))
     rest = points.filter(~pl.col("family").is_in(shown))
     if len(rest) > DOTS:  # one stands for those that it would cover

@@ -56,7 +56,7 @@ def pareto(
     The probability is over the means that the seeds allow: each is drawn from Student's t about
     the mean log score, with the scatter of seeds pooled within its family. It is null in a family
     with one run a cost, whose scatter is unknown. Rows that differ in a column of ``apart`` are
-    points of their own and no seeds of one point.
+    points of their own and no seeds of one point; ``setting`` says their values.
 
     Raises:
         ValueError: if no run has a positive score.
@@ -94,8 +94,11 @@ def pareto(
         size = (min(some, DRAWS - first), len(mean))
         t = random.standard_t(np.maximum(degrees, 1), size=size)
         drawn += _on_front(costs, mean + t * error, order).sum(axis=0) / DRAWS
+    values = [pl.format("{}={}", pl.lit(name), pl.col(name)) for name in apart]
+    setting = pl.concat_str(values, separator=", ", ignore_nulls=True) if values else pl.lit("")
     return points.select(
         pl.col(family).alias("family"),
+        setting.alias("setting"),
         "cost",
         pl.col("log_mean").exp().alias("score"),
         "runs",

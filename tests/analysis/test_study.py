@@ -351,6 +351,7 @@ def test_without_laws_settings_that_are_named_are_points_and_no_seeds():
     points = claims(study).points
     assert len(points) == 2 * 5 * 2
     assert set(points["runs"]) == {2}
+    assert set(points.filter("front")["setting"]) == {"rate=0.1, depth=x"}
     assert points.filter("front")["family"].to_list() == ["b"] * 5  # each at its better rate
     assert len(curves_of(study)) == 20
     drawn = figures(study, claims(study))["pareto"].panels[0]["layer"]

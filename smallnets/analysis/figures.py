@@ -207,6 +207,7 @@ def multiplier(study: Study, claims: Claims, shown: list[str]) -> Figure | None:
         f"How many times fewer {size} a family needs than {claims.reference} for the same "
         f"{label(study.columns.score)}, only where both have data within their own sizes. "
         f"Bands: {study.level:.0%} pointwise, cut where they leave the figure. "
+        + ("" if together else "Grey: the other families. ")
         + (
             "By monotone interpolation of the means, with gaps where a slope is not told from "
             "zero; dotted: by the laws, whose shape these data question. "

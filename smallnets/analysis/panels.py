@@ -280,13 +280,15 @@ def bands(
     ),
 ) -> list[Panel]:
     """An area a family between two columns, for each (low, high, opacity) of ``kinds``."""
-    parts = [table[name] for name in names if len(table[name])]
     found = []
-    for low, high, opacity in kinds if parts else ():
-        area = pl.concat(
+    for low, high, opacity in kinds:
+        parts = [table[name] for name in names if len(table[name])]
+        parts = [part for part in parts if part[low].is_not_nan().any()]
+        if not parts:
+            continue
+        area = pl.concat(  # a line without a number is a gap
             part.select("family", "x", pl.col(low).alias("low"), pl.col(high).alias("high"))
             for part in parts
-            if part[low].is_not_nan().any()  # elsewhere a line without a number is a gap
         )
         # An open end is drawn to far outside the axis, which clips it.
         area = area.with_columns(pl.col("low").clip(1e-300), pl.col("high").clip(upper_bound=1e300))

@@ -87,7 +87,8 @@ def measured(program: Path, model: Model, found: Examples, *, rounds: int) -> di
         said = environment.run(
             route, "runtime", [program.absolute(), inputs, out, json.dumps(batches), rounds]
         )
-        answers = dict(np.load(out))
+        with np.load(out, allow_pickle=False) as arrays:
+            answers = dict(arrays)
     clock = json.loads(said.splitlines()[-1])
     entry: dict[str, Any] = {"parity": {}, "agreement": {}, "scores": {}}
     for batch, logits in answers.items():

@@ -85,7 +85,8 @@ def measured(program: Path, model: Model, inputs: np.ndarray, *, rounds: int) ->
         np.save(source, tokens)
         words = [program.absolute(), source, out, json.dumps([list(shapes[2].shape), PROMPT])]
         said = environment.run(SUFFIXES[program.suffix], "runtime", [*words, rounds, "--step"])
-        answers = dict(np.load(out))
+        with np.load(out, allow_pickle=False) as arrays:
+            answers = dict(arrays)
     whole = proof.alone(model, tokens)
     clock = json.loads(said.splitlines()[-1])
     return {

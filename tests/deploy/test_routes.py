@@ -46,7 +46,8 @@ def found(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", WORDS)
 def test_a_network(name: str, found: Path):
     model = models.load(found / f"{name}.safetensors")
-    arrays = np.load(found / f"{name}.npz")
+    with np.load(found / f"{name}.npz") as file:
+        arrays = dict(file)
     examples = Examples(arrays["x"], np.zeros(len(arrays["x"]), np.int32), arrays["logits"], None)
     signature = {"shape": arrays["x"].shape[1:], "dtype": arrays["x"].dtype}
     written = form(model)

@@ -147,7 +147,8 @@ def test_damaged_kept_arrays_are_never_taken_for_whole(directory, cache):
     first = read(directory, cache=cache, train="train[:2]", test="test[:1]")
     (kept,) = (cache / "arrays").iterdir()
     content = kept.read_bytes()
-    whole = dict(np.load(kept))
+    with np.load(kept) as arrays:
+        whole = dict(arrays)
     flips = (
         content[:i] + bytes([content[i] ^ (1 << i % 8)]) + content[i + 1 :]
         for i in range(len(content))

@@ -1,5 +1,6 @@
 """Files that are whole or not there, whoever reads meanwhile and whatever stops the writer."""
 
+import errno
 import os
 import socket
 import tempfile
@@ -11,6 +12,18 @@ from pathlib import Path
 def process() -> str:
     """A name that no other process has, on any machine that sees the same folder."""
     return f"{socket.gethostname()}.{os.getpid()}"
+
+
+def is_gone(name: str) -> bool:
+    """Whether a name of :func:`process` is of this machine and its process no longer runs."""
+    host, _, number = name.rpartition(".")
+    if host != socket.gethostname() or not number.isdigit():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except OSError as error:
+        return error.errno == errno.ESRCH  # another user's runs
+    return False
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from smallnets.files import process, replacing
+from smallnets.files import is_gone, process, replacing
 from smallnets.sweep.hosts import agreed, leads, wait
 
 FOLDER, ABOUT, STATE, DRAFT = ".checkpoints", "about.json", "state", "draft"
@@ -153,7 +153,8 @@ def _is_spread(leaf: Any) -> bool:
 
 
 def remove_done(study: Path, done: Set[str]) -> None:
-    """Remove the checkpoints below ``study`` of runs that are all ``done``, keys of runs.
+    """Remove the checkpoints below ``study`` of runs that are all ``done``, keys of runs, and what
+    processes of this machine left that were killed while they wrote one.
 
     Some of those that were trained together may have been published before the process was
     killed, so that those left were trained by a program of their own.
@@ -163,6 +164,11 @@ def remove_done(study: Path, done: Set[str]) -> None:
         with suppress(OSError, ValueError, KeyError, TypeError):  # another process's, or damaged
             if abouts and done >= {*json.loads(abouts[-1].read_text())["said"]["identity"]["keys"]}:
                 shutil.rmtree(folder, ignore_errors=True)
+        for draft in folder.glob(f"{DRAFT}.*"):
+            if is_gone(draft.name.removeprefix(f"{DRAFT}.")):
+                shutil.rmtree(draft, ignore_errors=True)
+        with suppress(OSError):  # it holds others, or is gone
+            folder.rmdir()
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -9,7 +9,6 @@ import copy
 import errno
 import os
 import shutil
-import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from hydra.types import HydraContext
 from omegaconf import open_dict, read_write
 
 from smallnets import models, rows
-from smallnets.files import process
+from smallnets.files import is_gone, process
 from smallnets.models import Model
 from smallnets.rows import Row
 from smallnets.sweep.jobs import Job
@@ -110,20 +109,10 @@ def remove_drafts(study: Path) -> None:
     """Remove what processes of this machine left that were killed while they published."""
     for draft in (study / DRAFTS).glob("*"):
         _, _, of = draft.name.removesuffix(".before").partition(".")
-        host, _, number = of.rpartition(".")
-        if host == socket.gethostname() and not _runs(int(number)):
+        if is_gone(of):
             shutil.rmtree(draft, ignore_errors=True)
     with suppress(OSError):  # there is none, or another process is publishing
         (study / DRAFTS).rmdir()
-
-
-def _runs(number: int) -> bool:
-    """Whether there is a process of this number here."""
-    try:
-        os.kill(number, 0)
-    except OSError as error:
-        return error.errno != errno.ESRCH  # another user's is one too
-    return True
 
 
 def hears(context: HydraContext) -> bool:

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import socket
+import subprocess
 from pathlib import Path
 
 import jax
@@ -168,6 +170,16 @@ def test_checkpoints_go_once_all_that_were_trained_together_are_done(tmp_path: P
     remove_done(tmp_path, {"a", "b", "d"})
     assert not both.folder.exists()
     assert other.newest({"a": np.arange(3.0)})
+
+
+def test_what_a_killed_process_had_begun_to_write_goes_too(tmp_path: Path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    host = socket.gethostname()
+    for folder, number in (("killed", ended.pid), ("alive", os.getpid())):
+        (tmp_path / FOLDER / folder / f"draft.{host}.{number}" / STATE).mkdir(parents=True)
+    remove_done(tmp_path, set())
+    assert [each.name for each in (tmp_path / FOLDER).iterdir()] == ["alive"]
 
 
 def test_a_time_limit_stops_too(cache: Path, tmp_path: Path, capfd):

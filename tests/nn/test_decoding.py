@@ -162,6 +162,7 @@ def test_a_token_is_spelled_as_it_was_read(tokenizer: str):
     assert b"".join(spelling[token] for token in inputs.tokens(text)).decode() == text
 
 
+@pytest.mark.slow
 def test_what_is_drawn_has_the_model_s_distribution_at_any_temperature():
     model = network(4)
     prompt = np.tile(np.asarray([[3, 1, 2]], np.int32), (4000, 1))

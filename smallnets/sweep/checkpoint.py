@@ -49,10 +49,9 @@ class Checkpoints:
 
         draft, path = self.folder / f"{DRAFT}.{self._writer()}", self.folder / f"{done:09d}"
         if leads():
-            draft.mkdir(parents=True, exist_ok=True)
             for each in (draft, path):  # what was left behind, or was passed over as damaged
                 shutil.rmtree(each, ignore_errors=True)
-            draft.mkdir(exist_ok=True)
+            draft.mkdir(parents=True, exist_ok=True)  # another process may have removed the folder
         wait("before a checkpoint")
         # Of arrays on several devices Orbax writes each part by itself.
         leaves = {

@@ -94,11 +94,16 @@ class Labels:
         return not target or target.rpartition(".")[2] == public_name(said).rpartition(".")[2]
 
     def _parent(self, model: str) -> str | None:
-        """The model that the defaults of a model's YAML name, or None."""
+        """The model that the defaults of a model's YAML name, or None.
+
+        What else they name, as a schema, is none that a command could choose.
+        """
         found = self._loader.repository.load_config(f"model/{model}")
         for default in (found and found.defaults_list) or ():
-            if isinstance(default, ConfigDefault) and not default.is_self():
-                return default.path
+            if isinstance(default, ConfigDefault) and default.path:
+                name = default.path.removeprefix("/model/")
+                if name in self._loader.get_group_options("model"):
+                    return name
         return None
 
     def _tree(self, model: str, family: str, task: str, tree: partial[Trainer]) -> partial[Trainer]:

@@ -150,8 +150,9 @@ def search(
 
 
 def _asked(space: Space, seeds: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a search was asked for, as its record says it."""
-    asked = {**space._asdict(), "seeds": seeds, **options}
+    """What a search was asked for, as its record says it; where data are kept is not part of it."""
+    always = {key: values for key, values in space.always.items() if key != "cache"}
+    asked = {"always": always, "only": space.only, "seeds": seeds, **options}
     del asked["params_of"]  # they are in the space
     return json.loads(json.dumps(asked, default=list))
 

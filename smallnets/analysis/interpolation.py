@@ -2,12 +2,12 @@
 
 The means of the log score are made to fall with size (isotonic regression, Ayer et al. 1955) and
 joined by the monotone cubic of Fritsch & Carlson (1980) over log size. What a mean errs by, seeds
-and errors of its size, is taken from how the means scatter about a cubic in log size (a parabola of
-5 sizes, a line of 4), which follows bends that the laws don't; it is pooled over the families of a
-study, since a few sizes of one say little. The interval of a cost is Fieller's: all sizes whose
-interpolated score can't be told from the one asked for. Where those reach an end of the data, the
-slope isn't told from zero, and nothing is said; nothing is extrapolated. The intervals of two costs
-give that of their ratio (MOVER, Zou & Donner 2008).
+and errors of its size, is taken from how the means scatter about a curve of four numbers that bends
+where the laws don't: a cubic, a broken line or a sigmoid in log size (a parabola of 5 sizes, a line
+of 4). It is pooled over the families of a study, since a few sizes of one say little. The interval
+of a cost is Fieller's: all sizes whose interpolated score can't be told from the one asked for.
+Where those reach an end of the data, the slope isn't told from zero, and nothing is said; nothing
+is extrapolated. The intervals of two costs give that of their ratio (MOVER, Zou & Donner 2008).
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,13 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq, isotonic_regression
-from scipy.special import stdtrit
+from scipy.special import expit, fdtri, stdtrit
 
 from smallnets.analysis.fit import Fit
 
 POINTS = 241  # of a curve
 SCORES = 40  # at which a multiplier is drawn
 CUBIC = 3
+CHANCE = 0.05  # of leaving the cubic where it is right
+BREAKS, MIDDLES, WIDTHS = 49, 61, np.geomspace(0.02, 1, 40)  # grids, of the range of log sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +63,52 @@ class Interpolation:
 
 
 def scatter(fits: Iterable[Fit]) -> Scatter:
-    """How the size means of all families scatter about smooth curves."""
-    squares, degrees = 0.0, 0
+    """How the size means of all families scatter about smooth curves.
+
+    The curves are cubics, unless broken lines or sigmoids in their place, which take as many
+    numbers, come nearer by more than chance lets them in one study of twenty (F of the variances):
+    a cubic doesn't follow a sharp bend, and would have it counted as noise.
+    """
+    squares, degrees = np.zeros(3), 0
     for fitted in fits:
         if len(fitted.x) != 1 or fitted.sizes < CUBIC + 1:
             continue
         log_size, means = _means(fitted)
+        z = (log_size - log_size[0]) / (log_size[-1] - log_size[0])
         order = min(CUBIC, fitted.sizes - 3)
-        curve = np.polynomial.Polynomial.fit(log_size, means, order, w=np.sqrt(fitted.size_weights))
-        squares += float((fitted.size_weights * (means - curve(log_size)) ** 2).sum())
+        curves = [np.vander(z, order + 1)[None]] * len(squares)
+        if order == CUBIC:
+            curves[1:] = _broken_lines(z), _sigmoids(z)
+        squares += [_squares(curve, means, fitted.size_weights) for curve in curves]
         degrees += fitted.sizes - order - 1
-    return Scatter(variance=squares / degrees if degrees else np.nan, degrees=degrees)
+    if not degrees:
+        return Scatter(variance=np.nan, degrees=0)
+    cubic, nearest = squares[0], min(squares)
+    chosen = nearest if nearest * fdtri(degrees, degrees, 1 - CHANCE) < cubic else cubic
+    return Scatter(variance=float(chosen) / degrees, degrees=degrees)
+
+
+def _broken_lines(z: np.ndarray) -> np.ndarray:
+    """The terms (g, s, 3) at ``z`` (s,) of lines that break at a place of a grid."""
+    breaks = np.linspace(z[1], z[-2], BREAKS)[:, None]
+    return np.stack(
+        np.broadcast_arrays(np.ones_like(breaks), z, np.maximum(z - breaks, 0)), axis=-1
+    )
+
+
+def _sigmoids(z: np.ndarray) -> np.ndarray:
+    """The terms (g, s, 2) at ``z`` (s,) of sigmoids with a middle and a width of a grid."""
+    middles, widths = np.linspace(0, 1, MIDDLES)[:, None, None], WIDTHS[:, None]
+    steps = expit((z - middles) / widths).reshape(-1, len(z))
+    return np.stack([np.ones_like(steps), steps], axis=-1)
+
+
+def _squares(terms: np.ndarray, means: np.ndarray, weights: np.ndarray) -> float:
+    """The least weighted sum of squares that a combination of one grid point's terms leaves."""
+    root = np.sqrt(weights)
+    basis, _ = np.linalg.qr(terms * root[:, None])
+    left = means * root - (basis @ (basis.mT @ (means * root)[:, None]))[..., 0]
+    return float((left**2).sum(axis=-1).min())
 
 
 def interpolated(

@@ -28,6 +28,7 @@ from smallnets.training.trainer import Trainer
 _UNCHECKED = getattr(hydra.utils, "UNSAFE_DISABLE_EXECUTION_CHECKS", None)
 CHECKED: dict[str, Any] = {} if _UNCHECKED is None else {"_execution_whitelist_": _UNCHECKED}
 LARGEST = 2**31 - 1  # of whole numbers: counts and sizes have 32 bits in a program
+ROOT = ("_target_", "_partial_", "allow")  # what every config has and no signature asks for
 LISTS = (list, Sequence)
 ARRAYS = (jax.Array, np.ndarray, np.number, np.bool_, complex)  # a config has a number for each
 KINDS: dict[Any, str] = {
@@ -51,9 +52,17 @@ def build(config: dict[str, Any]) -> partial[Trainer]:
         plain = OmegaConf.create(config)
         for key in sorted(OmegaConf.missing_keys(plain)):
             raise ValueError(f"{key} must be given: add {key}=... to the command")
+        for key in ROOT:
+            if key not in config:
+                raise ValueError(f"{key} must stand in the config: leave ~{key} out")
         _check_partials(config)
         check_targets(config, config.get("allow", ()))
         tree = instantiate(plain, _convert_="all", **CHECKED)
+        if not isinstance(tree, partial):
+            raise ValueError(
+                f"_target_: {config['_target_']} with _partial_: {config['_partial_']} would be "
+                "called now, and not by the run: leave _partial_: true as it is"
+            )
         for path, node in _partials(tree):
             _check_keywords(path, node)
             _check_values(path, node)

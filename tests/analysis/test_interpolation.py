@@ -31,6 +31,13 @@ def test_the_interval_holds_the_truth_where_every_law_is_wrong(name):
     assert np.mean(held) >= 0.9
 
 
+@pytest.mark.parametrize("name", BENT)
+def test_a_sharp_bend_is_not_counted_as_noise(name):
+    pairs = [(bent(name, 1, 2 * seed), bent(name, BENT_FACTOR, 2 * seed + 1)) for seed in range(15)]
+    found = np.median([np.sqrt(scatter(pair).variance) for pair in pairs])
+    assert 0.014 < found < 0.04  # seeds scatter by .02, and means about cubics by .07 to .10
+
+
 def test_a_slope_that_is_not_told_from_zero_is_refused_and_nothing_is_extrapolated():
     random = np.random.default_rng(0)
     flat = 0.5 * np.exp(0.02 * random.standard_normal((2, len(SIZE))))

@@ -29,6 +29,9 @@ WRONG = {
     ),
     "unknown key": (["model.widht=8"], "Could not override 'model.widht'"),
     "wrong key in the model": (["+model.linear.rnak=8"], "Dense takes no 'rnak'"),
+    "what makes it a run is left out": (["~_partial_"], "_partial_ must stand in the config"),
+    "called before the run": (["_partial_=false"], "leave _partial_: true as it is"),
+    "the packages that may be named are left out": (["~allow"], "allow must stand in the config"),
     "a wrong key is guessed": (
         ["family=low_rank", "+model.linear.ratoi=0.5"],
         "did you mean ratio",

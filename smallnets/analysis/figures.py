@@ -40,6 +40,7 @@ from smallnets.analysis.panels import (
 )
 from smallnets.analysis.paths import path
 from smallnets.analysis.study import Study, means
+from smallnets.analysis.table import some
 from smallnets.analysis.tables import (
     bands_shown,
     counts,
@@ -203,6 +204,7 @@ def multiplier(study: Study, claims: Claims, shown: list[str]) -> Figure | None:
             panel(layers, x, y, height=300 if together else 190, title=alone, legend=not alone)
         )
     size = label(study.columns.size)
+    silent = [name for name in shown if name not in (*table, claims.reference)]
     text = (
         f"How many times fewer {size} a family needs than {claims.reference} for the same "
         f"{label(study.columns.score)}, only where both have data within their own sizes. "
@@ -214,6 +216,7 @@ def multiplier(study: Study, claims: Claims, shown: list[str]) -> Figure | None:
             if questioned
             else ""
         )
+        + (f"Nothing is said of {some(silent)}: the table of pairs says why. " if silent else "")
     )
     return Figure(
         title=f"Efficiency against {claims.reference}",

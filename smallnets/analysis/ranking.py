@@ -13,7 +13,7 @@ from scipy import stats
 
 from smallnets.analysis.fit import Fit
 from smallnets.analysis.intervals import band
-from smallnets.analysis.study import Study
+from smallnets.analysis.study import Study, setting_of
 
 DRAWS = 2000
 AT_ONCE = 2**20  # drawn means that are held in memory
@@ -94,11 +94,9 @@ def pareto(
         size = (min(some, DRAWS - first), len(mean))
         t = random.standard_t(np.maximum(degrees, 1), size=size)
         drawn += _on_front(costs, mean + t * error, order).sum(axis=0) / DRAWS
-    values = [pl.format("{}={}", pl.lit(name), pl.col(name)) for name in apart]
-    setting = pl.concat_str(values, separator=", ", ignore_nulls=True) if values else pl.lit("")
     return points.select(
         pl.col(family).alias("family"),
-        setting.alias("setting"),
+        setting_of(apart),
         "cost",
         pl.col("log_mean").exp().alias("score"),
         "runs",

@@ -366,9 +366,9 @@ def _over(difference: float) -> str:
 
 
 def means(curve: Curve, columns: Columns) -> pl.DataFrame:
-    """One line a size, and setting: geometric mean of the score, lowest, highest, runs."""
+    """One line a size, and ``setting``: geometric mean of the score, lowest, highest, runs."""
     score = pl.col(columns.score).cast(pl.Float64)
-    setting = [pl.struct(columns.settings).alias("setting")] if columns.settings else []
+    setting = [setting_of(columns.settings)] if columns.settings else []
     return (
         curve.runs.filter(score > 0)
         .group_by(pl.col(columns.size).alias("size"), *setting, maintain_order=True)
@@ -378,6 +378,12 @@ def means(curve: Curve, columns: Columns) -> pl.DataFrame:
             score.max().alias("highest"),
             pl.len().alias("runs"),
         )
-        .drop("setting", strict=False)
         .sort("size", maintain_order=True)
     )
+
+
+def setting_of(names: Sequence[str]) -> pl.Expr:
+    """What rows have in the columns ``names``, as text: ``rate=0.1, depth=2``."""
+    values = [pl.format("{}={}", pl.lit(name), pl.col(name)) for name in names]
+    said = pl.concat_str(values, separator=", ", ignore_nulls=True) if values else pl.lit("")
+    return said.alias("setting")

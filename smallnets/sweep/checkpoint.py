@@ -66,7 +66,8 @@ class Checkpoints:
             )
         wait("a checkpoint's arrays")
         if leads():
-            self._finish(draft, path, done, spent)
+            with suppress(FileNotFoundError):  # another process ended the runs and removed them all
+                self._finish(draft, path, done, spent)
         wait("a checkpoint")
 
     def _finish(self, draft: Path, path: Path, done: int, spent: float) -> None:

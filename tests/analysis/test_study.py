@@ -354,6 +354,8 @@ def test_without_laws_settings_that_are_named_are_points_and_no_seeds():
     assert set(points.filter("front")["setting"]) == {"rate=0.1, depth=x"}
     assert points.filter("front")["family"].to_list() == ["b"] * 5  # each at its better rate
     assert len(curves_of(study)) == 20
+    assert set(curves_of(study)["setting"]) == set(points["setting"])
+    assert points["setting"].n_unique() == 2
     drawn = figures(study, claims(study))["pareto"].panels[0]["layer"]
     assert sum(len(each["data"]["values"]) for each in drawn if "shape" in each["encoding"]) == 20
     assert figures(study, claims(study))["curves"].caption.startswith("2 families, 5 sizes")
@@ -366,6 +368,13 @@ def test_points_of_a_law_in_size_and_data_are_set_apart_by_both():
     tokens = pl.col("n") * pl.col("run").replace_strict({0: 20, 1: 60, 2: 180})
     study = analyse_runs(curves(tokens=tokens), data="tokens")
     assert len(claims(study).points) == 36
+
+
+def test_a_family_of_which_nothing_is_said_is_named_under_the_multipliers():
+    higher = pl.when(pl.col("arch") == "c").then(pl.col("loss") * 9).otherwise("loss")
+    study = analyse_runs(curves(loss=higher, families=("a", "b", "c")))
+    caption = figures(study, claims(study))["multiplier"].caption
+    assert "Nothing is said of c: the table of pairs says why." in caption
 
 
 def test_without_laws_there_is_a_front_and_no_curve():

@@ -168,6 +168,18 @@ def test_labels_by_example(one, words, expected):
 
 
 @pytest.mark.slow
+def test_a_model_of_ones_own_may_start_from_what_is_no_model(cache: Path, tmp_path: Path):
+    """Of the defaults of its YAML the schema is passed over, and the network is the parent."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "schema.yaml").write_text("# @package model\nwidths: [8]\n")
+    (tmp_path / "model" / "mine.yaml").write_text(
+        "defaults:\n  - /schema\n  - /model/perceptron@_here_\n  - _self_\nwidths: [9, 9]\n"
+    )
+    (program,) = plan("model=mine", f"cache={cache}", config_dir=tmp_path).programs
+    assert program.families == ["perceptron dense"]
+
+
+@pytest.mark.slow
 def test_a_task_is_its_choice_and_what_was_changed(one):
     plain, changed = label(one, "task=random_hierarchy"), label(one, "+experiment=known_asymptote")
     assert plain.task == "random_hierarchy"

@@ -14,7 +14,7 @@ import pytest
 from command import assert_equal, folders, smallnets
 
 from smallnets import rows
-from smallnets.sweep import progress
+from smallnets.sweep import checkpoint, progress
 from smallnets.sweep.checkpoint import FOLDER, STATE, Checkpoints, remove_done
 
 SWEEP = ["-m", "model=logistic", "seed=0,1", "steps=20", "evaluations=10", "batch_size=16"]
@@ -170,6 +170,24 @@ def test_checkpoints_go_once_all_that_were_trained_together_are_done(tmp_path: P
     remove_done(tmp_path, {"a", "b", "d"})
     assert not both.folder.exists()
     assert other.newest({"a": np.arange(3.0)})
+
+
+def test_a_folder_may_go_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch):
+    """Two workers train the same runs, and the other one is done with them."""
+    kept = Checkpoints(tmp_path, {"keys": ["a"]}, print)
+
+    def sums(folder: Path) -> dict[str, str]:
+        kept.remove()
+        return {}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "_sums", sums)
+        kept.save(1, {"a": np.arange(3.0)}, 1.0)
+    assert not kept.folder.exists()
+    kept.save(2, {"a": np.arange(3.0)}, 1.0)
+    found = kept.newest({"a": np.arange(3.0)})
+    assert found is not None
+    assert found[0] == 2
 
 
 def test_what_a_killed_process_had_begun_to_write_goes_too(tmp_path: Path):

@@ -4,6 +4,7 @@ The networks' parameters are drawn, norms and biases too, so that each one count
 makes of them is in test_artefact.py, a network of each kind.
 """
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,22 @@ def found(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         jobs.append({**paths, "input": signature})
     onnx.convert(jobs)
     return folder
+
+
+LIST = """
+import sys
+import onnx
+print(*(node.op_type for node in onnx.load(sys.argv[1]).graph.node))
+"""
+
+
+def test_a_decoder_computes_no_sizes_and_each_norm_is_one_operation(found: Path):
+    file = found / "transformer.onnx"
+    said = subprocess.run([python_of("onnx"), "-c", LIST, file], capture_output=True, text=True)
+    operations = said.stdout.split()
+    assert not {"Shape", "Expand", "ReduceMean"} & {*operations}
+    norms = 2 * 2 + 1  # of two blocks, and the last
+    assert operations.count("RMSNormalization") == norms
 
 
 @pytest.mark.parametrize("name", WORDS)

@@ -61,7 +61,7 @@ FILES = {
     "LiteRT": "model.tflite",
     "its int8": "model.int8.tflite",
 }
-TURNS, CALLS = 3, 200
+TURNS, CALLS = 6, 200
 
 
 @dataclass(frozen=True)

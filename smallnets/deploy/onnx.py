@@ -27,7 +27,9 @@ SHAPING = {"Expand", "Reshape", "Unsqueeze"}  # whose further inputs say a shape
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Where", "Max", "Min"}
 # A norm from its end to its beginning: each operation, and which of its inputs goes on.
 NORM = (("Mul", 1), ("Div", 1), ("Sqrt", 0), ("Add", 0), ("ReduceMean", 0), ("Mul", 0))
-TABLE = 2**14  # numbers of a known array that is written out as often as it is repeated
+# A known array is written out as often as it is repeated if its rows are of fewer numbers than ROW,
+# since repeating those while it runs takes three times as long, and there are at most TABLE then.
+ROW, TABLE = 16, 2**14
 PRODUCTS = {"MatMul", "Gemm", "Einsum", "Conv"}
 INTEGER = {"MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"}
 
@@ -123,39 +125,62 @@ def _narrow(program: Any) -> None:
 
 
 def _drop_shape(node: Any) -> bool:
-    """Whether a Reshape or Expand computed sizes from the batch's, which are out of the graph now.
+    """Whether a node took sizes that are computed from the batch's, and takes known ones now.
 
-    A new shape with one unknown size is a constant that leaves it open, and arrays of unequal shape
-    are combined without being expanded.
+    A new shape with one unknown size is a constant that leaves it open, arrays of unequal shape are
+    combined without being expanded, and a slice names only the axes that it cuts.
     """
-    if node.op_type not in ("Reshape", "Expand"):
+    if node.op_type not in ("Reshape", "Expand", "Slice"):
         return False
     (result,), source = node.outputs, node.inputs[0]
     if result.shape is None or source.shape is None or not result.uses():
         return False
+    if node.op_type == "Slice":
+        return _cut_known_axes(node)
     sizes = list(result.shape)
-    if node.op_type == "Expand":
-        if list(source.shape) != sizes and not all(
-            use.node.op_type in ELEMENTWISE
-            and any(
-                other is not result and other.shape == result.shape for other in use.node.inputs
-            )
-            for use in result.uses()
-        ):
+    if node.op_type == "Reshape":
+        unknown = [not isinstance(size, int) for size in sizes]
+        if sum(unknown) > 1 or 0 in sizes or node.inputs[1].is_initializer():
             return False
-        array = _folded(source)
-        known = [size if isinstance(size, int) else 1 for size in sizes]
-        if array is not None and array.size < math.prod(known) <= TABLE:
-            # rows of a few numbers, repeated while it runs, take three times as long
-            whole = np.broadcast_to(array, known).copy()
-            source = _constant(node, f"{result.name}_whole", whole)
-        result.replace_all_uses_with(source)
+        shape = np.array([-1 if free else size for size, free in zip(sizes, unknown, strict=True)])
+        node.replace_input_with(1, _constant(node, f"{result.name}_shape", shape))
         return True
-    unknown = [not isinstance(size, int) for size in sizes]
-    if sum(unknown) > 1 or 0 in sizes or node.inputs[1].is_initializer():
+    if list(source.shape) != sizes and not all(
+        use.node.op_type in ELEMENTWISE
+        and any(other is not result and other.shape == result.shape for other in use.node.inputs)
+        for use in result.uses()
+    ):
         return False
-    shape = np.array([-1 if free else size for size, free in zip(sizes, unknown, strict=True)])
-    node.replace_input_with(1, _constant(node, f"{result.name}_shape", shape))
+    array = _folded(source)
+    known = [size if isinstance(size, int) else 1 for size in sizes]
+    if array is not None and array.shape[-1:] < (ROW,) and array.size < math.prod(known) <= TABLE:
+        whole = np.broadcast_to(array, known).copy()
+        source = _constant(node, f"{result.name}_whole", whole)
+    result.replace_all_uses_with(source)
+    return True
+
+
+def _cut_known_axes(node: Any) -> bool:
+    """A slice along axes of known size alone, where the others are whole; whether it wasn't so."""
+    before, after = list(node.inputs[0].shape), list(node.outputs[0].shape)
+    said = [_folded(each) for each in (node.inputs[1], *node.inputs[3:])]
+    if len(said) != 3 or any(each is None for each in said) or node.inputs[2].is_initializer():
+        return False
+    cut, ends = [], []
+    for start, axis, step in zip(*said, strict=True):
+        if before[axis] == after[axis] and (start, step) == (0, 1):
+            continue
+        if not isinstance(after[axis], int) or start < 0 or step < 1:
+            return False
+        cut.append((start, axis, step))
+        ends.append(min(start + step * after[axis], before[axis]))
+    if not cut:
+        return False
+    starts, axes, steps = np.array(cut).T
+    for place, name in ((1, "starts"), (2, "ends"), (3, "axes"), (4, "steps")):
+        values = {"starts": starts, "ends": np.array(ends), "axes": axes, "steps": steps}[name]
+        constant = _constant(node, f"{node.outputs[0].name}_{name}", values.astype(np.int64))
+        node.replace_input_with(place, constant)
     return True
 
 

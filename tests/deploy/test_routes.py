@@ -51,12 +51,14 @@ print(*(node.op_type for node in onnx.load(sys.argv[1]).graph.node))
 """
 
 
-def test_a_decoder_computes_no_sizes_and_each_norm_is_one_operation(found: Path):
-    file = found / "transformer.onnx"
-    said = subprocess.run([python_of("onnx"), "-c", LIST, file], capture_output=True, text=True)
+@pytest.mark.parametrize(("name", "norms"), [("transformer", 2 * 2 + 1), ("convolutional", 0)])
+def test_no_size_is_computed_and_each_norm_is_one_operation(name: str, norms: int, found: Path):
+    said = subprocess.run(
+        [python_of("onnx"), "-c", LIST, found / f"{name}.onnx"], capture_output=True, text=True
+    )
     operations = said.stdout.split()
+    assert "MatMul" in operations
     assert not {"Shape", "Expand", "ReduceMean"} & {*operations}
-    norms = 2 * 2 + 1  # of two blocks, and the last
     assert operations.count("RMSNormalization") == norms
 
 

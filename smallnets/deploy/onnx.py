@@ -133,7 +133,9 @@ def _drop_shape(node: Any) -> bool:
     if node.op_type not in ("Reshape", "Expand", "Slice"):
         return False
     (result,), source = node.outputs, node.inputs[0]
-    if result.shape is None or source.shape is None or not result.uses():
+    if result.shape is None or source.shape is None or result.is_graph_output():
+        return False
+    if not result.uses():  # it is about to go
         return False
     if node.op_type == "Slice":
         return _cut_known_axes(node)
@@ -166,22 +168,19 @@ def _cut_known_axes(node: Any) -> bool:
     said = [_folded(each) for each in (node.inputs[1], *node.inputs[3:])]
     if len(said) != 3 or any(each is None for each in said) or node.inputs[2].is_initializer():
         return False
-    cut, ends = [], []
+    cut = []
     for start, axis, step in zip(*said, strict=True):
         if before[axis] == after[axis] and (start, step) == (0, 1):
             continue
         if not isinstance(after[axis], int) or start < 0 or step < 1:
             return False
-        cut.append((start, axis, step))
-        ends.append(min(start + step * after[axis], before[axis]))
-    if not cut:
-        return False
-    starts, axes, steps = np.array(cut).T
-    for place, name in ((1, "starts"), (2, "ends"), (3, "axes"), (4, "steps")):
-        values = {"starts": starts, "ends": np.array(ends), "axes": axes, "steps": steps}[name]
-        constant = _constant(node, f"{node.outputs[0].name}_{name}", values.astype(np.int64))
-        node.replace_input_with(place, constant)
-    return True
+        cut.append((start, start + step * after[axis], axis, step))
+    for place, values in enumerate(zip(*cut, strict=True), 1):
+        array = np.array(values, np.int64)
+        node.replace_input_with(
+            place, _constant(node, f"{node.outputs[0].name}_cut_{place}", array)
+        )
+    return bool(cut)
 
 
 def _fold_norm(scaled: Any) -> None:

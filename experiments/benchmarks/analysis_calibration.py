@@ -59,9 +59,10 @@ size. *Multiplier* is what leads, by interpolation where the shape is questioned
 rest on the wrong law and should not be used, however wide they are."""
 
 UNSEEN_TEXT = """\
-Bends that nothing in the analysis was chosen by. Those above served to choose the curves about \
-which the noise of a mean is judged. Between 6 sizes a sharp bend is passed by, and what \
-interpolation errs by there no interval knows."""
+Those above served to choose the curves about which the noise of a mean is judged; these were \
+drawn up after that. How fine the grids of those curves are was settled with both in view. \
+Between 6 sizes a sharp bend is passed by, and what interpolation errs by there no interval \
+knows."""
 
 PILOT_TEXT = """\
 Pilots are asked by `--next` whether the first family needs less than the third, whose falling \

@@ -28,7 +28,7 @@ BENT = {
     "two regimes": lambda z: np.exp(-0.05 * z - 0.12 * np.logaddexp(0, (z - 2.3) / 0.2)),
     "plateau": lambda z: 0.9 * np.exp(-0.45 * np.minimum(z, 2.8) - 0.01 * z),
 }
-UNSEEN = {  # by no choice in the analysis: drawn up after those above had been looked at
+UNSEEN = {  # drawn up after the curves of ``interpolation.scatter`` had been chosen by those above
     "steep S": lambda z: 0.3 + 0.6 / (1 + np.exp(3 * (z - 1.8))),
     "early break": lambda z: np.exp(-0.4 * np.minimum(z, 1.5) - 0.12 * np.maximum(z - 1.5, 0)),
     "two breaks": lambda z: np.exp(-0.6 * np.clip(z - 1.2, 0, 1.8) - 0.02 * z),

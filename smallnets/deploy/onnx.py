@@ -155,7 +155,12 @@ def _drop_shape(node: Any) -> bool:
         return False
     array = _folded(source)
     known = [size if isinstance(size, int) else 1 for size in sizes]
-    if array is not None and array.shape[-1:] < (ROW,) and array.size < math.prod(known) <= TABLE:
+    if (
+        array is not None
+        and array.ndim > 0
+        and array.shape[-1] < ROW
+        and array.size < math.prod(known) <= TABLE
+    ):
         whole = np.broadcast_to(array, known).copy()
         source = _constant(node, f"{result.name}_whole", whole)
     result.replace_all_uses_with(source)

@@ -1,11 +1,14 @@
 """What does a study take beside its arithmetic, and beside the ways to do without this library?
 
-    python experiments/benchmarks/study.py [--steps 500]        about 5 minutes on two cores
+    python experiments/benchmarks/study.py        about 5 minutes on two cores
+    python experiments/benchmarks/study.py --widths 100 --rates 1e-3 --seeds 1000 --without basic
+    python experiments/benchmarks/study.py --experiment mnist1d        the default study, 25 minutes
 
 Three sizes of the MLP on MNIST-1D by three rates by three seeds, 27 runs of 3 programs, trained by
 each as a process of its own, one after another:
 
-- ours cold, with nothing compiled, and warm, with the programs in the cache;
+- ours cold, with nothing compiled, and warm, with the programs in the cache; and how long it takes
+  to plan alone, which is to compose every job;
 - JAX as written by hand: one jitted program a size, vmap over rates and seeds, a scan over steps;
 - a plain PyTorch loop, if torch is there (``pip install ".[parity]"``): fused AdamW, one run at a
   time in each of two processes;
@@ -13,30 +16,39 @@ each as a process of its own, one after another:
 
 All draw their batches from the same data with AdamW and a cosine. The floor is the training's
 floating-point operations, 6 a parameter and example, at the rate of a matrix product of width 1,024
-here. Printed are seconds, as CPU-seconds too, which other processes disturb less, both over the
-floor's, and the mean test error, which says that all train alike.
+here. Printed are seconds, what multiple of the floor's they are, CPU-seconds, which other processes
+disturb less, and the mean test error, which says that all train alike. With --experiment that study
+is trained cold and warm, and its floor is found from its rows.
 """
 
 import argparse
-import importlib.util
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-WIDTHS, RATES, SEEDS, BATCH = [50, 100, 200], [1e-3, 3e-3, 1e-2], 3, 64
+from smallnets import plan, rows
+from smallnets.analysis.break_even import training_flops
 
+BATCH = 64
 OURS = """
 import sys
 from smallnets.cli import main
 main()
+"""
+PLANNED = """
+import sys, smallnets
+print(smallnets.plan(*sys.argv[1:]).runs)
 """
 COMMON = """
 import sys, numpy as np
@@ -112,8 +124,15 @@ def rate_of_products() -> float:
     return 2 * 1024**3 / min(seconds[1:])
 
 
-def timed(words: list[str]) -> tuple[float, float, str]:
-    """Wall and CPU seconds of a process, and the last line that it printed."""
+class Took(NamedTuple):
+    """The wall and CPU seconds of a process, and the last line that it printed."""
+
+    wall: float
+    cpu: float
+    last: str
+
+
+def timed(words: list[str]) -> Took:
     before, started = os.times(), time.perf_counter()
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     wall, after = time.perf_counter() - started, os.times()
@@ -121,60 +140,90 @@ def timed(words: list[str]) -> tuple[float, float, str]:
         sys.exit(done.stdout + done.stderr)
     cpu = after.children_user + after.children_system
     cpu -= before.children_user + before.children_system
-    return wall, cpu, done.stdout.strip().splitlines()[-1]
+    return Took(wall, cpu, done.stdout.strip().splitlines()[-1])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=500)
-    steps = parser.parse_args().steps
-    from smallnets import plan, rows
+def report(operations: float, found: dict[str, tuple[Took, float]]) -> None:
+    """Print what each way took, and its mean test error, beside the floor of so many operations."""
+    floor = operations / rate_of_products()
+    title = f"{operations:.2e} operations, {floor:.2f} s at the rate of products"
+    table = Table("way", "seconds", "over floor", "CPU-seconds", "test error", title=title)
+    for name, (took, error) in found.items():
+        said = "" if np.isnan(error) else f"{error:.3f}"
+        table.add_row(name, f"{took.wall:.1f}", f"{took.wall / floor:.1f}", f"{took.cpu:.1f}", said)
+    Console().print(table)
 
-    with tempfile.TemporaryDirectory() as place:
-        here = Path(place)
-        data = plan(f"cache={here}/data", "model=logistic").programs[0].data
-        arrays = {"x": data.train.inputs, "y": data.train.labels.astype(np.int64)}
-        arrays |= {"tx": data.test.inputs, "ty": data.test.labels.astype(np.int64)}
-        np.savez(here / "data.npz", **arrays)
-        widths = ",".join(f"[{width},{width}]" for width in WIDTHS)
-        rates = ",".join(map(str, RATES))
-        words = ["-m", "model=perceptron", f"model.widths={widths}", f"seed=range({SEEDS})"]
-        words += [f"optimizer.learning_rate={rates}", f"steps={steps}", "evaluations=1"]
-        words += [f"batch_size={BATCH}", f"task.cache={here}/data", "~hydra.callbacks.report"]
 
-        def ours(cache: str, out: str, *more: str) -> list[str]:
-            folders = [f"cache={here}/{cache}", f"hydra.sweep.dir={here}/{out}"]
-            return [sys.executable, "-c", OURS, *words, *folders, *more]
+def error_of(folder: Path) -> float:
+    return float(np.mean([row.metrics["test_error"] for row in rows.load(folder)]))
 
-        def script(text: str) -> list[str]:
-            common = COMMON.format(widths=WIDTHS, rates=RATES, seeds=SEEDS, batch=BATCH)
-            return [sys.executable, "-c", common + text, str(here / "data.npz"), str(steps)]
 
-        ways = {
-            "ours, cold": ours("cache", "cold"),
-            "ours, warm": ours("cache", "warm"),
-            "JAX by hand": script(BY_HAND),
-            "PyTorch, two processes": script(IN_TORCH),
-            "Hydra's basic launcher": ours("other", "basic", "hydra/launcher=basic"),
-        }
-        if importlib.util.find_spec("torch") is None:
-            del ways["PyTorch, two processes"]
-        found = {name: timed(command) for name, command in ways.items()}
-        inputs = data.train.inputs[0].size
-        parameters = [inputs * w + w * w + 10 * w for w in WIDTHS]  # of products
-        operations = 6 * sum(parameters) * BATCH * steps * len(RATES) * SEEDS
-        floor = operations / rate_of_products()
-        title = f"{operations:.2e} operations, {floor:.2f} s at the rate of products"
-        table = Table("way", "seconds", "over floor", "CPU-seconds", "test error", title=title)
-        for name, (wall, cpu, last) in found.items():
-            folder = {"ours, cold": "cold", "ours, warm": "warm"}.get(name, "basic")
-            own = "ours" in name or "basic" in name
-            errors = [row.metrics["test_error"] for row in rows.load(here / folder)] if own else []
-            error = np.mean(errors) if own else float(last)
-            cells = f"{wall:.1f}", f"{wall / floor:.1f}", f"{cpu:.1f}", f"{error:.3f}"
-            table.add_row(name, *cells)
-        Console().print(table)
+def of_experiment(name: str, here: Path) -> None:
+    """One of our own experiments, cold and warm, over the floor of its training."""
+    found = {}
+    for way in ("cold", "warm"):
+        words = [
+            "-m",
+            f"+experiment={name}",
+            f"cache={here}/cache",
+            f"hydra.sweep.dir={here}/{way}",
+        ]
+        found[f"ours, {way}"] = timed([sys.executable, "-c", OURS, *words]), error_of(here / way)
+    report(sum(map(training_flops, rows.load(here / "cold"))), found)
+
+
+def beside_others(asked: argparse.Namespace, here: Path) -> None:
+    """The grid by each way."""
+    widths, rates = (json.loads(f"[{each}]") for each in (asked.widths, asked.rates))
+    data = plan(f"cache={here}/data", "model=logistic").programs[0].data
+    arrays = {"x": data.train.inputs, "y": data.train.labels.astype(np.int64)}
+    arrays |= {"tx": data.test.inputs, "ty": data.test.labels.astype(np.int64)}
+    np.savez(here / "data.npz", **arrays)
+    grid = ",".join(f"[{width},{width}]" for width in widths)
+    words = ["model=perceptron", f"model.widths={grid}", f"seed=range({asked.seeds})"]
+    words += [f"optimizer.learning_rate={asked.rates}", f"steps={asked.steps}", "evaluations=1"]
+    words += [f"batch_size={BATCH}", f"task.cache={here}/data"]
+
+    def ours(cache: str, out: str, *more: str) -> list[str]:
+        folders = [f"cache={here}/{cache}", f"hydra.sweep.dir={here}/{out}"]
+        said = ["-m", *words, "~hydra.callbacks.report", *folders, *more]
+        return [sys.executable, "-c", OURS, *said]
+
+    def script(text: str) -> list[str]:
+        common = COMMON.format(widths=widths, rates=rates, seeds=asked.seeds, batch=BATCH)
+        return [sys.executable, "-c", common + text, str(here / "data.npz"), str(asked.steps)]
+
+    ways = {
+        "cold": ("ours, cold", ours("cache", "cold")),
+        "warm": ("ours, warm", ours("cache", "warm")),
+        "plan": ("ours, to plan", [sys.executable, "-c", PLANNED, *words]),
+        "jax": ("JAX by hand", script(BY_HAND)),
+        "torch": ("PyTorch, two processes", script(IN_TORCH)),
+        "basic": ("Hydra's basic launcher", ours("other", "basic", "hydra/launcher=basic")),
+    }
+    left_out = {*asked.without} | ({"torch"} if find_spec("torch") is None else set())
+    found = {}
+    for way, (name, command) in ways.items():
+        if way not in left_out:
+            took, own = timed(command), (here / way).is_dir()
+            error = error_of(here / way) if own else np.nan if way == "plan" else float(took.last)
+            found[name] = took, error
+    inputs = data.train.inputs[0].size
+    parameters = sum(inputs * width + width * width + 10 * width for width in widths)  # of products
+    report(6 * parameters * BATCH * asked.steps * len(rates) * asked.seeds, found)
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--widths", default="50,100,200")
+    parser.add_argument("--rates", default="1e-3,3e-3,1e-2")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--without", nargs="*", choices=("torch", "basic"), default=())
+    parser.add_argument("--experiment", help="one of ours, instead of the grid")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        if asked.experiment:
+            of_experiment(asked.experiment, Path(place))
+        else:
+            beside_others(asked, Path(place))

@@ -101,7 +101,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Remove all of them: their runs are done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder)
 
     @staticmethod
     def _writer() -> str:
@@ -152,9 +152,17 @@ def _is_spread(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
 
 
+def _remove(folder: Path) -> None:
+    """Remove some runs' checkpoints, under a name that says whose rest it is if this is killed."""
+    gone = folder.with_name(f"{DRAFT}.{process()}")
+    with suppress(OSError):  # there are none, or another process was first
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
 def remove_done(study: Path, done: Set[str]) -> None:
     """Remove the checkpoints below ``study`` of runs that are all ``done``, keys of runs, and what
-    processes of this machine left that were killed while they wrote one.
+    processes of this machine left that were killed while they wrote or removed one.
 
     Some of those that were trained together may have been published before the process was
     killed, so that those left were trained by a program of their own.
@@ -163,8 +171,8 @@ def remove_done(study: Path, done: Set[str]) -> None:
         abouts = sorted(folder.glob(f"[0-9]*/{ABOUT}"))
         with suppress(OSError, ValueError, KeyError, TypeError):  # another process's, or damaged
             if abouts and done >= {*json.loads(abouts[-1].read_text())["said"]["identity"]["keys"]}:
-                shutil.rmtree(folder, ignore_errors=True)
-        for draft in folder.glob(f"{DRAFT}.*"):
+                _remove(folder)
+        for draft in (folder, *folder.glob(f"{DRAFT}.*")):
             if is_gone(draft.name.removeprefix(f"{DRAFT}.")):
                 shutil.rmtree(draft, ignore_errors=True)
         with suppress(OSError):  # it holds others, or is gone

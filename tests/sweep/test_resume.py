@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -198,6 +199,25 @@ def test_what_a_killed_process_had_begun_to_write_goes_too(tmp_path: Path):
         (tmp_path / FOLDER / folder / f"draft.{host}.{number}" / STATE).mkdir(parents=True)
     remove_done(tmp_path, set())
     assert [each.name for each in (tmp_path / FOLDER).iterdir()] == ["alive"]
+
+
+def test_checkpoints_half_removed_by_a_killed_process_go_too(tmp_path: Path):
+    """Killed where its runs were published already, it removes a file and leaves the others."""
+    Checkpoints(tmp_path, {"keys": ["a"]}, print).save(1, {"a": np.arange(3.0)}, 1.0)
+    code = """
+import os, pathlib, shutil, signal, sys
+from smallnets.sweep.checkpoint import Checkpoints
+def killed(folder, **options):
+    next(pathlib.Path(folder).rglob("about.json")).unlink()
+    os.kill(os.getpid(), signal.SIGKILL)
+shutil.rmtree = killed
+Checkpoints(pathlib.Path(sys.argv[1]), {"keys": ["a"]}, print).remove()
+"""
+    assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == -signal.SIGKILL
+    (left,) = (tmp_path / FOLDER).iterdir()
+    assert list(left.rglob(STATE))
+    remove_done(tmp_path, {"a"})
+    assert not list((tmp_path / FOLDER).iterdir())
 
 
 def test_a_time_limit_stops_too(cache: Path, tmp_path: Path, capfd):

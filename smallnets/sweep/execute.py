@@ -280,8 +280,9 @@ class Sweep:
         pool = ThreadPoolExecutor(self.settings.workers)
         under_way = set(range(len(programs)))
         try:
-            for place, program in enumerate(programs):
-                future = pool.submit(work, place, program)
+            # The largest first, so that no thread is left alone with it at the end.
+            for place in sorted(range(len(programs)), key=lambda place: -programs[place].work):
+                future = pool.submit(work, place, programs[place])
                 future.add_done_callback(
                     lambda future, place=place: queue.put(partial(ended, place, future))
                 )

@@ -1,7 +1,8 @@
 # make study: the default study, from a clone to scaling curves.   make test: every quick check (types, then quick).
 # make proofs: the slow checks; make sample: a tenth of them.
 # make paper: from the frozen rows of paper/ its numbers, tables, figures and, with LaTeX, its PDF.
-# make artifact: paper, rows, code and every locked package in one archive, dist/artifact.tar.gz.
+# make artifact: paper, rows, models, code and every locked package in one archive, after make study
+# where its runs are not there: dist/artifact.tar.gz, 480 MB.
 # make parity: blocks of ours against the library transformers.
 # make versions: the tests with each version of JAX that the library is for, on each Python that is
 # here; with -k it goes on after a failure.
@@ -40,8 +41,9 @@ sample: .venv/installed
 paper: .venv/installed
 	$(BIN)/smallnets paper build paper
 
-artifact: .venv/installed
-	$(BIN)/smallnets paper artifact paper dist/artifact.tar.gz --wheels dist/wheels
+artifact: study
+	$(BIN)/smallnets paper artifact paper dist/artifact.tar.gz --wheels dist/wheels \
+		--models multirun/mnist1d-mnist1d
 
 parity: .venv/parity
 	$(BIN)/pytest -m parity

@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/study.py        about 5 minutes on two cores
     python experiments/benchmarks/study.py --widths 100 --rates 1e-3 --seeds 1000 --without basic
-    python experiments/benchmarks/study.py --experiment mnist1d        the default study, 25 minutes
+    python experiments/benchmarks/study.py --experiment mnist1d        the default study, 17 minutes
 
 Three sizes of the MLP on MNIST-1D by three rates by three seeds, 27 runs of 3 programs, trained by
 each as a process of its own, one after another:

@@ -1,4 +1,4 @@
-"""The artefact: one archive with code, rows, text and locked versions, to run offline elsewhere."""
+"""The artefact: an archive of code, rows, models, text and locked versions, to run elsewhere."""
 
 import gzip
 import hashlib
@@ -9,11 +9,15 @@ import socket
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import smallnets
+from smallnets import models
 from smallnets.files import replacing
+from smallnets.paper import queries
 from smallnets.paper.build import build
+from smallnets.paper.sources import gather
 
 ROOT = "artifact"
 BUILT = ("build/", "main.pdf")  # what LaTeX leaves in a paper's folder
@@ -31,17 +35,31 @@ On a machine with Python {python} and, for the PDF, LaTeX:
     .venv/bin/smallnets paper build paper
     .venv/bin/smallnets reproduce paper --fraction 0.02
 """
+MODELS = """
+models/STUDY/KEY.safetensors is the model of the run KEY, for each run that the paper's analyses
+rest on; smallnets.load takes its path.
+"""
 
 
-def write(paper: Path, out: Path, *, anonymous: bool = False, wheels: Path | None = None) -> Path:
+def write(
+    paper: Path,
+    out: Path,
+    *,
+    anonymous: bool = False,
+    wheels: Path | None = None,
+    studies: Sequence[Path] = (),
+) -> Path:
     """Write the artefact of a paper as ``out`` and return it; equal contents give equal bytes.
+
+    ``studies`` are folders of the studies that were frozen, or of their like trained again: from
+    there come the models of the runs that the paper's analyses rest on.
 
     ``wheels`` is a folder that every locked package is first gathered into, for this platform and
     Python, and that is packed too. ``anonymous`` puts nobody's name into it.
 
     Raises ValueError where the code is of no checkout, or has changes that are not committed, where
-    the paper can't be built, where a package can't be had, and, if it shall be anonymous, where a
-    file names a person, a host, a path or a remote.
+    the paper can't be built, where a model is in none of ``studies``, where a package can't be had,
+    and, if it shall be anonymous, where a file names a person, a host, a path or a remote.
     """
     paper, out = Path(paper).resolve(), Path(out)
     code = Path(smallnets.__file__).parents[1]
@@ -61,6 +79,8 @@ def write(paper: Path, out: Path, *, anonymous: bool = False, wheels: Path | Non
         if not name.startswith("paper/") and (code / name).is_file()
     }
     files |= {f"paper/{name}": paper / name for name in _files(paper)}
+    if studies:
+        files |= _models(paper, studies)
     if wheels is not None:
         _gather(code / "requirements.lock", wheels)
         files |= {f"wheels/{path.name}": path for path in sorted(wheels.iterdir())}
@@ -69,7 +89,7 @@ def write(paper: Path, out: Path, *, anonymous: bool = False, wheels: Path | Non
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     said = README.format(commit=commit, python=python, offline=offline)
     contents = {name: path.read_bytes() for name, path in files.items()}
-    contents["ARTIFACT.md"] = said.encode()
+    contents["ARTIFACT.md"] = (said + MODELS * bool(studies)).encode()
     if anonymous:
         contents["paper/authors.tex"] = b"\\author{Anonymous}\n"
         if "CITATION.cff" in contents:
@@ -104,6 +124,22 @@ def _files(paper: Path) -> list[str]:
         for name in found
         if not name.startswith(BUILT) and not any(p.startswith(".") for p in name.split("/"))
     ]
+
+
+def _models(paper: Path, studies: Sequence[Path]) -> dict[str, Path]:
+    """The models of the runs that the analyses rest on, by their names in the archive."""
+    found = {}
+    for analysis in gather(paper, queries.read(paper)).analyses.values():
+        for key in analysis.study.runs["key"]:
+            places = [each / key / models.NAME for each in studies]
+            there = [path for path in places if path.is_file()]
+            if not there:
+                raise ValueError(
+                    f"the model of the run {key} of {analysis.rows} is in none of "
+                    f"{', '.join(map(str, studies))}: give the study's folder, with its models"
+                )
+            found[f"models/{analysis.rows}/{key}.safetensors"] = there[0]
+    return found
 
 
 def _gather(lock: Path, wheels: Path) -> None:

@@ -26,6 +26,10 @@ def main(words: list[str]) -> None:
     each.add_argument("out", type=Path, help="the archive, .tar.gz")
     each.add_argument("--anonymous", action="store_true", help="without names, hosts and paths")
     each.add_argument("--wheels", type=Path, help="gather all that is locked here, and pack it too")
+    each.add_argument(
+        "--models", type=Path, action="append", default=[], metavar="STUDY",
+        help="a study's folder, whose models are packed for each run that an analysis rests on",
+    )  # fmt: skip
     given = parser.parse_args(words)
     if given.verb == "init":
         init.write(given.folder, given.sweeps)
@@ -46,7 +50,11 @@ def main(words: list[str]) -> None:
         print("generated/ is what the rows and queries make")
     else:
         path = artifact.write(
-            given.paper, given.out, anonymous=given.anonymous, wheels=given.wheels
+            given.paper,
+            given.out,
+            anonymous=given.anonymous,
+            wheels=given.wheels,
+            studies=given.models,
         )
         print(f"artefact: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 

@@ -13,7 +13,8 @@ import pytest
 from command import smallnets as command
 
 import smallnets
-from smallnets.paper import artifact
+from smallnets import rows
+from smallnets.paper import artifact, frozen
 
 AUTHOR = "Jane Ackermann"
 CLONE = Path(smallnets.__file__).parents[1]
@@ -102,6 +103,32 @@ def test_an_anonymous_artefact_names_nobody(paper: Path, tmp_path: Path, capsys)
         command("paper", "artifact", paper, out, "--anonymous")
     error = capsys.readouterr().err
     assert f"would not be anonymous: paper/main.tex holds {AUTHOR!r}" in error
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_an_artefact_holds_the_models_of_the_runs_that_are_shown(
+    paper: Path, tmp_path: Path, capsys
+):
+    """Of two rates the analysis rests on the better one's runs, half of all."""
+    study, out = tmp_path / "study", tmp_path / "one.tar.gz"
+    with frozen.thawed(paper, "x-mnist1d") as folder:
+        keys = [row.key for row in rows.load(folder)]
+    for key in keys:
+        (study / key).mkdir(parents=True)
+        (study / key / "model.safetensors").write_bytes(key.encode())
+    command("paper", "artifact", paper, out, "--models", tmp_path / "none", "--models", study)
+    files = contents(out)
+    found = {Path(name).stem: data for name, data in files.items() if name.startswith("models/")}
+    assert len(found) == 30 < len(keys)
+    assert all(data == key.encode() for key, data in found.items())
+    assert b"models/STUDY/KEY.safetensors" in files["ARTIFACT.md"]
+    out.unlink()
+    (study / next(iter(found)) / "model.safetensors").unlink()
+    with pytest.raises(SystemExit):
+        command("paper", "artifact", paper, out, "--models", study)
+    error = capsys.readouterr().err
+    assert f"the model of the run {next(iter(found))} of x-mnist1d is in none of" in error
     assert not out.exists()
 
 

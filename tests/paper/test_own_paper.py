@@ -1,6 +1,8 @@
 """The paper of this repository is what its rows make, and its smallest table can be made again."""
 
+import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from command import smallnets
 
 from smallnets import NUMERICS, rows
 from smallnets.paper import build, frozen
+from smallnets.sweep.reproduce import recorded
 
 PAPER = Path(__file__).parents[2] / "paper"
 FEW = 10  # runs, which a quiet machine trains in less than a minute
@@ -26,6 +29,16 @@ def test_its_rows_are_of_clean_commits_and_as_they_were_frozen():
         frozen.verified(PAPER, name)
         assert not [commit for commit in study.commits if commit.endswith("-dirty")]
     assert len({study.numerics for study in index.values()}) == 1
+
+
+@pytest.mark.parametrize("study", frozen.index(PAPER))
+def test_its_rows_are_runs_of_today(study: str, cache: Path):
+    """What a row says can be trained again, under its key: smallnets reproduce rests on it."""
+    with frozen.thawed(PAPER, study) as folder:
+        row = next(iter(rows.load(folder)))
+        config = json.loads(json.dumps(row.config))
+        config["cache"] = config["task"]["cache"] = str(cache)
+        assert recorded(replace(row, config=config), folder).keys == [row.key]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ each as a process of its own, one after another:
 - ours cold, with nothing compiled, and warm, with the programs in the cache; and how long it takes
   to plan alone, which is to compose every job;
 - JAX as written by hand: one jitted program a size, vmap over rates and seeds, a scan over steps;
+  and with nothing but its products, run after run, which is how near to the floor XLA comes here;
 - a plain PyTorch loop, if torch is there (``pip install ".[parity]"``): fused AdamW, one run at a
   time in each of two processes;
 - Hydra's basic launcher, which trains each job alone.
@@ -89,6 +90,15 @@ for width in WIDTHS:
     errors += train(rates, seeds).tolist()
 print(np.mean(errors))
 """
+# The same with nothing but its products: no activation, no optimiser's state, one run at a time.
+PRODUCTS = (
+    BY_HAND.replace("jax.nn.relu(x @ w + b)", "x @ w")
+    .replace("p[-1][0] + p[-1][1]", "p[-1][0]")
+    .replace("rule = optax.adamw(optax.cosine_decay_schedule(1.0, steps), weight_decay=0.01)",
+             "rule = optax.sgd(1e-3)")
+    .replace("jax.vmap(lambda r, s: one(r, s, x, y, tx, ty, sizes))",
+             "lambda *each: jax.lax.map(lambda rs: one(*rs, x, y, tx, ty, sizes), each)")
+)  # fmt: skip
 IN_TORCH = """
 import torch, itertools, concurrent.futures as futures
 def one(job):
@@ -198,15 +208,19 @@ def beside_others(asked: argparse.Namespace, here: Path) -> None:
         "warm": ("ours, warm", ours("cache", "warm")),
         "plan": ("ours, to plan", [sys.executable, "-c", PLANNED, *words]),
         "jax": ("JAX by hand", script(BY_HAND)),
+        "products": ("its products alone", script(PRODUCTS)),
         "torch": ("PyTorch, two processes", script(IN_TORCH)),
         "basic": ("Hydra's basic launcher", ours("other", "basic", "hydra/launcher=basic")),
     }
+    if unknown := {*asked.without} - {*ways}:
+        sys.exit(f"the ways are {', '.join(ways)}, not {', '.join(sorted(unknown))}")
     left_out = {*asked.without} | ({"torch"} if find_spec("torch") is None else set())
     found = {}
     for way, (name, command) in ways.items():
         if way not in left_out:
             took, own = timed(command), (here / way).is_dir()
-            error = error_of(here / way) if own else np.nan if way == "plan" else float(took.last)
+            none = way in ("plan", "products")
+            error = error_of(here / way) if own else np.nan if none else float(took.last)
             found[name] = took, error
     inputs = data.train.inputs[0].size
     parameters = sum(inputs * width + width * width + 10 * width for width in widths)  # of products
@@ -219,7 +233,7 @@ if __name__ == "__main__":
     parser.add_argument("--rates", default="1e-3,3e-3,1e-2")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--without", nargs="*", choices=("torch", "basic"), default=())
+    parser.add_argument("--without", nargs="*", default=(), metavar="WAY")
     parser.add_argument("--experiment", help="one of ours, instead of the grid")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:

@@ -7,7 +7,7 @@ reference is that network trained on for as many steps with the teacher's answer
 from these too: factorised, then trained in a code, or small and trained in a code, each sized by
 the budget of a file with 40 times fewer bytes. They take as many steps after their parent as the
 reference, and, "equal FLOPs", as many as make all training, parent and teacher included, cost the
-same. Of two rates that with the lower validation error on two other seeds is taken. "holds": the
+same. Of four rates that with the lowest validation error on two other seeds is taken. "holds": the
 95 % interval of the paired difference ends at one point at most.
 """
 
@@ -26,7 +26,7 @@ from smallnets import models
 from smallnets.sweep.execute import Run
 
 SEEDS, TUNING, TEACHER = range(10), range(10, 12), 13
-RATES, TIMES = (1e-3, 3e-3), 40
+RATES, TIMES = (1e-3, 3e-3, 1e-2, 3e-2), 40
 AWARE = "compress=[factorise,quantisation_aware]"
 CODE, GROUP = (f"compress.quantisation_aware.view.{name}" for name in ("code", "group"))
 VIEW = "view={_target_:smallnets.compress.quantisation_aware,_partial_:true,code:int4,group:32}"

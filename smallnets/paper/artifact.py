@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import smallnets
-from smallnets import models
 from smallnets.files import replacing
 from smallnets.paper import queries
 from smallnets.paper.build import build
@@ -131,8 +130,7 @@ def _models(paper: Path, studies: Sequence[Path]) -> dict[str, Path]:
     found = {}
     for analysis in gather(paper, queries.read(paper)).analyses.values():
         for key in analysis.study.runs["key"]:
-            places = [each / key / models.NAME for each in studies]
-            there = [path for path in places if path.is_file()]
+            there = [path for each in studies for path in (each / key).glob("*.safetensors")]
             if not there:
                 raise ValueError(
                     f"the model of the run {key} of {analysis.rows} is in none of "

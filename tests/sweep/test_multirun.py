@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,3 +162,15 @@ def test_a_run_whose_last_update_blows_up_is_diverged(cache: Path, tmp_path: Pat
     assert math.isfinite(row.metrics["train_loss"])
     assert row.status == "diverged"
     assert math.isnan(row.metrics["test_loss"])
+
+
+def test_the_largest_program_is_trained_first(cache: Path, tmp_path: Path, capfd):
+    """A small one at the end leaves no thread waiting for long."""
+    words = ["-m", "model=perceptron", "model.widths=[4],[64]", *TINY]
+    smallnets(*words, "hydra.launcher.workers=1", *folders(cache, tmp_path))
+    said = capfd.readouterr().out
+    sizes = [
+        int(each.replace(",", "")) for each in re.findall(r"([\d,]+) parameters: 1 runs", said)
+    ]
+    assert len(sizes) == 2
+    assert sizes == sorted(sizes, reverse=True)

@@ -12,7 +12,7 @@ same. Of four rates that with the lowest validation error on two other seeds is 
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +25,8 @@ import smallnets
 from smallnets import models
 from smallnets.sweep.execute import Run
 
-SEEDS, TUNING, TEACHER = range(10), range(10, 12), 13
-RATES, TIMES = (1e-3, 3e-3, 1e-2, 3e-2), 40
+ALL, SEEDS, TUNING, TEACHER = "range(12)", "range(10)", "10,11", "13"
+RATE, RATES, TIMES = "optimizer.learning_rate", ("1e-3", "3e-3", "1e-2", "3e-2"), 40
 AWARE = "compress=[factorise,quantisation_aware]"
 CODE, GROUP = (f"compress.quantisation_aware.view.{name}" for name in ("code", "group"))
 VIEW = "view={_target_:smallnets.compress.quantisation_aware,_partial_:true,code:int4,group:32}"
@@ -43,19 +43,19 @@ def by_width(size: int) -> list[str]:
     return ["model.depth=4", f"budget.file_bytes={size}", "budget.at_most=true"]
 
 
-def trained(folder: Path, seeds: Sequence[int], words: list[str]) -> list[Run]:
-    said = [f"seed={','.join(map(str, seeds))}", "evaluations=2", f"hydra.sweep.dir={folder}"]
-    return smallnets.train(smallnets.plan(*words, *said))
+def trained(folder: Path, words: list[str]) -> list[Run]:
+    return smallnets.train(smallnets.plan(*words, "evaluations=2", f"hydra.sweep.dir={folder}"))
 
 
-def of_route(folder: Path, route: Route, words: list[str], steps: int) -> tuple[float, list[Run]]:
+def of_route(folder: Path, route: Route, words: list[str], steps: int) -> tuple[str, list[Run]]:
     """The rate that validation errors choose, and the runs with it."""
     said = [*words, *route.words, f"steps={steps}", "+distil=logits"]
     said += [f"distil.teacher={folder}/teacher", *[f"start={folder}/large"] * route.begins_large]
     place = folder / f"{route.name.replace(' ', '_').replace(',', '')}-{steps}"
-    tried = [trained(place, TUNING, [*said, f"optimizer.learning_rate={rate}"]) for rate in RATES]
-    rate = RATES[int(np.argmin([errors(runs, "validation").mean() for runs in tried]))]
-    return rate, trained(place, SEEDS, [*said, f"optimizer.learning_rate={rate}"])
+    tried = trained(place, [*said, f"{RATE}={','.join(RATES)}", f"seed={TUNING}"])
+    each = np.nan_to_num(errors(tried, "validation"), nan=100).reshape(len(RATES), -1)
+    rate = RATES[int(each.mean(axis=-1).argmin())]
+    return rate, trained(place, [*said, f"{RATE}={rate}", f"seed={SEEDS}"])
 
 
 def errors(runs: list[Run], split: str = "test") -> np.ndarray:
@@ -72,8 +72,8 @@ def against(found: np.ndarray, reference: np.ndarray, margin: float) -> str:
 
 def study(folder: Path, begin: list[str], small: Small, words: list[str], margin: float) -> None:
     """Print what the routes to a file of fewer bytes come to, against the large network."""
-    large = trained(folder / "large", [*SEEDS, *TUNING], [*begin, *words])[: len(SEEDS)]
-    (teacher,) = trained(folder / "teachers", [TEACHER], [*begin, *words])
+    large = trained(folder / "large", [*begin, *words, f"seed={ALL}"])[:-2]
+    (teacher,) = trained(folder / "teachers", [*begin, *words, f"seed={TEACHER}"])
     if not (folder / "teacher").exists():
         (folder / "teacher").symlink_to(teacher.folder.absolute())
     steps, flops = large[0].row.config["steps"], large[0].row.costs["flops"]
@@ -81,14 +81,14 @@ def study(folder: Path, begin: list[str], small: Small, words: list[str], margin
     budget = [f"budget.file_bytes={size // TIMES}", "budget.at_most=true"]
     table = Table("route", "rate", "steps", "bytes", "fewer", "test error, %", "difference")
 
-    def add(name: str, rate: float, steps: int, runs: list[Run], said: str = "") -> None:
+    def add(name: str, rate: str, steps: int, runs: list[Run], said: str = "") -> None:
         found, now = errors(runs), (runs[0].folder / models.NAME).stat().st_size
-        numbers = [f"{rate:g}", f"{steps:,}", f"{now:,}", f"{size / now:.1f}"]
+        numbers = [rate, f"{steps:,}", f"{now:,}", f"{size / now:.1f}"]
         table.add_row(name, *numbers, f"{found.mean():.2f} ± {found.std(ddof=1):.2f}", said)
 
     on = Route("large, trained on", ["compress=[finetune]"])
     rate, reference = of_route(folder, on, words, steps)
-    add("large", large[0].row.config["optimizer"]["learning_rate"], steps, large)
+    add("large", f"{large[0].row.config['optimizer']['learning_rate']:g}", steps, large)
     add(on.name, rate, steps, reference)
     for route in (
         Route("SVD, int4", [AWARE, f"{CODE}=int4", f"{GROUP}=32", *budget]),
@@ -106,5 +106,5 @@ def study(folder: Path, begin: list[str], small: Small, words: list[str], margin
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "multirun/fewer_bytes-mnist1d")
-    begin = ["model.width=128", "model.depth=4", "steps=1000", "optimizer.learning_rate=3e-3"]
+    begin = ["model.width=128", "model.depth=4", "steps=1000", f"{RATE}=3e-3"]
     study(folder, begin, by_width, sys.argv[2:], margin=1.0)

@@ -21,6 +21,7 @@ WORDS = {  # a corner of each script's grid, and what it must print
     "rate_transfer": (["seed=0,1"], "rate_transfer.png"),
     "fewer_bytes": ([], "equal FLOPs"),
     "fewer_bytes_lenet": (["lenet_300_100"], "equal FLOPs"),
+    "fewer_bytes_austen": ([], "equal FLOPs"),
     "early_exit": (["model.width=8", RATE], "early_exit.png"),
     "routes": (
         ["--families", "dense", "--seeds", "2", "--sizes", "8_000,16_000"],
@@ -30,7 +31,7 @@ WORDS = {  # a corner of each script's grid, and what it must print
     "benchmarks/deploy_table": (["model.width=16", "model.depth=2"], "paid after"),
 }
 
-LONG = {"fewer_bytes", "fewer_bytes_lenet", "routes", "search_by_optuna"}  # a hundred runs each
+LONG = {"fewer_bytes", "fewer_bytes_lenet", "fewer_bytes_austen", "routes", "search_by_optuna"}
 
 # Tested in tests/sweep/test_ray.py, tests/compress/test_pretrained.py.
 OF_EXTRAS = {"ray_workers", "tensorboard_callback", "pretrained"}

@@ -1,6 +1,7 @@
 """The size of a pass that makes a chain's last file as large as is asked, found by shapes alone."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -98,11 +99,16 @@ def _largest(at: Callable[[float], int], path: str, budget: Mapping[str, Any]) -
             f"a budget must be a number above 0, but budget.file_bytes is {target!r}: give for "
             "example budget.file_bytes=16_000"
         )
-    seen: dict[int, int] = {}
+    seen: dict[int, float] = {}
 
-    def size(step: int) -> int:
+    def size(step: int) -> float:
         if step not in seen:
-            seen[step] = at(step / STEPS)
+            try:
+                seen[step] = at(step / STEPS)
+            except ValueError:  # near 1 a pass of whole units leaves all of them, and says so
+                if step == 1:
+                    raise
+                seen[step] = math.inf
         return seen[step]
 
     low, high = 1, STEPS - 1
@@ -118,10 +124,12 @@ def _largest(at: Callable[[float], int], path: str, budget: Mapping[str, Any]) -
         low, high = (middle, high) if size(middle) <= target else (low, middle)
     near = abs(size(low) - target) <= budget["tolerance"] * target
     if not near and not budget["at_most"]:
+        near = [f"{size(each):,} (at {path}={each / STEPS})" for each in (low, high)]
+        near = near[: 1 + math.isfinite(size(high))]
         raise ValueError(
             f"no share meets budget.file_bytes={format_number(target)} within "
-            f"{budget['tolerance']:.2%}: the nearest are {size(low):,} (at {path}={low / STEPS}) "
-            f"and {size(high):,} (at {high / STEPS}): set one of these, or add budget.at_most=true"
+            f"{budget['tolerance']:.2%}: the nearest files are {' and '.join(near)}: set one of "
+            "these, or add budget.at_most=true"
         )
     return low / STEPS
 

@@ -66,6 +66,18 @@ def test_a_chain_from_the_command_to_its_last_model(
     sizes = ["compress=[factorise,quantise]", "budget.file_bytes=3_200", "budget.at_most=true"]
     plan = library.plan(f"start={run}", *sizes, *FEW, *folders(cache, tmp_path / "sized"))
     assert 3_000 < plan.programs[-1].costs["file_bytes"] <= 3_200
+    # whole units: near a share of 1 the pass would remove none, and refuses
+    sizes = ["compress=[units,quantise]", "budget.file_bytes=3_200"]
+    plan = library.plan(
+        f"start={run}", *sizes, "budget.at_most=true", *FEW, *folders(cache, tmp_path / "sized")
+    )
+    assert 2_900 < plan.programs[-1].costs["file_bytes"] <= 3_200
+    with pytest.raises(
+        ValueError, match=r"nearest files are [\d,]+ \(at compress.units.keep=.*: set one"
+    ):
+        library.plan(
+            f"start={run}", *sizes, "budget.tolerance=0", *FEW, *folders(cache, tmp_path / "sized")
+        )
 
 
 @pytest.mark.slow

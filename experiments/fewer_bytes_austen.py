@@ -4,10 +4,10 @@
 
 Decoders of Austen's novels by the byte, width 128 and depth 4 (820,352 parameters), three seeds.
 In codes alone they are held against themselves, and "holds" ends at .02 bits a byte. In a file of
-a tenth of the bytes, hidden units removed or layers factorised, and trained on in a code for half
-the steps again, they are held against the large ones that were trained on for as many, and "holds"
-ends at .05; "equal FLOPs" are as many steps as cost what those cost. Of three rates that with the
-lowest validation loss on another seed is taken.
+a tenth of the bytes, hidden units removed or in three values, and trained on in a code for half the
+steps again, they are held against the large ones that were trained on for as many, and "holds" ends
+at .05; "equal FLOPs" are as many steps as cost what those cost. Of three rates that with the lowest
+validation loss on another seed is taken (equal FLOPs take that of equal steps).
 """
 
 import sys
@@ -21,7 +21,7 @@ from rich.table import Table
 from smallnets import models
 from smallnets.sweep.execute import Run
 
-ALL, SEEDS, TUNING, RATES = "range(4)", "range(3)", "3", ("3e-4", "1e-3", "3e-3")
+ALL, SEEDS, TUNING, RATES = "range(4)", "range(3)", "3", ("1e-3", "3e-3", "1e-2")
 DATA = ["task=austen", "batch_size=16"]
 BEGIN = ["model=transformer", "model.width=128", "model.depth=4", "steps=1000", f"{RATE}=3e-3"]
 CODES = {
@@ -32,7 +32,6 @@ CODES = {
 AWARE = "compress.quantisation_aware.view"
 TRAINED = {
     "units, int4": ["compress=[units,quantisation_aware]", "budget.at_most=true"],
-    "SVD, int4": ["compress=[factorise,quantisation_aware]", "budget.at_most=true"],
     "ternary": ["compress=[quantisation_aware]", f"{AWARE}.code=ternary", f"{AWARE}.group=0"],
 }
 
@@ -45,12 +44,10 @@ def size(runs: list[Run]) -> int:
     return (runs[0].folder / models.NAME).stat().st_size
 
 
-def of_route(place: Path, words: list[str], steps: int) -> tuple[str, list[Run]]:
-    """The rate that the validation loss of another seed chooses, and the runs with it."""
-    said = [*words, f"steps={steps}"]
-    tried = trained(place, [*said, f"{RATE}={','.join(RATES)}", f"seed={TUNING}"])
-    rate = RATES[int(np.nan_to_num(bits(tried, "validation_loss"), nan=np.inf).argmin())]
-    return rate, trained(place, [*said, f"{RATE}={rate}", f"seed={SEEDS}"])
+def by_rule(place: Path, words: list[str]) -> str:
+    """The rate that the validation loss of another seed chooses."""
+    tried = trained(place, [*words, f"{RATE}={','.join(RATES)}", f"seed={TUNING}"])
+    return RATES[int(np.nan_to_num(bits(tried, "validation_loss"), nan=np.inf).argmin())]
 
 
 def study(folder: Path, words: list[str]) -> Table:
@@ -65,22 +62,26 @@ def study(folder: Path, words: list[str]) -> Table:
 
     steps = large[0].row.config["steps"]
     add("large", "", steps, large)
-    start = [*DATA, *(word for word in words if not word.startswith("model"))]
-    start.append(f"start={folder}/large")
+    begun = [*DATA, *(word for word in words if not word.startswith("model"))]
+    begun.append(f"start={folder}/large")
     for name, route in CODES.items():
-        runs = trained(folder / f"code_{name}", [*start, *route, f"seed={SEEDS}"])
+        runs = trained(folder / f"code_{name}", [*begun, *route, f"seed={SEEDS}"])
         add(name, "", 0, runs, against(bits(runs), bits(large), 0.02))
-    half = steps // 2
-    rate, on = of_route(folder / "trained_on", [*start, "compress=[finetune]"], half)
-    add("large, trained on", rate, half, on)
+    begun += [f"steps={steps // 2}"]
+    place, reference = folder / "trained_on", [*begun, "compress=[finetune]"]
+    rate = by_rule(place, reference)
+    on = trained(place, [*reference, f"{RATE}={rate}", f"seed={SEEDS}"])
+    add("large, trained on", rate, steps // 2, on)
     for name, route in TRAINED.items():
-        fits = [f"budget.file_bytes={size(large) // 10}"] if "budget.at_most=true" in route else []
-        steps, place = half, folder / name.replace(", ", "_")
+        chain, place, now = [*begun, *route], folder / name.replace(", ", "_"), steps // 2
+        if "budget.at_most=true" in route:
+            chain.append(f"budget.file_bytes={size(large) // 10}")
+        rate = by_rule(place, chain)
         for said in (name, f"{name}, equal FLOPs"):
-            rate, runs = of_route(place, [*start, *route, *fits], steps)
-            add(said, rate, steps, runs, against(bits(runs), bits(on), 0.05))
+            runs = trained(place, [*chain, f"steps={now}", f"{RATE}={rate}", f"seed={SEEDS}"])
+            add(said, rate, now, runs, against(bits(runs), bits(on), 0.05))
             times = on[0].row.costs["flops"] / runs[0].row.costs["flops"]
-            if (steps := round(times * half)) == half:
+            if (now := round(times * steps / 2)) == steps // 2:
                 break
     return table
 

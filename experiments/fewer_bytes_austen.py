@@ -81,7 +81,7 @@ def study(folder: Path, words: list[str]) -> Table:
             runs = trained(place, [*chain, f"steps={now}", f"{RATE}={rate}", f"seed={SEEDS}"])
             add(said, rate, now, runs, against(bits(runs), bits(on), 0.05))
             times = on[0].row.costs["flops"] / runs[0].row.costs["flops"]
-            if (now := round(times * steps / 2)) == steps // 2:
+            if (now := 2 * round(times * steps / 4)) == steps // 2:
                 break
     return table
 

@@ -3,7 +3,7 @@
     python experiments/fewer_bytes_lenet.py [FOLDER] lenet_300_100 [WORDS]
     python experiments/fewer_bytes_lenet.py [FOLDER] lenet5 [WORDS]
 
-The study of experiments/fewer_bytes.py, whose rules are these: large networks of ten epochs, and a
+The study of experiments/fewer_bytes.py, whose rules are these: large networks of five epochs, and a
 margin of .3 points. The small network is the same with all widths in the same proportion, the
 largest whose file is within the budget. task.source=/path/to/idx names another folder than that of
 Debian's dataset-fashion-mnist; steps=844 is one epoch.
@@ -16,7 +16,7 @@ from fewer_bytes import VIEW, study
 
 import smallnets
 
-STEPS = 8440  # ten epochs of 54,000 examples in batches of 64
+STEPS = 4220  # five epochs of 54,000 examples in batches of 64
 WIDTHS = {  # by a size n
     "lenet_300_100": lambda n: [f"model.widths=[{3 * n},{n}]"],
     "lenet5": lambda n: [f"model.channels=[{2 * n},{5 * n}]", f"model.hidden=[{50 * n}]"],

@@ -44,7 +44,7 @@ def by_width(size: int) -> list[str]:
 
 
 def trained(folder: Path, words: list[str]) -> list[Run]:
-    return smallnets.train(smallnets.plan(*words, "evaluations=2", f"hydra.sweep.dir={folder}"))
+    return smallnets.train(smallnets.plan("evaluations=2", *words, f"hydra.sweep.dir={folder}"))
 
 
 def of_route(folder: Path, route: Route, words: list[str], steps: int) -> tuple[str, list[Run]]:

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
 
 import smallnets
 from smallnets import models
+from smallnets.analysis.paired import difference
 from smallnets.sweep.execute import Run
 
 ALL, SEEDS, TUNING, TEACHER = "range(12)", "range(10)", "10,11", "13"
@@ -63,10 +63,9 @@ def errors(runs: list[Run], split: str = "test") -> np.ndarray:
 
 
 def against(found: np.ndarray, reference: np.ndarray, margin: float) -> str:
-    difference = found - reference
-    sem = stats.sem(difference)
-    low, high = stats.t.interval(0.95, len(found) - 1, difference.mean(), sem)
-    said = f"{difference.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+    mean, low, high, _ = difference(found - reference).values()
+    assert high is not None, "a study has several seeds"
+    said = f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
     return said + (", holds" if high <= margin else f", fails by {high - margin:.2f}")
 
 

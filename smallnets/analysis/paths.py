@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
+from smallnets.analysis.paired import difference
 from smallnets.analysis.panels import (
     Figure,
     Panel,
@@ -106,7 +106,8 @@ def _of_chain(
         before = before * ratio if before and ratio else _median(run[TIME] for run in runs)
         line = _line(chain, place, step.rpartition(THEN)[2], runs, before, score)
         pairs = [run[score] - start[score] for run, start in found[step] if start is not None]
-        yield line | _difference(np.array(pairs), level)
+        told = difference(np.array(pairs), level=level)
+        yield line | {name: told[name] for name in ("difference", "low", "high")}
 
 
 def _line(
@@ -128,15 +129,6 @@ def _line(
         "low": None,
         "high": None,
     }
-
-
-def _difference(pairs: np.ndarray, level: float) -> dict[str, float | None]:
-    if not len(pairs):
-        return {}
-    half = stats.t.ppf((1 + level) / 2, len(pairs) - 1) * stats.sem(pairs) if len(pairs) > 1 else 0
-    mean = float(pairs.mean())
-    ends = (mean - half, mean + half) if len(pairs) > 1 else (None, None)
-    return {"difference": mean, "low": ends[0], "high": ends[1]}
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -57,7 +57,7 @@ def freeze(folder: Path, paper: Path, name: str = "") -> Frozen:
 
     Frozen again it is replaced, so that a study may grow. Raises ValueError, before anything is
     written, where there are no rows, where any is of a tree with changes, where they are of several
-    ``NUMERICS``, or where the name is none.
+    ``NUMERICS`` or one is there twice with other numbers, or where the name is none.
     """
     folder, paper = Path(folder), Path(paper)
     name = name or folder.resolve().name
@@ -83,11 +83,20 @@ def freeze(folder: Path, paper: Path, name: str = "") -> Frozen:
             f"{folder} holds rows of NUMERICS {', '.join(numerics)}, which don't compare: run the "
             "sweep again into a folder of its own"
         )
-    if len({row.key for row in found}) < len(found):
-        raise ValueError(f"{folder} holds a run twice: give the folder of one study")
-    packed = _packed(paths, [row.key for row in found], folder)
-    lines = ledger(folder.absolute().parent / LEDGER)
-    own = [line for line in lines if line["folder"] == folder.resolve().name]
+    once: dict[str, tuple[Path, rows.Row]] = {}
+    for path, row in zip(paths, found, strict=True):  # sweeps of one study share what they begin by
+        first = once.setdefault(row.key, (path, row))[1]
+        if str((first.metrics, first.curves)) != str((row.metrics, row.curves)):  # NaN is itself
+            raise ValueError(
+                f"{folder} holds run {row.key} twice, with other numbers: give the folder of one "
+                "study"
+            )
+    paths, found = [path for path, _ in once.values()], [row for _, row in once.values()]
+    packed = _packed(paths, [*once], folder)
+    own = lines = ledger(folder / LEDGER)  # of a study of several sweeps, which lie in it
+    if not lines:
+        lines = ledger(folder.absolute().parent / LEDGER)
+        own = [line for line in lines if line["folder"] == folder.resolve().name]
     made = [line for line in own if line["trained"]]
     joules = [line["joules"] for line in made]
     days = sorted(line["started"][:10] for line in made)
@@ -234,11 +243,13 @@ def _commands(made: list[dict[str, Any]], folder: Path) -> list[str]:
 
 def _without_places(line: dict[str, Any]) -> dict[str, Any]:
     """A line of the ledger whose command runs anywhere: without folders of one machine."""
-    _, *words = line["command"] or [""]
+    first, *words = line["command"] or [""]
     kept = [
         Path(word).name if word[:1] == "/" else word for word in words if not PLACES.match(word)
     ]
-    return line | {"command": ["smallnets", *kept]}
+    script = first.endswith(".py") and Path(first).name != "__main__.py"
+    program = ["python", first] if script else ["smallnets"]
+    return line | {"command": [*program, *kept]}
 
 
 def _packed(paths: list[Path], keys: list[str], folder: Path) -> bytes:

@@ -11,10 +11,18 @@ Each ``[number.NAME]``, ``[table.NAME]`` and ``[figure.NAME]`` is a query in SQL
     select = "times_fewer, low, high"      # columns, or sums such as "avg(test_error) AS error"
     text = "{times_fewer:.2g} ({low:.2g} to {high:.2g})"    # Python's formats, in plain characters
 
+    [paired.routes]                        # a table to ask: differences by seed, in claims.tex too
+    from = "mnist1d.rows"
+    group = "route"                        # what names a group of runs with a seed each
+    reference = "finetune"                 # the group that each is held against
+    score = "test_error"
+    select = "avg(steps) AS steps"         # what else to tell of each group
+
 Tables to ask are ``STUDY.rows``, ``ledger`` and, of an analysis, ``NAME.runs`` (those that its
 curves rest on), ``NAME.chosen`` (the settings that were chosen) and what ``analysis.json`` holds:
 ``families``, ``curves``, ``laws``, ``comparisons``, ``multipliers``, ``budgets``, ``pareto``,
-``notes`` and ``answer``, its sentences.
+``notes`` and ``answer``, its sentences; of a pairing ``NAME.pairs``, with the columns of
+:func:`smallnets.analysis.paired.paired`.
 """
 
 import re
@@ -44,6 +52,23 @@ class Number(Query):
     """One line of a query as ``text``; without one, its one value to three digits."""
 
     text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """The ``score`` of each ``group`` less that of the group ``reference``, of the same ``seed``.
+
+    ``select`` tells more of each group.
+    """
+
+    name: str
+    source: str
+    group: str
+    reference: str
+    score: str
+    seed: str = "seed"
+    where: str = ""
+    select: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +120,7 @@ class Queries:
     """
 
     analyses: dict[str, dict[str, Any]]
+    pairs: list[Paired]
     numbers: list[Number]
     tables: list[Table]
     figures: list[Figure]
@@ -114,7 +140,7 @@ def read(paper: Path) -> Queries:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from None
-    known = ("analysis", "number", "table", "figure", "data", "checklist", "typed")
+    known = ("analysis", "paired", "number", "table", "figure", "data", "checklist", "typed")
     if unknown := sorted(stored.keys() - {*known}):
         raise ValueError(f"{path}: there is no [{unknown[0]}], only {', '.join(known)}")
     sections = {name: stored.get(name, {}) for name in known[:-1]}
@@ -133,6 +159,7 @@ def read(paper: Path) -> Queries:
 
     return Queries(
         analyses=sections["analysis"],
+        pairs=listed("paired", Paired),
         numbers=listed("number", Number),
         tables=listed("table", Table),
         figures=listed("figure", Figure),

@@ -1,7 +1,7 @@
 """The tables that queries ask: frozen rows, what the analysis finds in them, and the ledger."""
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,11 @@ import polars as pl
 
 from smallnets.analysis import report
 from smallnets.analysis.compare import Claims, claims
+from smallnets.analysis.paired import paired
 from smallnets.analysis.study import Study, analyse
 from smallnets.analysis.table import digest, read
 from smallnets.paper import frozen
-from smallnets.paper.queries import Queries, Query
+from smallnets.paper.queries import Paired, Queries, Query
 
 OPTIONS = {*inspect.signature(analyse).parameters} - {"frame", "laws", "pins"}
 COMPARING = {"reference", "at"}  # options of claims()
@@ -43,6 +44,7 @@ class Sources:
 
     studies: dict[str, frozen.Frozen]
     analyses: dict[str, Analysis]
+    pairs: list[Paired]
     tables: dict[str, Source]
 
     def answer(self, query: Query, select: str) -> pl.DataFrame:
@@ -115,7 +117,10 @@ def gather(paper: Path, queries: Queries) -> Sources:
         analyses[name] = found = _analysed(name, options, frames, inputs)
         for key, table in _tables(found).items():
             tables[f"{name}.{key}"] = Source(table=table, studies=(found.rows,))
-    return Sources(studies=index, analyses=analyses, tables=tables)
+    found = Sources(studies=index, analyses=analyses, pairs=queries.pairs, tables=tables)
+    for asked in queries.pairs:
+        tables[f"{asked.name}.pairs"] = _paired(found, asked)
+    return found
 
 
 def _analysed(name: str, options: dict[str, Any], frames: dict, inputs: dict) -> Analysis:
@@ -175,6 +180,22 @@ def _tables(found: Analysis) -> dict[str, pl.DataFrame]:
         "pareto": found.compared.points,
         **{name: pl.DataFrame(lines, infer_schema_length=None) for name, lines in plain.items()},
     }
+
+
+def _paired(sources: Sources, asked: Paired) -> Source:
+    """The lines of a pairing, with what is selected of each group beside."""
+    query = Query(name=asked.name, source=asked.source, where=asked.where)
+    group = f"CAST({asked.group} AS VARCHAR) AS pair"
+    lines = sources.answer(query, f"{group}, {asked.seed} AS seed, {asked.score} AS score")
+    try:
+        found = paired(lines, group="pair", reference=asked.reference, score="score")
+    except ValueError as error:
+        raise ValueError(f"[paired.{asked.name}]: {error}") from None
+    if asked.select:
+        beside = sources.answer(replace(query, group="pair"), f"{group}, {asked.select}")
+        beside = beside.rename({"pair": "group"})
+        found = found.join(beside, on="group", how="left", maintain_order="left")
+    return Source(table=found, studies=sources.source(query).studies)
 
 
 def _ledger(paper: Path) -> pl.DataFrame:

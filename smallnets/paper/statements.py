@@ -53,8 +53,10 @@ def claims(sources: Sources) -> str:
                     cell(pair["detectable"], ".3g"),
                 ]
             lines.append([escaped(analysis.name), _pair(pair), *told])
+    beside = f"\n{_paired(sources)}" if sources.pairs else ""
     if not lines:
-        return f"{HEADER}\\phantomsection\\label{{tab:claims}}No two families are compared.\n"
+        none = f"{HEADER}\\phantomsection\\label{{tab:claims}}No two families are compared.\n"
+        return none + beside
     levels = {f"{analysis.study.level:.0%}" for analysis in sources.analyses.values()}
     caption = (
         "Every comparison that was made: how many times fewer the first family needs at the score "
@@ -80,7 +82,29 @@ def claims(sources: Sources) -> str:
     wide = (
         f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{body}}}"
     )
-    return floating("table", "claims", wide, caption)
+    return floating("table", "claims", wide, caption) + beside
+
+
+def _paired(sources: Sources) -> str:
+    """Every difference by seed: mean, interval, seeds, p after Holm."""
+    lines = []
+    for asked in sources.pairs:
+        for line in sources.tables[f"{asked.name}.pairs"].table.iter_rows(named=True):
+            if line["group"] == asked.reference:
+                continue
+            named = [escaped(asked.name), escaped(f"{line['group']} - {asked.reference}")]
+            numbers = [cell(line[name], ".3g") for name in ("difference", "low", "high")]
+            interval = f"{numbers[1]} to {numbers[2]}"
+            told = [numbers[0], interval, str(line["runs"]), cell(line["p_holm"], ".2g")]
+            lines.append([*named, *told])
+    caption = (
+        "Every difference of groups of runs, the second taken from the first of the same seed: the "
+        "mean with its interval by Student's t, over so many seeds, and the p-value against none "
+        "after Holm's correction for all of a comparison."
+    )
+    titles = ["comparison", "groups", "difference", "interval", "seeds", "p (Holm)"]
+    body = tabular(titles, lines, [False, False, True, True, True, True])
+    return floating("table", "paired", body, caption)
 
 
 def _pair(pair: dict) -> str:

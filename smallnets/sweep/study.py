@@ -199,6 +199,7 @@ def _note(
 ) -> None:
     joules = [energy.joules for energy in account.energies]
     known = [each for each in joules if each is not None]
+    program = Path(sys.argv[0])
     line = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
         "folder": folder.name,
@@ -211,7 +212,10 @@ def _note(
         "joules": sum(known) if len(known) == len(joules) else None,
         "machine": machine.device_name(jax.devices()[0]),
         "commit": commit,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [
+            program.name if program.is_absolute() else program.as_posix(),
+            *sys.argv[1:],
+        ],
     }
     with (folder.absolute().parent / LEDGER).open("a") as file:
         file.write(f"{json.dumps(line)}\n")

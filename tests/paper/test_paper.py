@@ -153,6 +153,71 @@ def test_what_is_wrong_is_one_line(file: str, old: str, new: str, said: str, pap
     assert not (paper / "generated").exists()
 
 
+PAIRED = """
+[paired.sizes]
+from = "x-mnist1d.rows"
+where = "parameters = 9000 AND \\"config.optimizer.learning_rate\\" = 0.003"
+group = "family"
+reference = "dense"
+score = "test_error"
+select = "min(\\"costs.flops\\") AS operations"
+
+[number.difference]
+from = "sizes.pairs"
+where = "\\"group\\" = 'monarch'"
+select = "difference, low, high, operations"
+text = "{difference:+.3f} ({low:+.3f} to {high:+.3f}) at {operations:,.0f}"
+"""
+
+
+def test_differences_by_seed_are_a_table_to_ask(paper: Path, capsys):
+    queries = paper / "queries.toml"
+    queries.write_text(queries.read_text() + PAIRED)
+    smallnets("paper", "build", paper)
+    found = json.loads((paper / "generated/numbers.json").read_text())["difference"]
+    truth = (0.4 - 0.6) * 9**-0.5  # of the families' errors at 9,000 parameters
+    assert found["values"]["low"] < truth < found["values"]["high"]
+    assert found["text"].endswith("at 18,000")
+    claims = (paper / "generated/claims.tex").read_text()
+    assert "sizes & monarch - dense & -0.06" in claims
+    text = queries.read_text()
+    for old, new, said in (
+        ('reference = "dense"', 'reference = "none"', "there is no group 'none', only"),
+        (' AND \\"config.optimizer.learning_rate\\" = 0.003', "", "has two of seed="),
+        ("sizes.pairs", "other.pairs", "asks other.pairs, and there is no such table"),
+        ('group = "family"', "", "[paired.sizes] has no group"),
+    ):
+        assert old in text, old
+        queries.write_text(text.replace(old, new))
+        assert said in refused(capsys, "build", paper)
+
+
+def test_a_study_of_several_sweeps_is_frozen_as_one(
+    tmp_path: Path, writer: Callable[..., Path], capsys
+):
+    folder = tmp_path / "several"
+    first = writer(folder / "x-mnist1d")
+    ledger = folder / frozen.LEDGER
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    for line in lines:
+        line["command"] = ["experiments/several.py", str(folder), "steps=20"]
+    ledger.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    shared = next(first.glob("*/row.json"))  # of another sweep that begins by the same run
+    again = folder / "other" / shared.parent.name / "row.json"
+    again.parent.mkdir(parents=True)
+    shutil.copy(shared, again)
+    smallnets("paper", "freeze", tmp_path / "paper", folder)
+    assert "frozen: 60 finished" in capsys.readouterr().out
+    study = frozen.index(tmp_path / "paper")["several"]
+    assert study.commands == ["python experiments/several.py several steps=20"]
+    row = json.loads(again.read_text())
+    row["metrics"]["test_error"] /= 2
+    again.write_text(json.dumps(row))
+    assert f"run {row['key']} twice, with other numbers" in refused(
+        capsys, "freeze", tmp_path / "paper", folder
+    )
+
+
 def test_digits_stand_in_references_dates_and_listed_files(paper: Path):
     change(
         paper / "main.tex",

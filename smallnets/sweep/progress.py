@@ -1,7 +1,7 @@
 """What is seen of a sweep while it trains: a bar and a line, or off a terminal lines now and then.
 
 A program under way is heard of at its cuts, about every second: how far it is, and the loss. Until
-its first cut it counts as compiling.
+its first cut it counts as one that compiles, since nothing is heard of it between.
 """
 
 import math
@@ -106,14 +106,14 @@ class Training:
             console.print(line, highlight=False)
 
     def _line(self, now: float) -> str:
-        """Programs done and compiling, runs and their rate, the best so far, failures."""
+        """Programs done and begun, runs and their rate, the best so far, failures."""
         line = f"{len(self._finished)} of {len(self._programs)} programs done"
         done = sum(self._reached.values())
-        compiling = sum(
+        begun = sum(
             place not in self._finished and not self._reached[place] for place in [*self._begun]
         )
-        if compiling:
-            line += f", {compiling} compiling"
+        if begun:
+            line += f", {begun} compiling or before the first evaluation"
         if done:
             runs, seconds = sum(runs for _, runs in self._programs), max(now - self._began, 1e-9)
             rate = done / seconds

@@ -59,7 +59,9 @@ def test_on_a_terminal_a_line_below_the_bar_says_how_things_stand():
         training.fail(1)
         training.show()
     *_, line = (line for line in said.getvalue().splitlines() if "programs done" in line)
-    assert "1 of 3 programs done, 1 compiling, 1.0 of 3 runs, " in line
+    assert (
+        "1 of 3 programs done, 1 compiling or before the first evaluation, 1.0 of 3 runs, " in line
+    )
     assert line.rstrip().endswith("best so far 0.125 (dense), 1 failed")
 
 

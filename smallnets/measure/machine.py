@@ -14,7 +14,7 @@ def device_name(device: Any) -> str:
     """A ``jax.Device`` in words: an accelerator's model, or the processor's and its cores."""
     if device.platform != "cpu":
         return device.device_kind
-    return f"{_processor()}, {os.cpu_count()} cores"
+    return f"{_processor()}, {cores()} cores"
 
 
 def _processor() -> str:
@@ -64,4 +64,10 @@ def memory() -> int:
 
 
 def cores() -> int:
+    """Those that this process may use: under taskset or Slurm fewer than the machine has.
+
+    XLA has a thread for each, and how many there are is in the bits of large products.
+    """
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -130,6 +130,9 @@ def typeset(paper: Path) -> Path | None:
     if ran.returncode:
         said = [line for line in ran.stdout.splitlines() if line.startswith(("!", "l."))]
         log = out / f"{Path(MAIN).stem}.log"
+        if not said and (bibtex := log.with_suffix(".blg")).exists():
+            text = bibtex.read_text(encoding="utf-8", errors="replace")
+            said = [line for line in text.splitlines() if "---line " in line]
         raise ValueError(
             f"LaTeX can't typeset {paper / MAIN}: {' '.join(said[:2]) or 'no reason given'} (more "
             f"in {log})"

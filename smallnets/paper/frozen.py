@@ -10,6 +10,7 @@ or were only tried included. Packing equal rows gives equal bytes.
 import hashlib
 import io
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -26,6 +27,7 @@ from smallnets import rows
 from smallnets.files import replacing
 
 ROWS, INDEX, LEDGER = "rows", "frozen.json", "ledger.jsonl"
+ROUNDING = 1e-4  # of a metric
 PLANS = "plan-*.jsonl"  # what smallnets plan wrote
 PLACES = re.compile(r"(hydra\.sweep\.dir|cache)=")  # words that say where, not what
 
@@ -86,7 +88,7 @@ def freeze(folder: Path, paper: Path, name: str = "") -> Frozen:
     once: dict[str, tuple[Path, rows.Row]] = {}
     for path, row in zip(paths, found, strict=True):  # sweeps of one study share what they begin by
         first = once.setdefault(row.key, (path, row))[1]
-        if str((first.metrics, first.curves)) != str((row.metrics, row.curves)):  # NaN is itself
+        if not _agree(first.metrics, row.metrics):
             raise ValueError(
                 f"{folder} holds run {row.key} twice, with other numbers: give the folder of one "
                 "study"
@@ -131,6 +133,16 @@ def freeze(folder: Path, paper: Path, name: str = "") -> Frozen:
     with replacing(paper / ROWS / INDEX) as draft:
         draft.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
     return said
+
+
+def _agree(one: dict[str, float], other: dict[str, float]) -> bool:
+    """Whether two trainings of a run differ by rounding alone, as other threads leave it."""
+    return one.keys() == other.keys() and all(
+        one[key] == other[key]
+        or (math.isnan(one[key]) and math.isnan(other[key]))
+        or math.isclose(one[key], other[key], rel_tol=ROUNDING)
+        for key in one
+    )
 
 
 def index(paper: Path) -> dict[str, Frozen]:

@@ -22,6 +22,7 @@ WORDS = {  # a corner of each script's grid, and what it must print
     "fewer_bytes": ([], "equal FLOPs"),
     "fewer_bytes_lenet": (["lenet_300_100"], "equal FLOPs"),
     "fewer_bytes_austen": ([], "equal FLOPs"),
+    "cascades": (["mnist1d"], "cascade - small"),
     "early_exit": (["model.width=8", RATE], "early_exit.png"),
     "routes": (
         ["--families", "dense", "--seeds", "2", "--sizes", "8_000,16_000"],

@@ -29,22 +29,21 @@ OF_A_PASS = {"seed", "batch_size", "compress", "calibration"}
 LENGTH = 16  # hexadecimal digits: among a million runs two share a key once in 10^7 studies
 
 
-def run_key(tree: partial[Trainer], data: str, parent: str) -> str:
-    """The key of the run that ``tree`` describes, on data of this fingerprint, from this parent.
-
-    Raises ValueError for a value that has no name to be known by, such as a lambda.
-    """
-    return next(run_keys(tree, {}, data, [parent]))
-
-
 def run_keys(
-    tree: partial[Trainer], values: dict[str, np.ndarray], data: str, parents: Sequence[str]
+    tree: partial[Trainer],
+    values: dict[str, np.ndarray],
+    data: str,
+    ancestors: Sequence[str],
+    *,
+    started: bool,
 ) -> Iterator[str]:
-    """The keys of runs that differ in their parents, and in ``values[path][i]`` at dotted paths.
+    """The keys of runs on data of this fingerprint, which ``tree`` describes.
 
-    All have a parent, or none.
+    They differ in their ancestors, and in ``values[path][i]`` at dotted paths. All are ``started``
+    from a kept model, which stands for the model of the config, or none is. Raises ValueError for a
+    value that has no name to be known by, such as a lambda.
     """
-    left_out = LEFT_OUT | ({"model"} if parents[0] else set())
+    left_out = LEFT_OUT | ({"model"} if started else set())
     if tree.keywords.get("compress"):  # of a pass, which trains nothing, only what it does and sees
         left_out = {*tree.keywords} - OF_A_PASS
     said = {
@@ -55,9 +54,9 @@ def run_keys(
         if not path.startswith(LEFT_OUT_OF_DISTIL)
     }
     varied = {path: array.tolist() for path, array in values.items() if path in said}
-    for place, parent in enumerate(parents):
+    for place, ancestor in enumerate(ancestors):
         said |= {path: numbers[place] for path, numbers in varied.items()}
-        whole = json.dumps([NUMERICS, said, data, parent], sort_keys=True)
+        whole = json.dumps([NUMERICS, said, data, ancestor], sort_keys=True)
         yield hashlib.sha256(whole.encode()).hexdigest()[:LENGTH]
 
 

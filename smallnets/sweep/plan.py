@@ -307,9 +307,9 @@ def _prepare(
         families = list(_families(group, labels, tree))
     else:
         families = list(map(family, group.jobs))
-    parents = list(map(ancestors, group.jobs))
     # Its numbers in 32 bits, as the program has them.
-    keys = list(run_keys(tree, group.values, fingerprints(data), parents))
+    of, started = list(map(ancestors, group.jobs)), first.parent is not None
+    keys = list(run_keys(tree, group.values, fingerprints(data), of, started=started))
     said = models.notes_of(keys[0], trainer.save, families[0], task)
     costs["file_bytes"] = models.file_bytes(models.kept(network, data), said)
     return Program(group, tree, trainer, data, network, sizes, costs, families, task, keys, start)

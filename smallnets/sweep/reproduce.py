@@ -28,7 +28,7 @@ from smallnets.sweep.build import build, check, load
 from smallnets.sweep.checkpoint import Checkpoints
 from smallnets.sweep.compilations import Compilations, counting_compilations
 from smallnets.sweep.jobs import Job, Template, group
-from smallnets.sweep.keys import fingerprint, run_key
+from smallnets.sweep.keys import fingerprint, run_keys
 from smallnets.sweep.parents import Parents, ancestors, begun
 from smallnets.sweep.plan import Program
 from smallnets.sweep.portion import Desk, train_program
@@ -103,7 +103,8 @@ def recorded(row: Row, folder: Path) -> Program:
     exact = tree
     for path, values in runs.values.items():
         exact = assign(exact, path, values[0].item())
-    key = run_key(exact, fingerprint(data), ancestors(job))
+    started = job.parent is not None
+    (key,) = run_keys(exact, {}, fingerprint(data), [ancestors(job)], started=started)
     if key != row.key:
         raise ValueError(
             f"{folder}: what its row says is the run {key} today, not {row.key}: its data, its "

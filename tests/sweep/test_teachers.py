@@ -59,3 +59,22 @@ def test_a_list_of_runs_teaches_as_one_and_a_perfect_teacher_at_one_is_said(
     assert "hardly more than its labels: raise it" in capsys.readouterr().err
     with pytest.raises(ValueError, match="holds no run"):
         library.plan(*words, f"distil.teacher=[{tmp_path / 'nowhere'}]")
+
+
+def test_students_of_other_sizes_and_families_are_other_runs(cache: Path, tmp_path: Path):
+    """A second size in one folder is trained, not found, and so is a second kind of layer."""
+    (teacher,) = library.train(
+        library.plan(*SMALL, "seed=0", *folders(cache, tmp_path / "teacher"))
+    )
+    words = [*SMALL, "+distil=logits", f"distil.teacher={teacher.folder}"]
+    words += folders(cache, tmp_path / "students")
+    kinds = (["model.widths=[4]"], ["model.widths=[8]"], ["family=low_rank", "model.widths=[8]"])
+    runs = [run for kind in kinds for run in library.train(library.plan(*words, *kind))]
+    assert len({run.row.key for run in runs}) == len({run.row.parameters for run in runs}) == 3
+    by_budget = ["model=residual", "budget.at_most=true"]
+    words = [word for word in words if not word.startswith("model")]
+    sizes = [
+        library.plan(*words, *by_budget, f"budget.file_bytes={size}").programs[0]
+        for size in (8_000, 16_000)
+    ]
+    assert sizes[0].keys != sizes[1].keys

@@ -32,8 +32,8 @@ CODES = {
 }
 AWARE = "compress.quantisation_aware.view"
 TRAINED = {
-    "units, int4": ["compress=[units,quantisation_aware]", "budget.at_most=true"],
     "ternary": ["compress=[quantisation_aware]", f"{AWARE}.code=ternary", f"{AWARE}.group=0"],
+    "units, int4": ["compress=[units,quantisation_aware]", "budget.at_most=true"],
 }
 
 

@@ -3,12 +3,12 @@
     python experiments/fewer_bytes_austen.py [FOLDER] [WORDS]
 
 Decoders of Austen's novels by the byte, width 128 and depth 4 (820,352 parameters), three seeds,
-1,000 steps of 1,024 bytes.
-In codes alone (int4 with a scale for 32, 16 or 8 weights) they are held against themselves, and
-"holds" ends at .02 bits a byte. In a file of a tenth of the bytes, hidden units removed or in three values, and trained on in a code for half the
-steps again, they are held against the large ones that were trained on for as many, and "holds" ends
-at .05; "equal FLOPs" are as many steps as cost what those cost. Of two rates that with the lowest
-validation loss on another seed is taken (equal FLOPs take that of equal steps).
+1,000 steps of 1,024 bytes. In codes alone (int4 with a scale for 32, 16 or 8 weights) they are held
+against themselves, and "holds" ends at .02 bits a byte. In a file of a tenth of the bytes, hidden
+units removed or in three values, and trained on in a code for half the steps again, they are held
+against the large ones that were trained on for as many, and "holds" ends at .05; "equal FLOPs" are
+as many steps as cost what those cost. Of two rates that with the lowest validation loss on another
+seed is taken (equal FLOPs take that of equal steps).
 """
 
 import sys

@@ -4,17 +4,19 @@ The runs are drawn by a seed among those that finished. A run of another ``NUMER
 version's is counted, and not trained.
 """
 
+import copy
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import track
 
-from smallnets import NUMERICS, rows
+from smallnets import NUMERICS, models, rows
 from smallnets.files import replacing
 from smallnets.paper import frozen
-from smallnets.sweep.reproduce import TOLERANCE, reproduce
+from smallnets.sweep.reproduce import TOLERANCE, reproduce, retrained
 from smallnets.sweep.result import origin
 
 REPORT = "reproduction.md"
@@ -31,8 +33,9 @@ def replicate(
 ) -> dict[str, list[tuple[str, str]]]:
     """The verdict on each run of a random ``fraction`` of a paper: its study and key, by verdict.
 
-    At least one run is drawn. ``not trained`` are those whose row can't be trained again here, such
-    as of data that this machine lacks. Raises ValueError for a fraction outside (0, 1], and where
+    At least one run is drawn. What a run starts or learns from is trained again before it. ``not
+    trained`` are those whose row can't be trained again here, such as of data that this machine
+    lacks. Raises ValueError for a fraction outside (0, 1], and where
     the frozen rows were changed.
     """
     if not 0 < fraction <= 1:
@@ -58,10 +61,39 @@ def replicate(
 
 def _verdict(run: Path, allow: Sequence[str], tolerance: float) -> str:
     try:
+        _with_ancestors(run, allow)
         return reproduce(run, allow=allow, tolerance=tolerance, rows_alone=True).verdict
     except ValueError as error:
         print(f"{run.parent.name}/{run.name} can't be trained here: {error}")
         return "not trained"
+
+
+def _with_ancestors(run: Path, allow: Sequence[str]) -> None:
+    """Train again what a thawed run starts and learns from, whose models no paper holds.
+
+    The run's row then names their folders beside it, and not those of the machine that it is of.
+    """
+    row = rows.read(run)
+    config = copy.deepcopy(row.config)
+    for branch, word, of in (
+        (config, "start", row.parent),
+        (config.get("distil") or {}, "teacher", row.teacher),
+    ):
+        if not of:
+            continue
+        key, _, saved = of.rpartition("-")
+        ancestor = run.parent / key
+        if not (ancestor / rows.NAME).exists():
+            raise ValueError(f"the run {key}, which it needs, is not among the frozen ones")
+        if not (ancestor / models.NAME).exists():
+            _with_ancestors(ancestor, allow)
+            found = rows.read(ancestor)
+            _, model = retrained(found, ancestor, allow=allow)
+            notes = models.notes_of(key, saved, found.family, found.task)
+            models.save(model, ancestor / models.NAME, notes=notes)
+        branch[word] = str(ancestor)
+    if config != row.config:
+        rows.write(replace(row, config=config), run)
 
 
 def report(

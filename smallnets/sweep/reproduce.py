@@ -68,12 +68,7 @@ def reproduce(
     """
     folder = Path(folder)
     row = rows.read(folder)
-    if row.status == "failed":
-        raise ValueError(f"{folder} holds a run that failed ({row.error}): there are no numbers")
-    check_allowed(row.config, folder, allow)
-    program = recorded(row, folder)
-    with counting_compilations(Path(program.trainer.cache).expanduser(), Compilations()):
-        again, model = _trained(program, row)
+    again, model = retrained(row, folder, allow=allow)
     found = difference(row.curves, again.curves)
     equal = found == 0
     if equal and row.saved != "none" and not rows_alone:
@@ -83,6 +78,16 @@ def reproduce(
     if equal:
         return Comparison("bit-equal", 0.0)
     return Comparison("within tolerance" if found <= tolerance else "differs", found)
+
+
+def retrained(row: Row, folder: Path, *, allow: Sequence[str] = ()) -> tuple[Row, Any]:
+    """The row and the model of a recorded run, trained again; raises ValueError as above."""
+    if row.status == "failed":
+        raise ValueError(f"{folder} holds a run that failed ({row.error}): there are no numbers")
+    check_allowed(row.config, folder, allow)
+    program = recorded(row, folder)
+    with counting_compilations(Path(program.trainer.cache).expanduser(), Compilations()):
+        return _trained(program, row)
 
 
 def recorded(row: Row, folder: Path) -> Program:

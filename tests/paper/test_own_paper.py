@@ -35,9 +35,12 @@ def test_its_rows_are_of_clean_commits_and_as_they_were_frozen():
 def test_its_rows_are_runs_of_today(study: str, cache: Path):
     """What a row says can be trained again, under its key: smallnets reproduce rests on it."""
     with frozen.thawed(PAPER, study) as folder:
-        row = next(iter(rows.load(folder)))
+        row = next(row for row in rows.load(folder) if not row.parent and not row.teacher)
         config = json.loads(json.dumps(row.config))
-        config["cache"] = config["task"]["cache"] = str(cache)
+        if not Path(config["task"].get("source", "/")).exists():
+            pytest.skip(f"its data are not here: {row.task}")
+        for branch in (config, config["task"]):
+            branch |= {"cache": str(cache)} if "cache" in branch else {}
         assert recorded(replace(row, config=config), folder).keys == [row.key]
 
 

@@ -1,6 +1,7 @@
 """A part of a paper's frozen runs is trained again, counted, and reported."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,25 @@ def test_a_paper_is_reproduced_and_reported(
     with pytest.raises(SystemExit):
         smallnets("reproduce", paper, "--fraction", 0.5)
     assert "reproduction.md is there already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_chains_and_students_are_trained_again_from_their_ancestors_rows(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    study, out = tmp_path / "study", folders(cache, tmp_path / "study/large")
+    monkeypatch.setattr(machine, "commit", lambda: "0123456789ab")
+    smallnets("-m", "model.width=16", "model.depth=1", "seed=0", *TINY, *out)
+    large = ["+distil=logits", f"distil.teacher={study}/large", *TINY, "seed=0"]
+    chain = ["compress=[factorise,finetune]", f"start={study}/large", *large]
+    smallnets("-m", *chain, *folders(cache, study / "chain"))
+    smallnets("-m", "model.width=8", *large, *folders(cache, study / "student"))
+    smallnets("paper", "freeze", tmp_path / "paper", study)
+    shutil.rmtree(study)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    smallnets("reproduce", tmp_path / "paper", "--fraction", 1)
+    assert "4 runs: 4 bit-equal, 0 within tolerance, 0 differs" in capsys.readouterr().out
 
 
 @pytest.mark.slow

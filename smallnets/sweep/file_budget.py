@@ -124,11 +124,11 @@ def _largest(at: Callable[[float], int], path: str, budget: Mapping[str, Any]) -
         low, high = (middle, high) if size(middle) <= target else (low, middle)
     near = abs(size(low) - target) <= budget["tolerance"] * target
     if not near and not budget["at_most"]:
-        near = [f"{size(each):,} (at {path}={each / STEPS})" for each in (low, high)]
-        near = near[: 1 + math.isfinite(size(high))]
+        steps = [low, high][: 1 + math.isfinite(size(high))]
+        files = " and ".join(f"{size(each):,} (at {path}={each / STEPS})" for each in steps)
         raise ValueError(
             f"no share meets budget.file_bytes={format_number(target)} within "
-            f"{budget['tolerance']:.2%}: the nearest files are {' and '.join(near)}: set one of "
+            f"{budget['tolerance']:.2%}: the nearest files are {files}: set one of "
             "these, or add budget.at_most=true"
         )
     return low / STEPS

@@ -35,8 +35,7 @@ def replicate(
 
     At least one run is drawn. What a run starts or learns from is trained again before it. ``not
     trained`` are those whose row can't be trained again here, such as of data that this machine
-    lacks. Raises ValueError for a fraction outside (0, 1], and where
-    the frozen rows were changed.
+    lacks. Raises ValueError for a fraction outside (0, 1], and where the frozen rows were changed.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"a fraction of the runs is above 0 and at most 1, got {fraction:g}")
@@ -79,21 +78,28 @@ def _with_ancestors(run: Path, allow: Sequence[str]) -> None:
         (config, "start", row.parent),
         (config.get("distil") or {}, "teacher", row.teacher),
     ):
-        if not of:
+        saved = of.rpartition("-")[2]
+        if not of or saved == "function":
             continue
-        key, _, saved = of.rpartition("-")
-        ancestor = run.parent / key
-        if not (ancestor / rows.NAME).exists():
-            raise ValueError(f"the run {key}, which it needs, is not among the frozen ones")
-        if not (ancestor / models.NAME).exists():
-            _with_ancestors(ancestor, allow)
-            found = rows.read(ancestor)
-            _, model = retrained(found, ancestor, allow=allow)
-            notes = models.notes_of(key, saved, found.family, found.task)
-            models.save(model, ancestor / models.NAME, notes=notes)
-        branch[word] = str(ancestor)
+        # KEY-last, or of an ensemble KEY-last+KEY-last-ensemble
+        places = [run.parent / each.partition("-")[0] for each in of.split("+")]
+        for place in places:
+            _keep_model(place, allow)
+        named = list(map(str, places))
+        branch[word] = named if saved == "ensemble" else named[0]
     if config != row.config:
         rows.write(replace(row, config=config), run)
+
+
+def _keep_model(run: Path, allow: Sequence[str]) -> None:
+    if not (run / rows.NAME).exists():
+        raise ValueError(f"the run {run.name}, which it needs, is not among the frozen ones")
+    if not (run / models.NAME).exists():
+        _with_ancestors(run, allow)
+        row = rows.read(run)
+        _, model = retrained(row, run, allow=allow)
+        notes = models.notes_of(row.key, row.saved, row.family, row.task)
+        models.save(model, run / models.NAME, notes=notes)
 
 
 def report(

@@ -51,12 +51,19 @@ def test_chains_and_students_are_trained_again_from_their_ancestors_rows(
     chain = ["compress=[factorise,finetune]", f"start={study}/large", *large]
     smallnets("-m", *chain, *folders(cache, study / "chain"))
     smallnets("-m", "model.width=8", *large, *folders(cache, study / "student"))
+    (tmp_path / "answering.py").write_text(
+        "import jax.numpy as jnp\ndef teach(x):\n    return jnp.reshape(x, (len(x), -1))[:, :10]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for teacher in (f"[{study}/large]", "answering.teach"):  # an ensemble, a function
+        words = ["+distil=logits", f"distil.teacher={teacher}", "allow=[answering]", *TINY]
+        smallnets("-m", "model.width=8", *words, "seed=0", *folders(cache, study / teacher[-6:-1]))
     smallnets("paper", "freeze", tmp_path / "paper", study)
     shutil.rmtree(study)
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
-    smallnets("reproduce", tmp_path / "paper", "--fraction", 1)
-    assert "4 runs: 4 bit-equal, 0 within tolerance, 0 differs" in capsys.readouterr().out
+    smallnets("reproduce", tmp_path / "paper", "--fraction", 1, "--allow", "answering")
+    assert "6 runs: 6 bit-equal, 0 within tolerance, 0 differs" in capsys.readouterr().out
 
 
 @pytest.mark.slow
